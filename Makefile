@@ -1,0 +1,41 @@
+# Two commands do everything, set-up included: `make run` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: help setup run test test-unit lab pair clean
+
+help:  ## show these lines
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $(READY)
+
+setup: $(READY)  ## make the environment in .venv
+
+run: $(READY)  ## notebooks 01 to 05 on the drawn world, into runs/tiny (minutes on a CPU)
+	$(BIN)/clipxgpt notebooks --out runs/tiny
+
+test: $(READY)  ## every test, and every notebook by pytest --nbval
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pytest tests
+	$(BIN)/pytest --nbval notebooks
+
+test-unit: $(READY)  ## the tests alone, without the notebooks
+	$(BIN)/pytest tests
+
+lab: $(READY)  ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab notebooks
+
+pair: $(READY)  ## draw the pretraining world and rebuild the pair in helpers/tiny (about ten minutes)
+	$(BIN)/clipxgpt draw --out data/pretraining --images 8000 --seed 1000
+	$(BIN)/clipxgpt pretrain --images data/pretraining/flickr30k_images --captions data/pretraining/results.csv --out helpers/tiny
+
+clean:  ## remove the environment and everything made: .venv, data, runs, build
+	rm -rf .venv data runs build

@@ -1,0 +1,63 @@
+"""Which device to compute on and in which precision, found by running a real operation, and the reason in words."""
+
+from dataclasses import dataclass
+
+import torch
+
+from .errors import UserError
+
+PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A device, the precision to compute in ("fp32", "fp16" or "bf16"), and why."""
+
+    device: torch.device
+    precision: str
+    reason: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return PRECISIONS[self.precision]
+
+    def __str__(self) -> str:
+        return f"{self.device} in {self.precision}: {self.reason}"
+
+
+def choose_accelerator(precision: str = "auto") -> Choice:
+    """The best device that really works here. Raises UserError when a card is there that PyTorch cannot use."""
+    if torch.cuda.is_available():
+        choice = _judge_card(torch.cuda.get_device_name(0), torch.cuda.get_device_capability(0), _error_on("cuda"))
+    elif torch.backends.mps.is_available() and _error_on("mps") is None:
+        choice = Choice(torch.device("mps"), "fp32", "an Apple GPU")
+    else:
+        choice = Choice(torch.device("cpu"), "fp32", "no GPU that PyTorch can use")
+    if precision == "auto":
+        return choice
+    return Choice(choice.device, precision, f"{choice.reason}; {precision} was asked for")
+
+
+def _judge_card(name: str, capability: tuple[int, int], error: str | None) -> Choice:
+    """What to do with a CUDA card of that compute capability on which an operation ended with `error`, or worked."""
+    sm = f"sm_{capability[0]}{capability[1]}"
+    if error is not None:
+        raise UserError(
+            f"{name} ({sm}) is here, but PyTorch {torch.__version__} cannot run on it ({error}): install a build that has "
+            f"{sm} kernels, for a P100 `pip install torch --index-url https://download.pytorch.org/whl/cu126`, or hide the "
+            "card with CUDA_VISIBLE_DEVICES="
+        )
+    if capability >= (8, 0):
+        return Choice(torch.device("cuda"), "bf16", f"{name} ({sm}) computes bfloat16 natively")
+    if capability >= (7, 0):
+        return Choice(torch.device("cuda"), "fp16", f"{name} ({sm}) is fast in float16 and only emulates bfloat16")
+    return Choice(torch.device("cuda"), "fp32", f"{name} ({sm}) gains no time from float16")
+
+
+def _error_on(device: str) -> str | None:
+    """What goes wrong when a small matrix product runs on `device`, or None."""
+    try:
+        (torch.ones(8, 8, device=device) @ torch.ones(8, 8, device=device)).sum().item()
+    except RuntimeError as error:  # "no kernel image is available for execution on the device" is one of these
+        return str(error).splitlines()[0]
+    return None

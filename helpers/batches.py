@@ -1,0 +1,116 @@
+"""Captions tokenised once, images held as embeddings, and every batch a pure function of the step.
+
+There is no iterator whose position would have to be saved: `batches.at(1234)` is the same batch in every session.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerBase
+
+from .captioner import IGNORE
+from .embeddings import EmbeddingCache
+from .errors import UserError
+
+POOL = 50  # batches whose captions are sorted by length together: little padding, and still a fresh mix each epoch
+
+
+class Batch(NamedTuple):
+    """embeddings: float32 [B, D]; input_ids: int64 [B, T]; labels: int64 [B, T], -100 where there is padding."""
+
+    embeddings: torch.Tensor
+    input_ids: torch.Tensor
+    labels: torch.Tensor
+
+    @property
+    def targets(self) -> int:
+        """How many caption tokens are scored."""
+        return int((self.labels != IGNORE).sum())
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(*(tensor.to(device) for tensor in self))
+
+    def part(self, index: int, parts: int) -> "Batch":
+        """Every `parts`-th row from row `index` on: one process's share, of every length a little."""
+        return Batch(*(tensor[index::parts] for tensor in self))
+
+
+def tokenize(
+    tokenizer: PreTrainedTokenizerBase, captions: list[str], max_tokens: int
+) -> tuple[list[torch.Tensor], list[str]]:
+    """Token ids of each caption, int64 [T] with exactly one end-of-text at the end, and the captions that were cut.
+
+    A caption longer than `max_tokens`, end-of-text included, is cut there: one caption of 1,000 tokens would pad all
+    its neighbours. The text "<|endoftext|>" in a caption is plain text, not the special token.
+    """
+    ids = tokenizer(captions, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+    cut = [caption for caption, row in zip(captions, ids, strict=True) if len(row) + 1 > max_tokens]
+    return [torch.tensor([*row[: max_tokens - 1], tokenizer.eos_token_id]) for row in ids], cut
+
+
+class CaptionBatches:
+    """Batches over the rows of a captions table whose images are in the cache.
+
+    `cut` lists captions that were too long and `missing` images that have no embedding; both are left to the caller
+    to report. Raises UserError when nothing is left.
+    """
+
+    def __init__(
+        self,
+        captions: pd.DataFrame,
+        cache: EmbeddingCache,
+        tokenizer: PreTrainedTokenizerBase,
+        batch_size: int,
+        max_tokens: int = 64,
+        seed: int = 0,
+    ):
+        """captions: columns image_name and caption. seed: of the order in which the captions come."""
+        known = captions.image_name.isin(cache.image_names)
+        self.missing = sorted(set(captions.image_name[~known]))
+        self.captions = captions[known].reset_index(drop=True)
+        if self.captions.empty:
+            raise UserError(
+                f"none of the {len(captions)} captions has its image in the cache of {len(cache)} embeddings: "
+                "check that captions and cache belong to the same pictures"
+            )
+        self.image_names = list(self.captions.image_name.unique())
+        self.embeddings = cache.rows(self.image_names)  # float32 [N, D]
+        position = {name: row for row, name in enumerate(self.image_names)}
+        self.image_of = torch.tensor([position[name] for name in self.captions.image_name])  # int64, one a caption
+        self.tokens, self.cut = tokenize(tokenizer, list(self.captions.caption), max_tokens)
+        self.batch_size, self.seed = batch_size, seed
+        self._order_of = lru_cache(maxsize=2)(self._order)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.tokens) // self.batch_size)
+
+    def at(self, step: int) -> Batch:
+        """The batch of training step `step`, which counts on over the epochs."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        return self.rows(self._order_of(epoch)[position])
+
+    def in_order(self) -> list[list[int]]:
+        """All rows once, in the table's order, a batch at a time: for validation and evaluation."""
+        return [list(rows) for rows in torch.arange(len(self.tokens)).split(self.batch_size)]
+
+    def rows(self, rows: list[int]) -> Batch:
+        """The batch of these rows of the captions table."""
+        input_ids = pad_sequence([self.tokens[row] for row in rows], batch_first=True)  # [B, T], padded with 0
+        lengths = torch.tensor([len(self.tokens[row]) for row in rows])
+        padding = torch.arange(input_ids.shape[1]) >= lengths.unsqueeze(1)  # [B, T]
+        return Batch(self.embeddings[self.image_of[rows]], input_ids, input_ids.masked_fill(padding, IGNORE))
+
+    def _order(self, epoch: int) -> list[list[int]]:
+        """One epoch's batches of rows: shuffled, sorted by length within pools of batches, the batches shuffled."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        shuffled = torch.randperm(len(self.tokens), generator=generator).tolist()
+        pool_size = POOL * self.batch_size
+        batches = []
+        for start in range(0, len(shuffled), pool_size):
+            pool = sorted(shuffled[start : start + pool_size], key=lambda row: len(self.tokens[row]))
+            batches += [pool[first : first + self.batch_size] for first in range(0, len(pool), self.batch_size)]
+        return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]

@@ -1,0 +1,120 @@
+"""Checkpoints: only what trains, written whole or not at all, without pickle, and exact when loaded again.
+
+    checkpoints/step-00000200/model.safetensors       the tensors that train
+                              optimizer.safetensors   their moments
+                              state.json              step, gradient scaler, the loss since the last row of the history
+
+Batches and dropout are functions of the step (see batches.py and training.py), so a checkpoint needs neither a
+position in the data nor the state of a random generator.
+"""
+
+import errno
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from .atomic import atomic_path, sweep_partial
+from .errors import UserError
+
+
+def save_checkpoint(
+    folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any], keep: int = 2
+) -> Path:
+    """Write `folder/step-NNNNNNNN` and drop all but the newest `keep`. Raises UserError when the disk is full."""
+    path = folder / f"step-{step:08d}"
+    try:
+        with atomic_path(path) as partial:
+            partial.mkdir(parents=True)
+            save_file(_cpu(trained_tensors(model)), partial / "model.safetensors")
+            save_file(_cpu(_moments(model, optimizer)), partial / "optimizer.safetensors")
+            (partial / "state.json").write_text(json.dumps({"step": step, **state}, indent=2) + "\n", encoding="utf-8")
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"no checkpoint of step {step} could be written to {folder} ({_reason(error)}): the checkpoints before it "
+            "still stand; make room and go on with --resume"
+        ) from error
+    for old in checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
+    return path
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in `folder`, oldest first."""
+    return sorted(folder.glob("step-*"))
+
+
+def load_newest(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """Load the newest whole checkpoint into model and optimizer.
+
+    Returns its state, or None when there is none, and a line for each broken checkpoint that was passed over.
+    Raises UserError when a checkpoint holds other tensors than this model trains.
+    """
+    passed_over = [f"{name} was half written and has been removed" for name in sweep_partial(folder)]
+    for path in reversed(checkpoints(folder)):
+        try:
+            tensors = load_file(path / "model.safetensors")
+            moments = load_file(path / "optimizer.safetensors")
+            state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        except (OSError, SafetensorError, json.JSONDecodeError) as error:
+            passed_over.append(f"{path} is not whole ({_reason(error)}) and is passed over")
+            continue
+        _check_shapes(path, tensors, trained_tensors(model))
+        model.load_state_dict(tensors, strict=False)
+        _load_moments(model, optimizer, moments)
+        return state, passed_over
+    return None, passed_over
+
+
+def trained_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """What training changes or derives from the data: trainable parameters, and the mean and spread of the embeddings."""
+    trained = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return {**trained, "embedding_mean": model.embedding_mean, "embedding_std": model.embedding_std}
+
+
+def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The optimizer's state by parameter name, as `NAME/exp_avg` and so on."""
+    return {
+        f"{name}/{key}": value.reshape(1) if value.ndim == 0 else value
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def _load_moments(model: nn.Module, optimizer: torch.optim.Optimizer, moments: dict[str, torch.Tensor]) -> None:
+    parameters = dict(model.named_parameters())
+    for key, value in moments.items():
+        name, moment = key.rsplit("/", 1)
+        parameter = parameters[name]
+        # The step count stays where AdamW keeps it, on the CPU; the moments lie beside their parameter.
+        value = value.reshape(()) if moment == "step" else value.to(parameter.device, copy=True)
+        optimizer.state[parameter][moment] = value
+
+
+def _check_shapes(path: Path, found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
+    for name in sorted(set(found) ^ set(wanted)):
+        where = "only in the checkpoint" if name in found else "missing in the checkpoint"
+        raise UserError(f"{path} is of another model: {name} is {where}; use the config it was trained with")
+    for name, tensor in found.items():
+        if tensor.shape != wanted[name].shape:
+            raise UserError(
+                f"{path} is of another model: {name} is {list(tensor.shape)} there and {list(wanted[name].shape)} here; "
+                "use the config it was trained with"
+            )
+
+
+def _cpu(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _reason(error: Exception) -> str:
+    if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
+        return "no space left on the device"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

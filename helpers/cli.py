@@ -1,0 +1,225 @@
+"""The commands. Each reads its flags and calls the helper that does the work; none has logic of its own."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from .config import PRESETS, Config, preset
+from .errors import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command. A mistake of the user ends in one line on stderr and exit status 2, Ctrl-C in 130."""
+    options = vars(build_parser().parse_args(arguments))
+    command = options.pop("command")
+    try:
+        command(**options)
+    except UserError as error:
+        sys.exit(_complain(" ".join(str(error).split())))
+    except OSError as error:  # a full disk, a folder that may not be written to
+        sys.exit(_complain(f"{error.filename or 'writing'}: {error.strerror or error}"))
+    except KeyboardInterrupt:
+        _complain("interrupted; run the same command again to go on")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _complain(line: str) -> int:
+    print(f"clipxgpt: {line}", file=sys.stderr)
+    return 2
+
+
+def draw(out: Path, images: int, seed: int) -> None:
+    from .scenes import draw_world
+
+    world = draw_world(out, images, seed)
+    print(f"{images} pictures, results.csv and facts.json lie in {world}")
+
+
+def pretrain(images: Path, captions: Path, splits: Path | None, text: Path | None, out: Path, recipe: str | None) -> None:
+    from .journey import open_data
+    from .pretraining import pretrain as pretrain_pair
+
+    data = open_data(images, captions, splits)
+    _report_left_out(data.left_out)
+    facts = captions.with_name("facts.json") if data.facts else None
+    report = pretrain_pair(images, data.captions, out, recipe or ("drawn" if facts else "photos"), facts, text)
+    for name, value in report.items():
+        print(f"{name:<28}{value}")
+    print(f"the pair lies in {out / 'clip'} and {out / 'gpt2'}")
+
+
+def embed(images: Path, captions: Path, clip: str, out: Path) -> None:
+    from .config import Config
+    from .journey import open_cache, open_data
+
+    data = open_data(images, captions)
+    _report_left_out(data.left_out)
+    _report_cache(open_cache(data, Config(clip=clip), out), out)
+
+
+def train(
+    preset_name: str, out: Path, images: Path | None, captions: Path | None, splits: Path | None, cache: Path | None,
+    resume: bool, max_hours: float | None, max_steps: int | None, **values: Any,
+) -> None:  # fmt: skip
+    from .journey import open_cache, open_data, open_drawn_world
+    from .training import train as train_captioner
+
+    config = preset(preset_name).with_values(**{name: value for name, value in values.items() if value is not None})
+    if (images is None) != (captions is None):
+        raise UserError("--images and --captions belong together: give both, or neither for the drawn world")
+    if images is None and preset_name != "tiny":
+        raise UserError(f"preset {preset_name} trains on photos of your own: give --images DIR and --captions FILE")
+    data = open_drawn_world() if images is None else open_data(images, captions, splits)
+    _report_left_out(data.left_out)
+    cache = cache or (Path("data/drawn-embeddings") if images is None else out / "embeddings")
+    _report_cache(open_cache(data, config, cache), cache)
+    run = train_captioner(config, data.captions, cache, out, resume, max_steps, max_hours)
+    print(f"the run lies in {run.folder}, its captioner in {run.captioner}")
+
+
+def predict(
+    image: list[Path], captioner: Path, result: Path | None, temperature: float, beams: int, top_p: float, seed: int
+) -> None:
+    from .accelerator import choose_accelerator
+    from .pictures import open_picture
+    from .plotting import save_figure, show_pictures
+    from .writer import CaptionWriter, Decoding
+
+    decoding = Decoding(beams=beams, temperature=temperature, top_p=top_p, seed=seed)
+    writer = CaptionWriter.load(captioner, choose_accelerator().device)
+    wrong = []
+    for path in image:
+        try:
+            picture = open_picture(path)
+        except UserError as error:  # one broken picture does not cost the captions of the others
+            wrong.append(path)
+            _complain(str(error))
+            continue
+        (caption,) = writer.write(writer.embed([picture]), decoding)
+        print(f"{path}: {caption}" if len(image) > 1 else caption)
+        if result:
+            save_figure(show_pictures([picture], [caption], columns=1), result / f"{path.stem}.png")
+    if wrong:
+        raise UserError(f"{len(wrong)} of {len(image)} pictures could not be captioned")
+
+
+def evaluate(
+    captioner: Path, images: Path, captions: Path, splits: Path | None, split: str, out: Path, beams: int,
+    shuffle_embeddings: bool,
+) -> None:  # fmt: skip
+    from .accelerator import choose_accelerator
+    from .embeddings import build_cache
+    from .evaluation import evaluate as evaluate_captioner
+    from .journey import open_data
+    from .writer import CaptionWriter, Decoding
+
+    decoding = Decoding(beams=beams)
+    writer = CaptionWriter.load(captioner, choose_accelerator().device)
+    data = open_data(images, captions, splits)
+    _report_left_out(data.left_out)
+    if not data.image_names(split):
+        raise UserError(f"no image is in split {split!r}: the splits of {splits or captions} are {sorted(set(data.captions.split))}")
+    cache = build_cache(out / "embeddings", images, data.image_names(split), writer.clip(str(captioner)))
+    _report_cache(cache, out / "embeddings")
+    references = data.captions[data.captions.split == split]
+    metrics = evaluate_captioner(writer, references, cache, out, decoding, data.facts, shuffle_embeddings)
+    for name, value in metrics.items():
+        print(f"{name:<28}{value}")
+    print(f"captions.csv and metrics.json lie in {out}")
+
+
+def notebooks(out: Path) -> None:
+    from .series import run_series, summary
+
+    run_series(out.resolve())
+    print(summary(out))
+
+
+def _report_left_out(left_out: Any) -> None:
+    if len(left_out):
+        first = left_out.iloc[0]
+        print(f"{len(left_out)} rows of the captions file are left out, first row {first.row}: {first.reason}")
+
+
+def _report_cache(cache: Any, folder: Path) -> None:
+    print(f"{len(cache)} embeddings lie in {folder}")
+    if len(cache.left_out):
+        first = cache.left_out.iloc[0]
+        print(f"{len(cache.left_out)} pictures are left out (left_out.csv), first {first.image_name}: {first.reason}")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="clipxgpt", description="Connect a frozen CLIP to a partially frozen GPT-2.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(function: Any, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(function.__name__, help=text, description=text, allow_abbrev=False)
+        command.set_defaults(command=function)
+        return command
+
+    def add_photos(command: argparse.ArgumentParser, required: bool = True) -> None:
+        command.add_argument("--images", type=Path, required=required, metavar="DIR", help="the folder of pictures")
+        command.add_argument("--captions", type=Path, required=required, metavar="FILE", help="results.csv, or a CSV of two columns")
+
+    command = add(draw, "draw a world of small pictures with captions, in Flickr30k's layout")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR")
+    command.add_argument("--images", type=int, default=3000, metavar="N", help="how many pictures (3000)")
+    command.add_argument("--seed", type=int, default=0, metavar="S", help="which world (0)")
+
+    command = add(pretrain, "train a small CLIP and a small GPT-2 from scratch")
+    add_photos(command)
+    command.add_argument("--splits", type=Path, metavar="FILE", help="CSV image_name,split; without it by a seeded hash")
+    command.add_argument("--text", type=Path, metavar="FILE", help="more text for GPT-2: lines, or a CSV of captions")
+    command.add_argument("--recipe", choices=("drawn", "photos"), help="drawn where facts.json lies beside the captions, else photos")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="clip/ and gpt2/ are written there")
+
+    command = add(embed, "encode every picture once with a frozen CLIP")
+    add_photos(command)
+    command.add_argument("--clip", required=True, metavar="NAME_OR_DIR", help="hub name, folder, or tiny")
+    command.add_argument("--out", type=Path, required=True, metavar="CACHE")
+
+    command = add(train, "train a captioner, or go on with a run")
+    command.add_argument("--preset", dest="preset_name", choices=tuple(PRESETS), required=True)
+    command.add_argument("--out", type=Path, required=True, metavar="RUN")
+    add_photos(command, required=False)
+    command.add_argument("--splits", type=Path, metavar="FILE", help="CSV image_name,split; without it by a seeded hash")
+    command.add_argument("--cache", type=Path, metavar="CACHE", help="embeddings to use or make (RUN/embeddings)")
+    command.add_argument("--resume", action="store_true", help="go on from the newest whole checkpoint in RUN")
+    command.add_argument("--max-hours", type=float, metavar="H", help="save and stop after so many hours")
+    command.add_argument("--max-steps", type=int, metavar="N", help="save and stop after so many steps of this session")
+    group = command.add_argument_group("config", "every field of the config; the preset's value where not given")
+    for field in fields(Config):
+        kind = {"int": int, "float": float, "str": str, "bool": None}[getattr(field.type, "__name__", field.type)]
+        flag = f"--{field.name.replace('_', '-')}"
+        if kind is None:
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None)
+        else:
+            group.add_argument(flag, type=kind, metavar=kind.__name__.upper())
+
+    command = add(predict, "caption pictures")
+    command.add_argument("-I", "--image", type=Path, action="append", required=True, help="a picture; may be given again")
+    command.add_argument("-C", "--captioner", type=Path, default=Path("runs/tiny/captioner"), metavar="DIR", help="(runs/tiny/captioner)")
+    command.add_argument("-R", "--result", type=Path, metavar="DIR", help="save the picture with its caption there")
+    command.add_argument("-T", "--temperature", type=float, default=0.0, help="0 is greedy; above it captions are sampled (0)")
+    command.add_argument("--top-p", type=float, default=1.0, help="sample from the likeliest tokens up to this probability (1)")
+    command.add_argument("--beams", type=int, default=1, metavar="N", help="beam search (1)")
+    command.add_argument("--seed", type=int, default=0, help="of the sampling (0)")
+
+    command = add(evaluate, "caption held-out pictures and measure")
+    command.add_argument("--captioner", type=Path, required=True, metavar="DIR")
+    add_photos(command)
+    command.add_argument("--splits", type=Path, metavar="FILE", help="CSV image_name,split; without it by a seeded hash")
+    command.add_argument("--split", default="test", help="which split to evaluate (test)")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR")
+    command.add_argument("--beams", type=int, default=1, metavar="N", help="beam search (1)")
+    command.add_argument("--shuffle-embeddings", action="store_true", help="the control: every picture gets another one's embedding")
+
+    command = add(notebooks, "execute notebooks 01 to 05 on the drawn world")
+    command.add_argument("--out", type=Path, default=Path("runs/tiny"), metavar="RUN", help="(runs/tiny)")
+    return parser

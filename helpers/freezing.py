@@ -1,0 +1,74 @@
+"""Which GPT-2 tensors train, chosen by module name, and the table that shows it."""
+
+import pandas as pd
+import torch
+from transformers import GPT2LMHeadModel
+
+from .errors import UserError
+
+
+def trained_modules(policy: str, blocks: int, last_n: int = 2, embeddings: bool = True) -> list[str]:
+    """The names of GPT-2's modules that train under `policy`, in the order of the forward pass.
+
+    `first-and-last` is what the original did: its "first and last 14 layers" are 14 *tensors* of
+    `list(gpt2.parameters())` on either end, that is wte, wpe and the first block, then the last block and the final
+    norm. `last-n` trains the last `last_n` blocks and the final norm. `embeddings` says whether wte and wpe join in
+    under these two; wte is also the output layer, its weights are tied.
+    Raises UserError on an unknown policy or more blocks than there are.
+    """
+    every_block = [f"h.{i}" for i in range(blocks)]
+    if policy == "none":
+        return ["wte", "wpe", *every_block, "ln_f"]
+    if policy == "all":
+        return []
+    if policy == "first-and-last":
+        trained = [every_block[0], *every_block[1:][-1:]]
+    elif policy == "last-n":
+        if not 1 <= last_n <= blocks:
+            raise UserError(f"last_n is {last_n}, but this GPT-2 has {blocks} blocks: choose 1 to {blocks}")
+        trained = every_block[-last_n:]
+    else:
+        raise UserError(f"freezing is {policy!r}, but must be one of none, all, first-and-last, last-n")
+    return [*(["wte", "wpe"] if embeddings else []), *trained, "ln_f"]
+
+
+def freeze(gpt2: GPT2LMHeadModel, policy: str, last_n: int = 2, embeddings: bool = True) -> None:
+    """Let the tensors of `trained_modules` train and freeze all others, in place."""
+    trained = trained_modules(policy, gpt2.config.n_layer, last_n, embeddings)
+    gpt2.requires_grad_(False)
+    for name in trained:
+        gpt2.transformer.get_submodule(name).requires_grad_(True)
+
+
+def rest_frozen(model: torch.nn.Module) -> None:
+    """Put every module of `model` whose parameters are all frozen into `eval()`, so that its dropout rests too."""
+    for module in model.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            module.eval()
+
+
+def freezing_table(gpt2: GPT2LMHeadModel) -> pd.DataFrame:
+    """One row a module of GPT-2 (wte, wpe, each block, ln_f) and a total: what trains, and what that costs.
+
+    Columns: module, trains ("yes", "no" or "partly"), tensors, parameters, trained (parameters that train), share (of
+    all parameters, trained), optimizer_bytes (AdamW keeps two float32 moments for each trained parameter).
+    """
+    names = ["wte", "wpe", *(f"h.{i}" for i in range(gpt2.config.n_layer)), "ln_f"]
+    rows = [_row(name, list(gpt2.transformer.get_submodule(name).parameters())) for name in names]
+    table = pd.DataFrame([*rows, _row("total", list(gpt2.parameters()))])
+    table["share"] = table.trained / table.parameters.iloc[-1]
+    table["optimizer_bytes"] = 2 * 4 * table.trained
+    return table
+
+
+def _row(name: str, parameters: list[torch.nn.Parameter]) -> dict[str, object]:
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    trains = "yes" if len(trained) == len(parameters) else "partly" if trained else "no"
+    return {
+        "module": name,
+        "trains": trains,
+        "tensors": len(parameters),
+        "parameters": sum(parameter.numel() for parameter in parameters),
+        "trained": sum(parameter.numel() for parameter in trained),
+    }

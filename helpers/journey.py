@@ -1,0 +1,71 @@
+"""The road in three calls: pictures with captions, their cached embeddings, a trained captioner; each reused or made."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from .config import Config
+from .embeddings import EmbeddingCache, build_cache
+from .errors import UserError
+from .flickr import read_captions, split_by_image
+from .pretrained import load_clip
+from .runs import Run
+from .scenes import Scene, draw_world, read_facts
+from .training import train
+from .writer import CaptionWriter
+
+WORLD_IMAGES = 3000  # pictures of the drawn world that the tiny preset trains and is judged on
+
+
+@dataclass(frozen=True)
+class Data:
+    """A folder of pictures and their captions table (image_name, caption, split).
+
+    left_out: rows of the captions file that could not be used (row, reason, text). facts: the drawn world's truth.
+    """
+
+    images: Path
+    captions: pd.DataFrame
+    left_out: pd.DataFrame
+    facts: dict[str, Scene] | None = None
+
+    def image_names(self, split: str | None = None) -> list[str]:
+        """The images of one split, or of all, in the order of the captions."""
+        chosen = self.captions if split is None else self.captions[self.captions.split == split]
+        return list(chosen.image_name.unique())
+
+
+def open_data(images: str | Path, captions: str | Path, splits: str | Path | None = None) -> Data:
+    """Read a captions file and split it by image. A `facts.json` beside the file makes it a drawn world.
+
+    Raises UserError on a missing images folder and on whatever `read_captions` and `split_by_image` refuse.
+    """
+    if not Path(images).is_dir():
+        raise UserError(f"{images} is no folder: give the folder that holds the pictures")
+    table, left_out = read_captions(captions)
+    facts = Path(captions).with_name("facts.json")
+    return Data(
+        Path(images), split_by_image(table, splits), left_out, read_facts(facts) if facts.exists() else None
+    )
+
+
+def open_drawn_world(folder: str | Path = "data/drawn", images: int = WORLD_IMAGES, seed: int = 0) -> Data:
+    """The drawn world, drawn on the first call."""
+    world = draw_world(folder, images, seed)
+    return open_data(world / "flickr30k_images", world / "results.csv")
+
+
+def open_cache(data: Data, config: Config, folder: str | Path = "data/drawn-embeddings") -> EmbeddingCache:
+    """The embeddings of all images of `data` by the config's CLIP; what is missing is added."""
+    return build_cache(folder, data.images, data.image_names(), load_clip(config.clip))
+
+
+def open_captioner(
+    data: Data, config: Config, cache: EmbeddingCache, out: str | Path = "runs/tiny",
+    watch: Callable[[pd.DataFrame], None] | None = None,
+) -> tuple[Run, CaptionWriter]:  # fmt: skip
+    """The captioner of the run at `out`, trained to its end on the first call and loaded on the next."""
+    run = train(config, data.captions, cache.folder, out, resume=True, watch=watch)
+    return run, CaptionWriter.load(run.captioner)

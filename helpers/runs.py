@@ -1,0 +1,103 @@
+"""The run folder: everything that one training leaves behind, and the rules for going on with it.
+
+    config.json      the config, what it was trained on, the versions it was trained with
+    history.csv      one row every `log_every` steps, appended as it goes
+    checkpoints/     what trains, every `eval_every` steps (checkpoint.py)
+    captioner/       the captioner, an ordinary folder for `from_pretrained`
+    loss_lr.png      loss and learning rate in one figure
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import pandas as pd
+import torch
+import transformers
+
+from .atomic import atomic_path, sweep_partial, write_json
+from .config import Config
+from .errors import UserError
+
+HISTORY = ["step", "epoch", "loss", "val_loss", "lr", "gpt2_lr", "captions_per_second", "elapsed_seconds"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The paths of a run folder, and its history."""
+
+    folder: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.folder / "config.json"
+
+    @property
+    def history_file(self) -> Path:
+        return self.folder / "history.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def captioner(self) -> Path:
+        return self.folder / "captioner"
+
+    @property
+    def figure(self) -> Path:
+        return self.folder / "loss_lr.png"
+
+    def history(self) -> pd.DataFrame:
+        """The rows of history.csv; val_loss is NaN where none was measured."""
+        if not self.history_file.exists():
+            raise UserError(f"{self.folder} holds no history.csv: give the folder of a run, the --out of `clipxgpt train`")
+        return pd.read_csv(self.history_file)
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Add a row to the history; a single short write, so that a kill leaves at most one unfinished last line."""
+        line = ",".join("" if row[name] is None else str(row[name]) for name in HISTORY) + "\n"
+        with self.history_file.open("a", encoding="utf-8") as file:
+            file.write(line)
+
+    def rewind(self, step: int) -> None:
+        """Drop the history's rows after `step`: the checkpoint there is where training goes on."""
+        lines = self.history_file.read_text(encoding="utf-8").splitlines() if self.history_file.exists() else []
+        kept = [line for line in lines[1:] if line.count(",") == len(HISTORY) - 1 and int(line.split(",")[0]) <= step]
+        with atomic_path(self.history_file) as partial:
+            partial.write_text("\n".join([",".join(HISTORY), *kept]) + "\n", encoding="utf-8")
+
+
+def begin_run(folder: str | Path, config: Config, data: dict[str, Any], resume: bool) -> Run:
+    """Open the run folder, new or to go on with.
+
+    data: what identifies the training data. Raises UserError when the folder holds a run and `resume` is off, when it
+    holds none of this config or data, or is some other folder with files in it.
+    """
+    run = Run(Path(folder))
+    if run.folder.exists() and not run.folder.is_dir():
+        raise UserError(f"{folder} is a file: name a folder for the run")
+    if run.config_file.exists():
+        if not resume:
+            raise UserError(f"{folder} already holds a run: go on with it by --resume, or name another folder")
+        found = json.loads(run.config_file.read_text(encoding="utf-8"))
+        _check_same(run.folder, "config", found["config"], config.to_dict())
+        _check_same(run.folder, "data", found["data"], data)
+        sweep_partial(run.folder)
+        return run
+    if run.checkpoints.exists() or run.captioner.exists():
+        raise UserError(f"{folder} holds checkpoints or a captioner, but no config.json: name another folder for the run")
+    versions = {library.__name__: library.__version__ for library in (torch, transformers, accelerate)}
+    write_json(run.config_file, {"config": config.to_dict(), "data": data, "versions": versions})
+    return run
+
+
+def _check_same(folder: Path, what: str, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    for name in {**found, **wanted}:
+        if found.get(name) != wanted.get(name):
+            raise UserError(
+                f"{folder} holds a run with {name} = {found.get(name)!r}, here {name} is {wanted.get(name)!r}: a run goes on "
+                f"with its own {what}; use that value, or name another folder"
+            )

@@ -1,0 +1,188 @@
+"""The training loop. Batch, dropout and learning rate are functions of the step, so a run can be cut anywhere."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from tqdm.auto import tqdm
+
+from .accelerator import choose_accelerator
+from .batches import CaptionBatches
+from .captioner import Captioner
+from .checkpoint import load_newest, save_checkpoint
+from .config import Config
+from .embeddings import EmbeddingCache
+from .meter import Meter
+from .plotting import plot_loss_and_lr, save_figure
+from .pretrained import load_clip
+from .runs import Run, begin_run
+from .schedule import lr_at
+from .stopping import Stop, stop_on_signals
+from .writer import CaptionWriter
+
+
+def train(
+    config: Config,
+    captions: pd.DataFrame,
+    cache: str | Path,
+    out: str | Path,
+    resume: bool = False,
+    max_steps: int | None = None,
+    max_hours: float | None = None,
+    watch: Callable[[pd.DataFrame], None] | None = None,
+) -> Run:
+    """Train a captioner on the captions whose split is "train", and leave a run folder at `out`.
+
+    captions: columns image_name, caption, split. cache: a folder that `build_cache` made with the config's CLIP.
+    max_steps, max_hours: when this session saves and stops; the schedule stays that of the whole run. Ctrl-C and
+    SIGTERM stop it likewise. watch: called with the history each time it has grown, for a figure to look at.
+    Raises UserError where the pair, the cache, the run folder or its checkpoints do not fit.
+    """
+    stop = Stop(max_steps, max_hours)
+    choice = choose_accelerator(config.precision)
+    mixed_precision = "no" if choice.precision == "fp32" else choice.precision
+    accelerator = Accelerator(cpu=choice.device.type == "cpu", mixed_precision=mixed_precision)
+    main = accelerator.is_main_process
+    say = tqdm.write if main else _say_nothing
+    say(f"computing on {choice}")
+
+    # The pieces: the frozen CLIP's embeddings, the captions in batches, the captioner and what of it trains.
+    clip = load_clip(config.clip)
+    embeddings = EmbeddingCache.open(cache, clip)
+    writer = CaptionWriter.assemble(config, clip)
+    captioner = writer.captioner
+    batches, held_out = (_batches(config, captions, split, embeddings, writer, say) for split in ("train", "val"))
+    captioner.start_from(batches.embeddings)
+    optimizer = torch.optim.AdamW(_parameter_groups(captioner, config))
+
+    # The run folder: a new one, or the newest whole checkpoint of an old one.
+    run = begin_run(out, config, _identity(batches, embeddings), resume)
+    state, passed_over = load_newest(run.checkpoints, captioner, optimizer)
+    for line in passed_over:
+        say(line)
+    state = state or {"step": 0, "elapsed": 0.0, "meter": {}, "scaler": None}
+    start, total = state["step"], config.epochs * batches.steps_per_epoch
+    if start == total and run.captioner.exists():
+        say(f"{run.folder} is finished: all {total} steps are done")
+        return run
+    run.rewind(start)
+
+    model, optimizer = accelerator.prepare(captioner, optimizer)
+    if state["scaler"]:
+        accelerator.scaler.load_state_dict(state["scaler"])
+    trained = [parameter for parameter in captioner.parameters() if parameter.requires_grad]
+    meter = Meter(accelerator, **state["meter"])
+
+    model.train()
+    with stop_on_signals(stop), tqdm(total=total, initial=start, desc="training", unit="step", disable=not main) as bar:
+        for step in range(start + 1, total + 1):
+            torch.manual_seed(_dropout_seed(config.seed, step, accelerator.process_index))
+            for group in optimizer.param_groups:
+                group["lr"] = lr_at(step - 1, total, group["peak"], config.warmup)
+            batch = batches.at(step - 1)
+            part = batch.part(accelerator.process_index, accelerator.num_processes).to(accelerator.device)
+            loss = model(part.input_ids, embeddings=part.embeddings, labels=part.labels).loss
+            # Every token of the whole batch weighs the same, whichever process scores it.
+            loss = loss * (part.targets * accelerator.num_processes / batch.targets)
+            accelerator.backward(loss)
+            accelerator.clip_grad_norm_(trained, config.max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+
+            meter.add(loss, len(batch.input_ids))
+            stop.steps += 1
+            stopping = stop.reason()
+            evaluating = step % config.eval_every == 0 or step == total
+            if evaluating or step % config.log_every == 0:
+                row = {"step": step, "epoch": round(step / batches.steps_per_epoch, 4), **meter.read()}
+                row |= {group["rate"]: group["lr"] for group in optimizer.param_groups}
+                row["val_loss"] = validation_loss(captioner, held_out) if evaluating else None
+                row["elapsed_seconds"] = round(state["elapsed"] + stop.seconds, 2)
+                bar.set_postfix(loss=f"{row['loss']:.3f}", captions_per_s=f"{row['captions_per_second']:.0f}")
+                if main:
+                    run.append(row)
+                    if watch:
+                        watch(run.history())
+            if main and (evaluating or stopping):
+                scaler = accelerator.scaler.state_dict() if accelerator.scaler else None
+                record = {"elapsed": state["elapsed"] + stop.seconds, "meter": meter.state(), "scaler": scaler}
+                save_checkpoint(
+                    run.checkpoints, step, captioner, optimizer.optimizer, record, config.keep_checkpoints
+                )
+            bar.update()
+            if stopping:
+                say(f"stopped after step {step} of {total}, because {stopping}; --resume goes on from here")
+                break
+
+    if main:
+        captioner.eval()
+        writer.save(run.captioner)
+        save_figure(plot_loss_and_lr(run.history()), run.figure)
+    accelerator.wait_for_everyone()
+    return run
+
+
+@torch.no_grad()
+def validation_loss(captioner: Captioner, batches: CaptionBatches) -> float:
+    """Mean loss over every caption token of `batches`, in nats a token. Leaves the captioner as it found it."""
+    was_training = captioner.training
+    captioner.eval()
+    loss, targets = 0.0, 0
+    for rows in batches.in_order():
+        batch = batches.rows(rows)
+        output = captioner(**batch.to(captioner.device)._asdict())
+        loss += output.loss.item() * batch.targets
+        targets += batch.targets
+    captioner.train(was_training)
+    return loss / targets
+
+
+def _batches(
+    config: Config, captions: pd.DataFrame, split: str, embeddings: EmbeddingCache, writer: CaptionWriter, say: Any
+) -> CaptionBatches:
+    """The batches of one split; what is left out of them is counted and named."""
+    max_tokens = min(config.max_caption_tokens, writer.captioner.longest_caption)
+    rows = captions[captions.split == split]
+    batches = CaptionBatches(rows, embeddings, writer.tokenizer, config.batch_size, max_tokens, config.seed)
+    if batches.missing:
+        say(f"{split}: {len(batches.missing)} images have no embedding and are left out, such as {batches.missing[0]}")
+    if batches.cut:
+        say(f"{split}: {len(batches.cut)} captions are cut at {max_tokens} tokens, such as {batches.cut[0][:60]!r}")
+    return batches
+
+
+def _parameter_groups(captioner: Captioner, config: Config) -> list[dict[str, Any]]:
+    """AdamW's groups: mapping module and GPT-2 each with its peak learning rate, matrices alone with weight decay."""
+    groups = []
+    for module, rate, peak in ((captioner.mapper, "lr", config.mapper_lr), (captioner.gpt2, "gpt2_lr", config.gpt2_lr)):
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        for decay, chosen in (
+            (config.weight_decay, [parameter for parameter in trained if parameter.ndim >= 2]),
+            (0.0, [parameter for parameter in trained if parameter.ndim < 2]),
+        ):
+            # An empty group (a wholly frozen GPT-2) stays, for the history records both learning rates.
+            groups.append({"params": chosen, "lr": 0.0, "weight_decay": decay, "peak": peak, "rate": rate})
+    return groups
+
+
+def _identity(batches: CaptionBatches, embeddings: EmbeddingCache) -> dict[str, Any]:
+    """What tells one training set from another: how much, and a hash of the captions in their order."""
+    text = "\n".join(f"{row.image_name}\t{row.caption}" for row in batches.captions.itertuples())
+    return {
+        "captions": len(batches.captions),
+        "images": len(batches.image_names),
+        "sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "clip_sha256": embeddings.fingerprint["weights_sha256"],
+    }
+
+
+def _dropout_seed(seed: int, step: int, process: int) -> int:
+    return (seed * 1_000_003 + step) * 1_009 + process
+
+
+def _say_nothing(_text: str) -> None:
+    """What the processes beside the first one say."""
