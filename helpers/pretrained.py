@@ -1,0 +1,187 @@
+"""The pretrained pair: a frozen CLIP and a GPT-2, from a hub name, a local folder, or the pair in `helpers/tiny`."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import HFValidationError
+from PIL import Image
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    CLIPVisionModel,
+    GPT2LMHeadModel,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+
+try:  # Pillow's resizing gives the same pixels with and without torchvision; since transformers 5.4 it has its own name
+    from transformers import CLIPImageProcessorPil as CLIPImageProcessor
+except ImportError:
+    from transformers import CLIPImageProcessor
+
+from .errors import UserError
+
+TINY = Path(__file__).parent / "tiny"
+PREPROCESSING = ("do_convert_rgb", "do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale",
+                 "rescale_factor", "do_normalize", "image_mean", "image_std")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A frozen vision tower, its image processor, and the name it was asked for by."""
+
+    vision: CLIPVisionModel
+    processor: CLIPImageProcessor
+    name: str
+
+    @property
+    def width(self) -> int:
+        """D, the width of an embedding: 768 in ViT-B/32, 1024 in ViT-L/14."""
+        return self.vision.config.hidden_size
+
+    def pixel_values(self, pictures: list[Image.Image]) -> torch.Tensor:
+        """RGB pictures of any size, prepared as this CLIP wants them: float32 [B, 3, S, S] on the CPU."""
+        return self.processor(images=pictures, return_tensors="pt")["pixel_values"]
+
+    @torch.no_grad()
+    def embed(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """The pooled output before projection, float32 [B, D] on the CPU, wherever and however precisely CLIP computes."""
+        pixel_values = pixel_values.to(self.vision.device, self.vision.dtype)
+        return self.vision(pixel_values=pixel_values).pooler_output.float().cpu()
+
+    def encode(self, pictures: list[Image.Image]) -> torch.Tensor:
+        """Embeddings of RGB pictures, float32 [B, D] on the CPU."""
+        return self.embed(self.pixel_values(pictures))
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What the embeddings depend on; equal for the same weights under another name, but for `name`."""
+        settings = {key: _plain(getattr(self.processor, key)) for key in PREPROCESSING}
+        return {
+            "name": self.name,
+            "weights_sha256": self._weights_sha256,
+            "preprocessing": settings,
+            "pooling": "pooler_output of the vision tower, before projection",
+            "dtype": str(self.vision.dtype).removeprefix("torch."),
+            "width": self.width,
+        }
+
+    @cached_property
+    def _weights_sha256(self) -> str:
+        """Over the tensors as they compute, by name, less the `vision_model.` that begins a name in some versions."""
+        digest = hashlib.sha256()
+        state = {key.removeprefix("vision_model."): value for key, value in self.vision.state_dict().items()}
+        for key, value in sorted(state.items()):
+            digest.update(f"{key} {tuple(value.shape)} ".encode())
+            digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+
+def load_clip(name: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Clip:
+    """A frozen CLIP on `device`: the vision tower of a CLIP checkpoint, in eval mode, nothing of it trainable.
+
+    name: a name on the Hugging Face hub, a folder in the hub's layout, or "tiny". Raises UserError when it is not
+    found, is no CLIP, is not whole, or its processor makes pictures of a size that its tower does not take.
+    """
+    source = _source(name, "clip")
+    vision = _load(CLIPVisionModel, source, ("clip", "clip_vision_model"), "CLIP")
+    with _one_line_errors(source, "CLIP"):
+        processor = CLIPImageProcessor.from_pretrained(source)
+    size, wanted = _plain(processor.crop_size), vision.config.image_size
+    if size != {"height": wanted, "width": wanted}:
+        raise UserError(
+            f"{name} crops pictures to {size}, but its CLIP takes {wanted} pixels; mend its preprocessor_config.json"
+        )
+    return Clip(vision.requires_grad_(False).eval().to(device, dtype), processor, str(name))
+
+
+def load_gpt2(name: str | Path) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerBase]:
+    """A GPT-2 in float32 on the CPU, in eval mode, and its tokenizer. name, and what it raises: as in `load_clip`."""
+    source = _source(name, "gpt2")
+    gpt2 = _load(GPT2LMHeadModel, source, ("gpt2",), "GPT-2")
+    with _one_line_errors(source, "GPT-2 tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    size, vocabulary = len(tokenizer), gpt2.config.vocab_size
+    if not 1 < size <= vocabulary or tokenizer.eos_token_id is None or not tokenizer("a dog")["input_ids"]:
+        raise UserError(f"{name} has a tokenizer of {size} tokens that does not fit its GPT-2 of {vocabulary}, or has "
+                        "no end-of-text; give a folder with the tokenizer that this GPT-2 was trained with")  # fmt: skip
+    return gpt2.eval(), tokenizer
+
+
+def _source(name: str | Path, part: str) -> str:
+    """The folder or hub name to load from."""
+    path = TINY / part if name == "tiny" else Path(name).expanduser()
+    if path.is_dir():
+        return str(path)
+    text = str(name)
+    if isinstance(name, Path) or path.is_absolute() or path.exists() or text.startswith(".") or text.count("/") > 1:
+        raise UserError(f"{name} is no folder; give the folder of a model in the hub's layout, or its name on the hub")
+    return str(path) if name == "tiny" else text
+
+
+def _load(kind: type[PreTrainedModel], source: str, types: tuple[str, ...], what: str) -> Any:
+    """The model in float32, every tensor of it from the checkpoint."""
+    with _one_line_errors(source, what):
+        config = AutoConfig.from_pretrained(source)
+        if config.model_type not in types:
+            raise UserError(f"{source} is a model of type {config.model_type}, but a {what} is needed here; name one")
+        with _quietly():
+            model, report = kind.from_pretrained(
+                source, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+            )
+    missing = sorted(map(str, report["missing_keys"]))
+    if missing:
+        raise UserError(
+            f"{source} lacks {len(missing)} tensors of a {what}, such as {missing[0]}; give a whole checkpoint"
+        )
+    return model
+
+
+@contextmanager
+def _one_line_errors(source: str, what: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, HFValidationError) as error:
+        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+        if Path(source).is_dir():
+            way_out = "give the folder of a whole model in the hub's layout, with model.safetensors"
+        elif os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
+            way_out = (
+                "HF_HUB_OFFLINE is set and it is not in the local hub cache: give a local folder, or go online once"
+            )
+        else:
+            way_out = "give a local folder, or check the name on huggingface.co and the internet connection"
+        raise UserError(f"no {what} can be loaded from {source} ({reason.rstrip('.')}); {way_out}") from error
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without transformers' own report on the tensors of the text tower, which are left unread on purpose."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _plain(value: Any) -> Any:
+    """A processor's setting as JSON has it, whichever version of transformers holds it."""
+    if isinstance(value, tuple | list):
+        return [float(part) for part in value]
+    if isinstance(value, bool | float | None):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    return {key: int(part) for key, part in dict(value).items() if part is not None}
