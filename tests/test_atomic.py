@@ -1,0 +1,38 @@
+import errno
+
+import pytest
+
+from helpers.atomic import atomic_path, sweep_partial, write_text
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    write_text(tmp_path / "a.txt", "old")
+    write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    for content in ("old", "new"):
+        with atomic_path(tmp_path / "folder") as partial:
+            partial.mkdir()
+            (partial / content).write_text(content)
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "new"]
+
+
+@pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_what_stood_there_still_stands_after_a_failure(tmp_path, failure):
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(type(failure)), atomic_path(tmp_path / "a.txt") as partial:
+        partial.write_text("half")
+        raise failure
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path):
+    (tmp_path / ".a.txt.partial").write_text("half")
+    (tmp_path / ".folder.partial").mkdir()
+    (tmp_path / ".hidden").write_text("somebody's own")
+    assert sweep_partial(tmp_path) == [".a.txt.partial", ".folder.partial"]
+    assert [path.name for path in tmp_path.iterdir()] == [".hidden"]

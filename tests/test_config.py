@@ -1,0 +1,36 @@
+import pytest
+
+from helpers.config import PRESETS, Config, preset
+from helpers.errors import UserError
+
+
+def test_the_defaults_are_the_originals_figures():
+    for name in ("small", "large"):
+        config = preset(name)
+        assert (config.prefix_length, config.mapper, config.mapper_layers) == (4, "encoder", 6)
+        assert (config.freezing, config.batch_size, config.epochs, config.warmup) == ("first-and-last", 64, 150, 1 / 3)
+    assert (preset("large").clip, preset("large").gpt2) == ("openai/clip-vit-large-patch14", "gpt2-medium")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"mapper": "cnn"}, "mapper is 'cnn', but must be one of mlp, encoder, queries"),
+        ({"freezing": "half"}, "freezing is 'half', but must be one of none, all, first-and-last, last-n"),
+        ({"prefix_length": 0}, "prefix_length is 0, but must be at least 1"),
+        ({"dropout": 1.5}, "dropout is 1.5, but must be between 0 and 0.9"),
+        ({"mapper_lr": 0.0}, "mapper_lr is 0.0, but must be above 0"),
+        ({"gpt2_lr": float("nan")}, "gpt2_lr is nan, but must be above 0"),
+        ({"precision": "int8"}, "precision is 'int8', but must be one of auto, fp32, fp16, bf16"),
+        ({"learning_rate": 1.0}, "config has no field learning_rate; its fields are clip, gpt2, mapper"),
+    ],
+)
+def test_a_wrong_value_is_named_with_the_rule(values, message):
+    with pytest.raises(UserError) as error:
+        Config().with_values(**values)
+    assert str(error.value).startswith(message)
+
+
+def test_unknown_preset():
+    with pytest.raises(UserError, match=f"preset is 'huge', but must be one of {', '.join(PRESETS)}"):
+        preset("huge")
