@@ -54,7 +54,7 @@ class Clip:
 
     @torch.no_grad()
     def embed(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """The pooled output before projection, float32 [B, D] on the CPU, wherever and however precisely CLIP computes."""
+        """The pooled output before projection, float32 [B, D] on the CPU, wherever and however finely CLIP computes."""
         pixel_values = pixel_values.to(self.vision.device, self.vision.dtype)
         return self.vision(pixel_values=pixel_values).pooler_output.float().cpu()
 
@@ -111,8 +111,10 @@ def load_gpt2(name: str | Path) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerBas
         tokenizer = AutoTokenizer.from_pretrained(source)
     size, vocabulary = len(tokenizer), gpt2.config.vocab_size
     if not 1 < size <= vocabulary or tokenizer.eos_token_id is None or not tokenizer("a dog")["input_ids"]:
-        raise UserError(f"{name} has a tokenizer of {size} tokens that does not fit its GPT-2 of {vocabulary}, or has "
-                        "no end-of-text; give a folder with the tokenizer that this GPT-2 was trained with")  # fmt: skip
+        raise UserError(
+            f"{name} has a tokenizer of {size} tokens that does not fit its GPT-2 of {vocabulary}, or no end-of-text; "
+            "give a folder with the tokenizer that this GPT-2 was trained with"
+        )
     return gpt2.eval(), tokenizer
 
 
