@@ -53,18 +53,20 @@ def picture_path(folder: str | Path, name: str) -> Path:
     """
     folder = Path(folder)
     if not name.strip() or "\0" in name:
-        raise UserError(f"image name {name!r} names no file; give the name of a picture in {folder}")
+        raise UserError(f"image name {name!r} names no file; give the name of a picture")
     windows = PureWindowsPath(name)
     if Path(name).is_absolute() or windows.is_absolute() or windows.root or ".." in windows.parts:
-        raise UserError(f"image name {name!r} leads out of its folder; give a name inside {folder}, without '..'")
+        raise UserError(f"image name {name!r} leads out of its folder; give a name inside the images folder")
     spellings = dict.fromkeys((name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))))
     try:
         path = next((path for path in (folder / spelling for spelling in spellings) if path.exists()), folder / name)
         inside = path.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError) as error:  # a name too long for the file system, a loop of links
-        raise UserError(f"image name {name[:60]!r} names no file ({error}); give a name inside {folder}") from error
+        raise UserError(
+            f"image name {name[:60]!r} names no file ({error.__class__.__name__}); give the name of a picture"
+        ) from error
     if not inside:
-        raise UserError(f"image name {name!r} is a link out of {folder}; put the picture itself there")
+        raise UserError(f"image name {name!r} is a link out of its folder; put the picture itself there")
     return path
 
 

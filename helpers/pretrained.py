@@ -50,7 +50,8 @@ class Clip:
 
     def pixel_values(self, pictures: list[Image.Image]) -> torch.Tensor:
         """RGB pictures of any size, prepared as this CLIP wants them: float32 [B, 3, S, S] on the CPU."""
-        return self.processor(images=pictures, return_tensors="pt")["pixel_values"]
+        # Told where the colors are, for it would take a picture 3 pixels high for one of 3 channels.
+        return self.processor(images=pictures, return_tensors="pt", input_data_format="channels_last")["pixel_values"]
 
     @torch.no_grad()
     def embed(self, pixel_values: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,212 @@
+"""The embedding cache: each picture seen by CLIP once, in a folder that a kill leaves whole.
+
+fingerprint.json          which CLIP, preprocessing, pooling and dtype made the rows
+shard-00000.safetensors   float16 rows [n, D] with their image names and the pictures left out; whole by itself
+index.csv, left_out.csv   where each image's row is, and what has none and why, for pandas
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from .atomic import sweep_partial, write_json, write_text
+from .errors import UserError
+from .pictures import open_picture, picture_path
+from .pretrained import Clip
+from .shards import Shard, sha256_of
+
+FINGERPRINT = "fingerprint.json"
+SHARDS = "shard-*.safetensors"
+
+
+class EmbeddingCache:
+    """The rows of a cache folder by image name.
+
+    folder: where it is. fingerprint: of the CLIP that made it. image_names: in the order of the rows. width: D.
+    left_out: the pictures without a row, DataFrame[image_name, reason].
+    """
+
+    def __init__(self, folder: Path, fingerprint: dict[str, Any], shards: list[Shard]) -> None:
+        self.folder, self.fingerprint, self._shards = folder, fingerprint, shards
+        self.width: int = fingerprint["width"]
+        self._places = {
+            name: (number, row) for number, shard in enumerate(shards) for row, name in enumerate(shard.image_names)
+        }
+        self.image_names = list(self._places)
+        reasons = {name: why for shard in shards for name, why in shard.left_out.items() if name not in self._places}
+        self.left_out = pd.DataFrame(reasons.items(), columns=["image_name", "reason"])
+
+    @classmethod
+    def open(cls, folder: str | Path, clip: Clip | None = None) -> "EmbeddingCache":
+        """The cache in `folder`. Raises UserError when there is none, when it is broken, or when `clip` is another."""
+        folder = Path(folder)
+        fingerprint = _read_fingerprint(folder, clip)
+        return cls(folder, fingerprint, [Shard.read(path) for path in sorted(folder.glob(SHARDS))])
+
+    def __len__(self) -> int:
+        return len(self.image_names)
+
+    def rows(self, image_names: Iterable[str]) -> torch.Tensor:
+        """The embeddings of these images in this order, float32 [N, D]. Raises UserError on one that is not here."""
+        image_names = list(image_names)
+        missing = [name for name in dict.fromkeys(image_names) if name not in self._places]
+        if missing:
+            some = ", ".join(missing[:3])
+            raise UserError(
+                f"{len(missing)} images have no embedding in {self.folder}, such as {some}; embed them first"
+            )
+        rows = torch.empty(len(image_names), self.width)
+        places = torch.tensor([self._places[name] for name in image_names]).reshape(-1, 2)  # shard, row in it
+        for number in places[:, 0].unique().tolist():
+            positions = (places[:, 0] == number).nonzero().squeeze(1)
+            rows[positions] = self._shards[number].embeddings[places[positions, 1]].float()
+        return rows
+
+    def index(self) -> pd.DataFrame:
+        """Where each row is: DataFrame[image_name, shard, row]."""
+        places = [(name, self._shards[number].path.name, row) for name, (number, row) in self._places.items()]
+        return pd.DataFrame(places, columns=["image_name", "shard", "row"])
+
+    def verify(self) -> None:
+        """Read every row. Raises UserError on the first shard whose rows are not those that were written."""
+        for shard in self._shards:
+            shard.verify()
+
+
+def build_cache(
+    folder: str | Path, images: str | Path, image_names: Iterable[str], clip: Clip,
+    batch_size: int = 32, shard_size: int = 512,
+) -> EmbeddingCache:  # fmt: skip
+    """The cache in `folder` with each of these pictures of the folder `images` in it, or among those left out.
+
+    What is there stays; what is missing is added in new shards; what was left out before is tried again; a broken
+    shard is made anew. Killed, it loses a shard (shard_size pictures) at most, and going on gives the same bytes, for
+    a batch never spans shards. A picture is known by its name alone: a file that has changed is not looked at again.
+    Raises UserError on a folder of other things or of another CLIP, on pictures none of which can be read, and on a
+    full disk.
+    """
+    folder, images, names = Path(folder), Path(images), list(dict.fromkeys(image_names))
+    try:
+        cache = _claim(folder, clip)
+        before = dict(cache.left_out.itertuples(index=False))
+        known = {*cache.image_names, *before}
+        pending, again = [name for name in names if name not in known], [name for name in names if name in before]
+        if pending and not any(_exists(images, name) for name in names):
+            raise UserError(f"{images} has none of the {len(names)} pictures, such as {names[0]}; give their folder")
+        chunks = [part[i : i + shard_size] for part in (pending, again) for i in range(0, len(part), shard_size)]
+        free = (path for number in count() if not (path := folder / f"shard-{number:05}.safetensors").exists())
+        todo = len(pending) + len(again)
+        with (
+            tqdm(
+                total=len(names), initial=len(names) - todo, desc="embedding", unit="picture", disable=not todo
+            ) as bar,
+            ThreadPoolExecutor(os.cpu_count()) as pool,
+        ):
+            for chunk in chunks:
+                shard = _embed(chunk, images, clip, batch_size, pool, bar)
+                if shard.image_names or any(before.get(name) != why for name, why in shard.left_out.items()):
+                    shard.write(next(free))
+        cache = EmbeddingCache.open(folder)
+        _write_tables(cache)
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written ({error.strerror}); mend that and run it again to go on"
+        ) from error
+    if not set(names) & set(cache.image_names):
+        name, reason = next(cache.left_out.itertuples(index=False), ("the list", "is empty"))
+        raise UserError(f"none of {len(names)} pictures can be embedded, such as {name}, which {reason}")
+    return cache
+
+
+def _claim(folder: Path, clip: Clip) -> EmbeddingCache:
+    """The cache as it stands, less what is half written or broken; a new one where there is none."""
+    if not (folder / FINGERPRINT).exists():
+        if folder.exists() and not (folder.is_dir() and all(path.name.startswith(".") for path in folder.iterdir())):
+            raise UserError(f"{folder} holds other things than embeddings; give a new or empty folder")
+        write_json(folder / FINGERPRINT, clip.fingerprint())
+    fingerprint = _read_fingerprint(folder, clip)
+    sweep_partial(folder)
+    shards = []
+    for path in sorted(folder.glob(SHARDS)):
+        try:
+            shards.append(Shard.read(path))
+            shards[-1].verify()
+        except UserError:
+            tqdm.write(f"{path} is broken and is made anew")
+            path.unlink()
+    return EmbeddingCache(folder, fingerprint, [shard for shard in shards if shard.path.exists()])
+
+
+def _embed(names: list[str], images: Path, clip: Clip, batch_size: int, pool: ThreadPoolExecutor, bar: tqdm) -> Shard:
+    """The rows of one shard. While CLIP looks at a batch, threads open the pictures of the next one."""
+    batches = [names[i : i + batch_size] for i in range(0, len(names), batch_size)]
+    rows, shown, left_out = [torch.empty(0, clip.width, dtype=torch.float16)], [], {}
+    ahead = pool.map(partial(_prepare, images, clip), batches[0])
+    for batch, following in zip(batches, [*batches[1:], []], strict=True):
+        prepared, ahead = ahead, pool.map(partial(_prepare, images, clip), following)
+        pictures = dict(zip(batch, prepared, strict=True))
+        left_out |= {name: why for name, why in pictures.items() if isinstance(why, str)}
+        seen = {name: pixels for name, pixels in pictures.items() if not isinstance(pixels, str)}
+        if seen:
+            rows.append(clip.embed(torch.cat(list(seen.values()))).half())  # [batch, D]
+            if not rows[-1].isfinite().all():
+                raise UserError(f"{clip.name} gives embeddings that are not finite in float16; load it in float32")
+            shown += seen
+        bar.update(len(batch))
+    embeddings = torch.cat(rows)
+    return Shard(embeddings, shown, left_out, sha256_of(embeddings))
+
+
+def _prepare(images: Path, clip: Clip, name: str) -> torch.Tensor | str:
+    """A picture as CLIP wants it, [1, 3, S, S], or the reason why it is left out."""
+    try:
+        path = picture_path(images, name)
+        return clip.pixel_values([open_picture(path)])
+    except UserError as error:
+        return str(error).removeprefix(f"{images / name} ")
+
+
+def _exists(images: Path, name: str) -> bool:
+    try:
+        return picture_path(images, name).exists()
+    except UserError:
+        return False
+
+
+def _write_tables(cache: EmbeddingCache) -> None:
+    """index.csv and left_out.csv, where they are not so already: a finished cache may lie on a read-only disk."""
+    for name, table in (("index.csv", cache.index()), ("left_out.csv", cache.left_out)):
+        path, text = cache.folder / name, table.to_csv(index=False, lineterminator="\n")
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
+
+
+def _read_fingerprint(folder: Path, clip: Clip | None) -> dict[str, Any]:
+    """Of the cache in `folder`. Raises UserError where it is not that of `clip`; the name alone may differ."""
+    try:
+        found = json.loads((folder / FINGERPRINT).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{folder} holds no embeddings; make them with `clipxgpt embed --out {folder}`") from None
+    except ValueError:
+        raise UserError(f"{folder / FINGERPRINT} is broken; delete {folder} and embed the pictures again") from None
+    wanted = clip.fingerprint() if clip else found
+    if {**found, "name": None} != {**wanted, "name": None}:
+        raise UserError(f"{folder} holds embeddings of {_in_words(found)}, but asked for is {_in_words(wanted)}; "
+                        "give the cache another folder, or use the CLIP that made it")  # fmt: skip
+    return found
+
+
+def _in_words(fingerprint: dict[str, Any]) -> str:
+    settings = hashlib.sha256(json.dumps(fingerprint["preprocessing"], sort_keys=True).encode()).hexdigest()
+    weights, dtype = fingerprint["weights_sha256"], fingerprint["dtype"]
+    return f"{fingerprint['name']} (weights {weights[:8]}, preprocessing {settings[:8]}, {dtype})"
