@@ -95,7 +95,7 @@ class CaptionBatches:
 
     def in_order(self) -> list[list[int]]:
         """All rows once, in the table's order, a batch at a time: for validation and evaluation."""
-        return [list(rows) for rows in torch.arange(len(self.tokens)).split(self.batch_size)]
+        return [rows.tolist() for rows in torch.arange(len(self.tokens)).split(self.batch_size)]
 
     def rows(self, rows: list[int]) -> Batch:
         """The batch of these rows of the captions table."""

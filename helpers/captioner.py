@@ -39,6 +39,8 @@ class CaptionerConfig(PreTrainedConfig):
         dropout: float = 0.1,
         **kwargs: Any,
     ):
+        # First, for it resets the attention of sub-configs that are there already, and these belong to live models.
+        super().__init__(**kwargs)
         if not isinstance(vision_config, CLIPVisionConfig):
             vision_config = CLIPVisionConfig(**vision_config or {})
         if not isinstance(text_config, GPT2Config):
@@ -50,7 +52,6 @@ class CaptionerConfig(PreTrainedConfig):
         self.mapper_layers = mapper_layers
         self.mapper_heads = mapper_heads
         self.dropout = dropout
-        super().__init__(**kwargs)
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Does it see? Captions of held-out pictures, judged, and what the picture tells the captioner, in nats a token."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from .batches import CaptionBatches
 from .captioner import IGNORE, Captioner
 from .embeddings import EmbeddingCache
 from .errors import UserError
-from .scenes import Scene, is_right
+from .scenes import Scene, is_right, read_caption
 from .writer import CaptionWriter, Decoding
 
 DERANGEMENTS = 5  # how often the embeddings are shuffled for the control
@@ -64,6 +65,14 @@ def evaluate(
 def share_right(names: list[str], captions: list[str], facts: dict[str, Scene]) -> float:
     """The share of captions in which every fact of the drawn scene is stated and right."""
     return float(np.mean([is_right(caption, facts[name]) for name, caption in zip(names, captions, strict=True)]))
+
+
+def wrong_facts(caption: str, scene: Scene) -> list[str]:
+    """The names of the facts that a caption of `scene` gets wrong; ["unreadable"] where it states no scene at all."""
+    stated = read_caption(caption)
+    if stated is None:
+        return ["unreadable"]
+    return [field.name for field in fields(Scene) if getattr(stated, field.name) != getattr(scene, field.name)]
 
 
 def picture_information(captioner: Captioner, batches: CaptionBatches) -> dict[str, Any]:

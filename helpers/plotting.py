@@ -1,9 +1,10 @@
 """Figures from plain tables and sequences. Every function returns the figure and shows nothing by itself."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
+from IPython.display import display
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -41,6 +42,19 @@ def plot_loss_and_lr(history: pd.DataFrame, title: str = "") -> Figure:
     return figure
 
 
+class LiveFigure:
+    """A figure in a notebook that is redrawn with every call: `train(..., watch=LiveFigure(plot_loss_and_lr))`."""
+
+    def __init__(self, plot: Callable[[pd.DataFrame], Figure]):
+        self.plot, self.handle = plot, None
+
+    def __call__(self, table: pd.DataFrame) -> None:
+        if self.handle is None:
+            self.handle = display(self.plot(table), display_id=True)
+        else:
+            self.handle.update(self.plot(table))
+
+
 def show_pictures(
     pictures: Sequence[Image.Image], captions: Sequence[str], columns: int = 4, good: Sequence[bool] | None = None
 ) -> Figure:
@@ -54,4 +68,25 @@ def show_pictures(
             color = "black" if good is None else "#2c7a3f" if good[place] else "#b3261e"
             # A dollar sign in a caption is a dollar sign, not mathematics.
             axis.set_title(captions[place], fontsize=8, wrap=True, y=-0.02, va="top", color=color, parse_math=False)
+    return figure
+
+
+def plot_comparison(results: pd.DataFrame, by: str, measure: str = "correct", label: str = "") -> Figure:
+    """One row for each value of `by`: a dot a seed and a line at their mean.
+
+    results: a row a run, with the columns `by` and `measure`, as `ablate` writes them.
+    """
+    values = list(results[by].unique())
+    figure = Figure(figsize=(7, 0.8 + 0.45 * len(values)), layout="constrained")
+    axis = figure.subplots()
+    for place, value in enumerate(values):
+        runs = results[results[by] == value][measure]
+        axis.scatter(runs, [place] * len(runs), color=BLUE, alpha=0.7, s=36, linewidth=0)
+        axis.plot([runs.mean()] * 2, [place - 0.3, place + 0.3], color=ORANGE, linewidth=2)
+    axis.set(yticks=range(len(values)), yticklabels=values, ylabel=by.replace("_", " "), xlabel=label or measure)
+    axis.invert_yaxis()
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    axis.grid(axis="x", color="#e6e8eb")
+    axis.set_axisbelow(True)
     return figure

@@ -12,16 +12,16 @@ from tqdm.auto import tqdm
 
 from .errors import UserError
 from .pictures import open_picture, picture_path
-from .small_clip import build_processor
+from .pretrained import CLIPImageProcessor
 
 
-def decode(images: Path, names: list[str], size: int) -> tuple[list[str], torch.Tensor, dict[str, str]]:
+def decode(
+    images: Path, names: list[str], processor: CLIPImageProcessor
+) -> tuple[list[str], torch.Tensor, dict[str, str]]:
     """The names whose pictures open, the pictures, and why others do not.
 
-    The pictures are uint8 [N, 3, size, size], cut square by the small CLIP's own preprocessing. Raises UserError where
-    none opens.
+    The pictures are uint8 [N, 3, S, S], resized and cut square by `processor`. Raises UserError where none opens.
     """
-    cut = build_processor(size)
     kept, arrays, left_out = [], [], {}
     for name in tqdm(names, desc="reading pictures", unit="picture"):
         try:
@@ -29,7 +29,7 @@ def decode(images: Path, names: list[str], size: int) -> tuple[list[str], torch.
         except UserError as error:
             left_out[name] = str(error)
             continue
-        values = cut(picture, do_rescale=False, do_normalize=False, return_tensors="np")["pixel_values"][0]
+        values = processor(picture, do_rescale=False, do_normalize=False, return_tensors="np")["pixel_values"][0]
         arrays.append(values.round().clip(0, 255).astype(np.uint8))
         kept.append(name)
     if not kept:

@@ -4,8 +4,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import trange
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTextConfig, CLIPVisionConfig
+from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
+from .pretrained import CLIPImageProcessor
 from .schedule import lr_at
 
 TEXT_TOKENS = 40  # the longest caption the text tower reads, end-of-text included

@@ -1,6 +1,8 @@
 """The training loop. Batch, dropout and learning rate are functions of the step, so a run can be cut anywhere."""
 
+import functools
 import hashlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,7 +49,7 @@ def train(
     mixed_precision = "no" if choice.precision == "fp32" else choice.precision
     accelerator = Accelerator(cpu=choice.device.type == "cpu", mixed_precision=mixed_precision)
     main = accelerator.is_main_process
-    say = tqdm.write if main else _say_nothing
+    say = functools.partial(tqdm.write, file=sys.stderr) if main else _say_nothing
     say(f"computing on {choice}")
 
     # The pieces: the frozen CLIP's embeddings, the captions in batches, the captioner and what of it trains.
@@ -68,6 +70,8 @@ def train(
     start, total = state["step"], config.epochs * batches.steps_per_epoch
     if start == total and run.captioner.exists():
         say(f"{run.folder} is finished: all {total} steps are done")
+        if watch:
+            watch(run.history())
         return run
     run.rewind(start)
 

@@ -9,6 +9,8 @@ from transformers import CLIPConfig, CLIPModel, GPT2Config, GPT2LMHeadModel, Pre
 
 from helpers.pretrained import CLIPImageProcessor
 
+torch.set_num_threads(1)  # the models here are so small that threads would only wait for each other
+
 SHARED = Path(__file__).parents[2] / "shared"
 
 

@@ -7,7 +7,7 @@ import torch
 from models import END, random_captioner
 from torch.nn import functional as F
 
-from helpers.captioner import IGNORE, Captioner
+from helpers.captioner import IGNORE, Captioner, CaptionerConfig
 from helpers.config import MAPPERS
 
 
@@ -55,6 +55,26 @@ def test_the_first_token_and_the_end_of_text_are_targets(captioner):
         labels = ids.clone()
         labels[:, position] = IGNORE
         assert captioner(ids, embeddings=embeddings, labels=labels).loss != loss
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("given", ["random", "pretrained", "loaded"])
+def test_no_token_sees_those_after_it(given, training, tmp_path):
+    """Each way to make a captioner keeps GPT-2's attention causal; without a mask the loss falls to nothing."""
+    captioner = random_captioner()
+    if given == "pretrained":
+        config = CaptionerConfig(captioner.clip.config, captioner.gpt2.config, mapper_layers=2, mapper_heads=4)
+        captioner = Captioner(config, captioner.clip, captioner.gpt2)
+    if given == "loaded":
+        captioner.save_pretrained(tmp_path)
+        captioner = Captioner.from_pretrained(tmp_path)
+    embeddings, ids = batch()
+    captioner.train(training)
+    captioner.mapper.eval()
+    changed = ids.clone()
+    changed[:, 4:] = 7
+    one, other = (captioner(x, embeddings=embeddings).logits[:, :5] for x in (ids, changed))
+    torch.testing.assert_close(one, other)
 
 
 def test_training_and_decoding_begin_alike(captioner):
