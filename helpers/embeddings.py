@@ -120,7 +120,7 @@ def build_cache(
         _write_tables(cache)
     except OSError as error:
         raise UserError(
-            f"{folder} cannot be written ({error.strerror}); mend that and run it again to go on"
+            f"{folder} cannot be written ({error.strerror or error}); mend that and run it again to go on"
         ) from error
     if not set(names) & set(cache.image_names):
         name, reason = next(cache.left_out.itertuples(index=False), ("the list", "is empty"))
@@ -139,12 +139,14 @@ def _claim(folder: Path, clip: Clip) -> EmbeddingCache:
     shards = []
     for path in sorted(folder.glob(SHARDS)):
         try:
-            shards.append(Shard.read(path))
-            shards[-1].verify()
+            shard = Shard.read(path)
+            shard.verify()
         except UserError:
             tqdm.write(f"{path} is broken and is made anew")
             path.unlink()
-    return EmbeddingCache(folder, fingerprint, [shard for shard in shards if shard.path.exists()])
+        else:
+            shards.append(shard)
+    return EmbeddingCache(folder, fingerprint, shards)
 
 
 def _embed(names: list[str], images: Path, clip: Clip, batch_size: int, pool: ThreadPoolExecutor, bar: tqdm) -> Shard:

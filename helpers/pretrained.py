@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import HFValidationError
 from PIL import Image
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -152,7 +150,9 @@ def _load(kind: type[PreTrainedModel], source: str, types: tuple[str, ...], what
 def _one_line_errors(source: str, what: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, HFValidationError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # transformers, safetensors and the hub's client each raise their own
         reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
         if Path(source).is_dir():
             way_out = "give the folder of a whole model in the hub's layout, with model.safetensors"

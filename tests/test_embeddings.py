@@ -8,6 +8,7 @@ import signal
 import time
 from pathlib import Path
 
+import child
 import numpy as np
 import pandas as pd
 import pytest
@@ -114,20 +115,13 @@ def test_a_caption_without_an_image_and_a_name_that_leads_out(folder, images, cl
     assert len(cache.left_out) == 4
 
 
-def _build(folder, images, tiny_clip, started):
-    torch.set_num_threads(1)
-    clip = load_clip(tiny_clip)
-    started.set()
-    build_cache(folder, images, NAMES, clip, **SMALL)
-
-
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(tmp_path, images, tiny_clip):
     context = multiprocessing.get_context("forkserver")  # a child as clean as a new process, without its imports
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload(["helpers.embeddings"])
 
     def build(folder: Path, patience: float | None = None) -> float:
         started = context.Event()
-        process = context.Process(target=_build, args=(folder, images, tiny_clip, started))
+        process = context.Process(target=child.build, args=(folder, images, NAMES, tiny_clip, SMALL, started))
         process.start()
         assert started.wait(60)
         begin = time.perf_counter()
