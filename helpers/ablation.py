@@ -16,6 +16,7 @@ from .journey import Data
 from .training import train
 from .writer import CaptionWriter
 
+RUNS = Path("runs/ablations")
 TIE = 2.0  # two means closer than this many standard errors of their difference are a tie
 
 
@@ -25,8 +26,8 @@ def ablate(
     """Train every combination of the values in `vary` with every seed, and write one row each to the CSV `out`.
 
     Judged on validation images. Columns: the varied fields, seed, correct (the share of captions with every fact
-    right), val_loss (nats a token), steps, seconds. Runs lie beside `out` in a folder of its name; what is finished is
-    not run again. Raises UserError when `out` holds another experiment, or the data have no facts to judge by.
+    right), val_loss (nats a token), steps, seconds. The runs lie under RUNS; what is finished is not run again.
+    Raises UserError when `out` holds another experiment, or the data have no facts to judge by.
     """
     if data.facts is None:
         raise UserError("an ablation judges captions by the drawn world's facts.json, and these data have none")
@@ -39,7 +40,7 @@ def ablate(
             key = {**dict(zip(vary, values, strict=True)), "seed": seed}
             if any(all(str(row[name]) == str(value) for name, value in key.items()) for row in rows):
                 continue
-            folder = out.with_suffix("") / "-".join(f"{name}={value}" for name, value in key.items())
+            folder = RUNS / out.stem / "-".join(f"{name}={value}" for name, value in key.items())
             run = train(base.with_values(**key), data.captions, cache.folder, folder, resume=True)
             history, writer = run.history(), CaptionWriter.load(run.captioner)
             rows.append({

@@ -43,9 +43,9 @@ def _judge_card(name: str, capability: tuple[int, int], error: str | None) -> Ch
     sm = f"sm_{capability[0]}{capability[1]}"
     if error is not None:
         raise UserError(
-            f"{name} ({sm}) is here, but PyTorch {torch.__version__} cannot run on it ({error}): install a build that has "
-            f"{sm} kernels, for a P100 `pip install torch --index-url https://download.pytorch.org/whl/cu126`, or hide the "
-            "card with CUDA_VISIBLE_DEVICES="
+            f"{name} ({sm}) is here, but PyTorch {torch.__version__} cannot run on it ({error}): install a build with "
+            f"{sm} kernels (for a P100: pip install torch --index-url https://download.pytorch.org/whl/cu126), or hide "
+            "the card with CUDA_VISIBLE_DEVICES="
         )
     if capability >= (8, 0):
         return Choice(torch.device("cuda"), "bf16", f"{name} ({sm}) computes bfloat16 natively")

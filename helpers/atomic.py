@@ -32,7 +32,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             partial.rename(path)
             _remove(aside)
         else:
-            os.replace(partial, path)
+            partial.replace(path)
         _flush(path.parent)
     except BaseException:
         _remove(partial)

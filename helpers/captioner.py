@@ -63,7 +63,7 @@ class CaptionerOutput(ModelOutput):
 
 
 class Captioner(PreTrainedModel, GenerationMixin):
-    """Frozen CLIP, mapping module and GPT-2 in one model. Which tensors of GPT-2 train is `freezing.freeze`'s choice."""
+    """Frozen CLIP, mapping module and GPT-2 in one model; `freezing.freeze` chooses which of GPT-2's tensors train."""
 
     config_class = CaptionerConfig
     base_model_prefix = "captioner"
@@ -118,9 +118,7 @@ class Captioner(PreTrainedModel, GenerationMixin):
         rest_frozen(self)
         return self
 
-    def prefix(
-        self, embeddings: torch.Tensor | None = None, pixel_values: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def prefix(self, embeddings: torch.Tensor | None = None, pixel_values: torch.Tensor | None = None) -> torch.Tensor:
         """The prefix [B, P, E] of embeddings [B, D], or of pixel values [B, 3, H, W] that CLIP encodes first."""
         if (embeddings is None) == (pixel_values is None):
             raise ValueError("give either embeddings [B, D] or pixel_values [B, 3, H, W]")
@@ -147,7 +145,9 @@ class Captioner(PreTrainedModel, GenerationMixin):
         tokens = self.gpt2.transformer.wte(input_ids)  # [B, T, E]
         inputs = torch.cat([prefix.to(tokens.dtype), tokens], dim=1)  # [B, P+T, E]
         hidden = self.gpt2.transformer(inputs_embeds=inputs, use_cache=False).last_hidden_state  # [B, P+T, E]
-        logits = self.gpt2.lm_head(hidden[:, prefix.shape[1] - 1 : -1])  # [B, T, V]: the last of the prefix scores token 0
+        logits = self.gpt2.lm_head(
+            hidden[:, prefix.shape[1] - 1 : -1]
+        )  # [B, T, V]: the last of the prefix scores token 0
         loss = None
         if labels is not None:
             loss = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE)
@@ -161,7 +161,7 @@ class Captioner(PreTrainedModel, GenerationMixin):
         generation_config: GenerationConfig | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
-        """Caption token ids, int64 [B, at most max_new_tokens], padded with end-of-text. GPT-2's `generate` does the work.
+        """Caption token ids by GPT-2's own `generate`: int64 [B, at most max_new_tokens], padded with end-of-text.
 
         `kwargs` are those of transformers' `generate`: num_beams, do_sample, temperature, top_p, max_new_tokens, ...
         """

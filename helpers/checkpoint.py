@@ -74,7 +74,7 @@ def load_newest(
 
 
 def trained_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    """What training changes or derives from the data: trainable parameters, and the mean and spread of the embeddings."""
+    """What training changes or takes from the data: trainable parameters, mean and spread of the embeddings."""
     trained = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
     return {**trained, "embedding_mean": model.embedding_mean, "embedding_std": model.embedding_std}
 
@@ -105,7 +105,7 @@ def _check_shapes(path: Path, found: dict[str, torch.Tensor], wanted: dict[str, 
     for name, tensor in found.items():
         if tensor.shape != wanted[name].shape:
             raise UserError(
-                f"{path} is of another model: {name} is {list(tensor.shape)} there and {list(wanted[name].shape)} here; "
+                f"{path} is of another model: {name} is {list(tensor.shape)} there, {list(wanted[name].shape)} here; "
                 "use the config it was trained with"
             )
 

@@ -1,21 +1,21 @@
 """The commands. Each reads its flags and calls the helper that does the work; none has logic of its own."""
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from .config import PRESETS, Config, preset
+from .config import preset
 from .errors import UserError
+from .flags import build_parser, read_vary
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command. A mistake of the user ends in one line on stderr and exit status 2, Ctrl-C in 130."""
+    commands = (draw, pretrain, embed, train, predict, evaluate, ablate, notebooks)
     options = vars(build_parser().parse_args(arguments))
-    command = options.pop("command")
+    command = {function.__name__: function for function in commands}[options.pop("command")]
     try:
         command(**options)
     except UserError as error:
@@ -41,7 +41,9 @@ def draw(out: Path, images: int, seed: int) -> None:
     print(f"{images} pictures, results.csv and facts.json lie in {world}")
 
 
-def pretrain(images: Path, captions: Path, splits: Path | None, text: Path | None, out: Path, recipe: str | None) -> None:
+def pretrain(
+    images: Path, captions: Path, splits: Path | None, text: Path | None, out: Path, recipe: str | None
+) -> None:
     from .journey import open_data
     from .pretraining import pretrain as pretrain_pair
 
@@ -70,7 +72,7 @@ def train(
     from .journey import open_cache, open_data, open_drawn_world
     from .training import train as train_captioner
 
-    config = preset(preset_name).with_values(**{name: value for name, value in values.items() if value is not None})
+    config = preset(preset_name).with_values(**values)
     if (images is None) != (captions is None):
         raise UserError("--images and --captions belong together: give both, or neither for the drawn world")
     if images is None and preset_name != "tiny":
@@ -124,7 +126,9 @@ def evaluate(
     data = open_data(images, captions, splits)
     _report_left_out(data.left_out)
     if not data.image_names(split):
-        raise UserError(f"no image is in split {split!r}: the splits of {splits or captions} are {sorted(set(data.captions.split))}")
+        raise UserError(
+            f"no image is in split {split!r}: the splits of {splits or captions} are {sorted(set(data.captions.split))}"
+        )
     cache = build_cache(out / "embeddings", images, data.image_names(split), writer.clip(str(captioner)))
     _report_cache(cache, out / "embeddings")
     references = data.captions[data.captions.split == split]
@@ -132,6 +136,19 @@ def evaluate(
     for name, value in metrics.items():
         print(f"{name:<28}{value}")
     print(f"captions.csv and metrics.json lie in {out}")
+
+
+def ablate(vary: list[str], seeds: int, out: Path, **values: Any) -> None:
+    from .ablation import ablate as run_ablation
+    from .ablation import verdict
+    from .journey import open_cache, open_drawn_world
+
+    config, varied = preset("tiny").with_values(**values), read_vary(vary)
+    data = open_drawn_world()
+    results = run_ablation(config, varied, seeds, data, open_cache(data, config), out)
+    for field in varied:
+        print(verdict(results, field).round(3).to_string(index=False))
+    print(f"a row for each run lies in {out}")
 
 
 def notebooks(out: Path) -> None:
@@ -152,74 +169,3 @@ def _report_cache(cache: Any, folder: Path) -> None:
     if len(cache.left_out):
         first = cache.left_out.iloc[0]
         print(f"{len(cache.left_out)} pictures are left out (left_out.csv), first {first.image_name}: {first.reason}")
-
-
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="clipxgpt", description="Connect a frozen CLIP to a partially frozen GPT-2.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def add(function: Any, text: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(function.__name__, help=text, description=text, allow_abbrev=False)
-        command.set_defaults(command=function)
-        return command
-
-    def add_photos(command: argparse.ArgumentParser, required: bool = True) -> None:
-        command.add_argument("--images", type=Path, required=required, metavar="DIR", help="the folder of pictures")
-        command.add_argument("--captions", type=Path, required=required, metavar="FILE", help="results.csv, or a CSV of two columns")
-
-    command = add(draw, "draw a world of small pictures with captions, in Flickr30k's layout")
-    command.add_argument("--out", type=Path, required=True, metavar="DIR")
-    command.add_argument("--images", type=int, default=3000, metavar="N", help="how many pictures (3000)")
-    command.add_argument("--seed", type=int, default=0, metavar="S", help="which world (0)")
-
-    command = add(pretrain, "train a small CLIP and a small GPT-2 from scratch")
-    add_photos(command)
-    command.add_argument("--splits", type=Path, metavar="FILE", help="CSV image_name,split; without it by a seeded hash")
-    command.add_argument("--text", type=Path, metavar="FILE", help="more text for GPT-2: lines, or a CSV of captions")
-    command.add_argument("--recipe", choices=("drawn", "photos"), help="drawn where facts.json lies beside the captions, else photos")
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="clip/ and gpt2/ are written there")
-
-    command = add(embed, "encode every picture once with a frozen CLIP")
-    add_photos(command)
-    command.add_argument("--clip", required=True, metavar="NAME_OR_DIR", help="hub name, folder, or tiny")
-    command.add_argument("--out", type=Path, required=True, metavar="CACHE")
-
-    command = add(train, "train a captioner, or go on with a run")
-    command.add_argument("--preset", dest="preset_name", choices=tuple(PRESETS), required=True)
-    command.add_argument("--out", type=Path, required=True, metavar="RUN")
-    add_photos(command, required=False)
-    command.add_argument("--splits", type=Path, metavar="FILE", help="CSV image_name,split; without it by a seeded hash")
-    command.add_argument("--cache", type=Path, metavar="CACHE", help="embeddings to use or make (RUN/embeddings)")
-    command.add_argument("--resume", action="store_true", help="go on from the newest whole checkpoint in RUN")
-    command.add_argument("--max-hours", type=float, metavar="H", help="save and stop after so many hours")
-    command.add_argument("--max-steps", type=int, metavar="N", help="save and stop after so many steps of this session")
-    group = command.add_argument_group("config", "every field of the config; the preset's value where not given")
-    for field in fields(Config):
-        kind = {"int": int, "float": float, "str": str, "bool": None}[getattr(field.type, "__name__", field.type)]
-        flag = f"--{field.name.replace('_', '-')}"
-        if kind is None:
-            group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None)
-        else:
-            group.add_argument(flag, type=kind, metavar=kind.__name__.upper())
-
-    command = add(predict, "caption pictures")
-    command.add_argument("-I", "--image", type=Path, action="append", required=True, help="a picture; may be given again")
-    command.add_argument("-C", "--captioner", type=Path, default=Path("runs/tiny/captioner"), metavar="DIR", help="(runs/tiny/captioner)")
-    command.add_argument("-R", "--result", type=Path, metavar="DIR", help="save the picture with its caption there")
-    command.add_argument("-T", "--temperature", type=float, default=0.0, help="0 is greedy; above it captions are sampled (0)")
-    command.add_argument("--top-p", type=float, default=1.0, help="sample from the likeliest tokens up to this probability (1)")
-    command.add_argument("--beams", type=int, default=1, metavar="N", help="beam search (1)")
-    command.add_argument("--seed", type=int, default=0, help="of the sampling (0)")
-
-    command = add(evaluate, "caption held-out pictures and measure")
-    command.add_argument("--captioner", type=Path, required=True, metavar="DIR")
-    add_photos(command)
-    command.add_argument("--splits", type=Path, metavar="FILE", help="CSV image_name,split; without it by a seeded hash")
-    command.add_argument("--split", default="test", help="which split to evaluate (test)")
-    command.add_argument("--out", type=Path, required=True, metavar="DIR")
-    command.add_argument("--beams", type=int, default=1, metavar="N", help="beam search (1)")
-    command.add_argument("--shuffle-embeddings", action="store_true", help="the control: every picture gets another one's embedding")
-
-    command = add(notebooks, "execute notebooks 01 to 05 on the drawn world")
-    command.add_argument("--out", type=Path, default=Path("runs/tiny"), metavar="RUN", help="(runs/tiny)")
-    return parser

@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .atomic import sweep_partial, write_json, write_text
 from .errors import UserError

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch.nn import functional as F
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .atomic import atomic_path, write_json
 from .batches import CaptionBatches
@@ -68,7 +68,7 @@ def share_right(names: list[str], captions: list[str], facts: dict[str, Scene]) 
 
 
 def wrong_facts(caption: str, scene: Scene) -> list[str]:
-    """The names of the facts that a caption of `scene` gets wrong; ["unreadable"] where it states no scene at all."""
+    """The names of the facts that a caption of `scene` gets wrong; ["unreadable"] where it states no scene."""
     stated = read_caption(caption)
     if stated is None:
         return ["unreadable"]
@@ -102,7 +102,7 @@ def picture_information(captioner: Captioner, batches: CaptionBatches) -> dict[s
 
 
 def bootstrap_interval(differences: np.ndarray, weights: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """The 95 % interval of sum(differences) / sum(weights) over resampled images; both float [N], one value an image."""
+    """The 95 % interval of sum(differences) / sum(weights) over resampled images; both float [N]."""
     chosen = np.random.default_rng(seed).integers(len(weights), size=(RESAMPLES, len(weights)))
     low, high = np.quantile(differences[chosen].sum(axis=1) / weights[chosen].sum(axis=1), [0.025, 0.975])
     return float(low), float(high)

@@ -1,4 +1,4 @@
-"""The road in three calls: pictures with captions, their cached embeddings, a trained captioner; each reused or made."""
+"""The road in three calls: pictures and captions, their cached embeddings, a captioner; each is reused or made."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,9 +46,7 @@ def open_data(images: str | Path, captions: str | Path, splits: str | Path | Non
         raise UserError(f"{images} is no folder: give the folder that holds the pictures")
     table, left_out = read_captions(captions)
     facts = Path(captions).with_name("facts.json")
-    return Data(
-        Path(images), split_by_image(table, splits), left_out, read_facts(facts) if facts.exists() else None
-    )
+    return Data(Path(images), split_by_image(table, splits), left_out, read_facts(facts) if facts.exists() else None)
 
 
 def open_drawn_world(folder: str | Path = "data/drawn", images: int = WORLD_IMAGES, seed: int = 0) -> Data:

@@ -1,5 +1,6 @@
 """Figures from plain tables and sequences. Every function returns the figure and shows nothing by itself."""
 
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def plot_loss_and_lr(history: pd.DataFrame, title: str = "") -> Figure:
 
 
 class LiveFigure:
-    """A figure in a notebook that is redrawn with every call: `train(..., watch=LiveFigure(plot_loss_and_lr))`."""
+    """A figure in a notebook, redrawn with every call: `train(..., watch=LiveFigure(plot_loss_and_lr))`."""
 
     def __init__(self, plot: Callable[[pd.DataFrame], Figure]):
         self.plot, self.handle = plot, None
@@ -58,16 +59,19 @@ class LiveFigure:
 def show_pictures(
     pictures: Sequence[Image.Image], captions: Sequence[str], columns: int = 4, good: Sequence[bool] | None = None
 ) -> Figure:
-    """Pictures in a grid with a caption under each; with `good`, the captions are green where true and red elsewhere."""
+    """Pictures in a grid with a caption under each; with `good`, the captions are green or red."""
+    captions = [textwrap.fill(caption, 38) for caption in captions]
     rows = -(-len(pictures) // columns)
-    figure = Figure(figsize=(2.6 * columns, 3.0 * rows), layout="constrained")
+    height = 2.6 + 0.16 * max(caption.count("\n") + 1 for caption in captions)
+    figure = Figure(figsize=(2.6 * columns, height * rows), layout="constrained")
     for place, axis in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
-        axis.axis("off")
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
         if place < len(pictures):
             axis.imshow(pictures[place])
             color = "black" if good is None else "#2c7a3f" if good[place] else "#b3261e"
             # A dollar sign in a caption is a dollar sign, not mathematics.
-            axis.set_title(captions[place], fontsize=8, wrap=True, y=-0.02, va="top", color=color, parse_math=False)
+            axis.set_xlabel(captions[place], fontsize=8, color=color, parse_math=False)
     return figure
 
 

@@ -1,10 +1,10 @@
 """The run folder: everything that one training leaves behind, and the rules for going on with it.
 
-    config.json      the config, what it was trained on, the versions it was trained with
-    history.csv      one row every `log_every` steps, appended as it goes
-    checkpoints/     what trains, every `eval_every` steps (checkpoint.py)
-    captioner/       the captioner, an ordinary folder for `from_pretrained`
-    loss_lr.png      loss and learning rate in one figure
+config.json      the config, what it was trained on, the versions it was trained with
+history.csv      one row every `log_every` steps, appended as it goes
+checkpoints/     what trains, every `eval_every` steps (checkpoint.py)
+captioner/       the captioner, an ordinary folder for `from_pretrained`
+loss_lr.png      loss and learning rate in one figure
 """
 
 import json
@@ -53,7 +53,9 @@ class Run:
     def history(self) -> pd.DataFrame:
         """The rows of history.csv; val_loss is NaN where none was measured."""
         if not self.history_file.exists():
-            raise UserError(f"{self.folder} holds no history.csv: give the folder of a run, the --out of `clipxgpt train`")
+            raise UserError(
+                f"{self.folder} holds no history.csv: give the folder of a run, the --out of `clipxgpt train`"
+            )
         return pd.read_csv(self.history_file)
 
     def append(self, row: dict[str, Any]) -> None:
@@ -88,7 +90,9 @@ def begin_run(folder: str | Path, config: Config, data: dict[str, Any], resume: 
         sweep_partial(run.folder)
         return run
     if run.checkpoints.exists() or run.captioner.exists():
-        raise UserError(f"{folder} holds checkpoints or a captioner, but no config.json: name another folder for the run")
+        raise UserError(
+            f"{folder} holds checkpoints or a captioner, but no config.json: name another folder for the run"
+        )
     versions = {library.__name__: library.__version__ for library in (torch, transformers, accelerate)}
     write_json(run.config_file, {"config": config.to_dict(), "data": data, "versions": versions})
     return run
@@ -98,6 +102,6 @@ def _check_same(folder: Path, what: str, found: dict[str, Any], wanted: dict[str
     for name in {**found, **wanted}:
         if found.get(name) != wanted.get(name):
             raise UserError(
-                f"{folder} holds a run with {name} = {found.get(name)!r}, here {name} is {wanted.get(name)!r}: a run goes on "
+                f"{folder} holds a run with {name} {found.get(name)!r}, here it is {wanted.get(name)!r}: a run goes on "
                 f"with its own {what}; use that value, or name another folder"
             )

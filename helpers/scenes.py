@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from PIL import Image, ImageDraw
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .atomic import atomic_path, sweep_partial, write_json, write_text
 from .errors import UserError

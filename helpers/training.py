@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .accelerator import choose_accelerator
 from .batches import CaptionBatches
@@ -114,9 +114,7 @@ def train(
             if main and (evaluating or stopping):
                 scaler = accelerator.scaler.state_dict() if accelerator.scaler else None
                 record = {"elapsed": state["elapsed"] + stop.seconds, "meter": meter.state(), "scaler": scaler}
-                save_checkpoint(
-                    run.checkpoints, step, captioner, optimizer.optimizer, record, config.keep_checkpoints
-                )
+                save_checkpoint(run.checkpoints, step, captioner, optimizer.optimizer, record, config.keep_checkpoints)
             bar.update()
             if stopping:
                 say(f"stopped after step {step} of {total}, because {stopping}; --resume goes on from here")

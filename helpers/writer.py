@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from tqdm.auto import tqdm
+from tqdm import tqdm
 from transformers import AutoTokenizer, CLIPImageProcessor, PreTrainedTokenizerBase
 
 from .atomic import atomic_path
@@ -36,8 +36,8 @@ class Decoding:
             raise UserError(f"beams is {self.beams} and max_tokens is {self.max_tokens}, but both must be at least 1")
         if self.temperature < 0 or not 0 < self.top_p <= 1:
             raise UserError(
-                f"temperature is {self.temperature} and top_p is {self.top_p}, but temperature must be 0 (greedy) or above "
-                "and top_p above 0 and at most 1"
+                f"temperature is {self.temperature} and top_p is {self.top_p}, but temperature must be 0 (greedy) or "
+                "above and top_p above 0 and at most 1"
             )
 
     def for_generate(self) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class CaptionWriter:
 
     @classmethod
     def assemble(cls, config: Config, clip: Clip) -> "CaptionWriter":
-        """A new captioner of this config: the pretrained pair, a fresh mapping module, GPT-2 frozen as the config says."""
+        """A new captioner: the pretrained pair, a fresh mapping module, GPT-2 frozen as the config says."""
         gpt2, tokenizer = load_gpt2(config.gpt2)
         torch.manual_seed(config.seed)
         shapes = CaptionerConfig(
@@ -71,7 +71,9 @@ class CaptionWriter:
     def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> "CaptionWriter":
         """The captioner that `save` wrote. Raises UserError when there is none in `folder`."""
         if not (Path(folder) / "config.json").exists():
-            raise UserError(f"{folder} holds no captioner: give the `captioner` folder inside a run, or train one first")
+            raise UserError(
+                f"{folder} holds no captioner: give the `captioner` folder inside a run, or train one first"
+            )
         try:
             captioner = Captioner.from_pretrained(folder).eval().to(device)
             return cls(captioner, AutoTokenizer.from_pretrained(folder), CLIPImageProcessor.from_pretrained(folder))

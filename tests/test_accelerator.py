@@ -24,7 +24,9 @@ def test_each_card_gets_the_precision_it_is_good_at(name, capability, precision,
 def test_a_card_without_kernels_is_found_out_with_the_way_out():
     """A P100 under a CUDA 12.8 build: torch.cuda.is_available() says yes, and the first operation fails."""
     with pytest.raises(UserError, match="no kernel image") as error:
-        _judge_card("Tesla P100-PCIE-16GB", (6, 0), "CUDA error: no kernel image is available for execution on the device")
+        _judge_card(
+            "Tesla P100-PCIE-16GB", (6, 0), "CUDA error: no kernel image is available for execution on the device"
+        )
     assert "sm_60" in str(error.value)
     assert "https://download.pytorch.org/whl/cu126" in str(error.value)
     assert "\n" not in str(error.value)
