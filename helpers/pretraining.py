@@ -82,6 +82,10 @@ def pretrain(
     if unknown := sorted(set(values) - {field.name for field in fields(Recipe)}):
         raise UserError(f"a recipe has no field {', '.join(unknown)}")
     recipe, images, out = replace(RECIPES[preset], **values), Path(images), Path(out)
+    if recipe.share_tokens and recipe.text_width != recipe.gpt2_width:
+        raise UserError(
+            f"text_width is {recipe.text_width} and gpt2_width {recipe.gpt2_width}: equal widths are needed to share_tokens"
+        )
     trained, held_out = captions[captions.split == "train"], captions[captions.split != "train"]
     for split, part in (("train on", trained), ("hold out", held_out)):
         if part.image_name.nunique() < 2:
