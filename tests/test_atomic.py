@@ -23,9 +23,14 @@ def test_a_folder_is_replaced_whole(tmp_path):
 @pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
 def test_what_stood_there_still_stands_after_a_failure(tmp_path, failure):
     write_text(tmp_path / "a.txt", "old")
-    with pytest.raises(type(failure)), atomic_path(tmp_path / "a.txt") as partial:
-        partial.write_text("half")
-        raise failure
+
+    def write_and_fail():
+        with atomic_path(tmp_path / "a.txt") as partial:
+            partial.write_text("half")
+            raise failure
+
+    with pytest.raises(type(failure)):
+        write_and_fail()
     assert (tmp_path / "a.txt").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
