@@ -84,7 +84,7 @@ def pretrain(
     recipe, images, out = replace(RECIPES[preset], **values), Path(images), Path(out)
     if recipe.share_tokens and recipe.text_width != recipe.gpt2_width:
         raise UserError(
-            f"text_width is {recipe.text_width} and gpt2_width {recipe.gpt2_width}: equal widths are needed to share_tokens"
+            f"text_width is {recipe.text_width} and gpt2_width {recipe.gpt2_width}: share_tokens needs equal widths"
         )
     trained, held_out = captions[captions.split == "train"], captions[captions.split != "train"]
     for split, part in (("train on", trained), ("hold out", held_out)):
