@@ -31,17 +31,20 @@ def ablate(
     """
     if data.facts is None:
         raise UserError("an ablation judges captions by the drawn world's facts.json, and these data have none")
+    if seeds < 1:
+        raise UserError(f"seeds is {seeds}, but each value needs a run with at least 1")
+    configs = [base.with_values(**dict(zip(vary, values, strict=True))) for values in itertools.product(*vary.values())]
     out = Path(out)
     names = data.image_names("val")
     rows = pd.read_csv(out).to_dict("records") if out.exists() else []
     _claim(out, base, vary)
-    for values in itertools.product(*vary.values()):
+    for config in configs:
         for seed in range(seeds):
-            key = {**dict(zip(vary, values, strict=True)), "seed": seed}
+            key = {**{name: getattr(config, name) for name in vary}, "seed": seed}
             if any(all(str(row[name]) == str(value) for name, value in key.items()) for row in rows):
                 continue
             folder = RUNS / out.stem / "-".join(f"{name}={value}" for name, value in key.items())
-            run = train(base.with_values(**key), data.captions, cache.folder, folder, resume=True)
+            run = train(config.with_values(seed=seed), data.captions, cache.folder, folder, resume=True)
             history, writer = run.history(), CaptionWriter.load(run.captioner)
             rows.append({
                 **key,

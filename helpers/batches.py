@@ -33,9 +33,17 @@ class Batch(NamedTuple):
     def to(self, device: torch.device) -> "Batch":
         return Batch(*(tensor.to(device) for tensor in self))
 
-    def part(self, index: int, parts: int) -> "Batch":
-        """Every `parts`-th row from row `index` on: one process's share, of every length a little."""
-        return Batch(*(tensor[index::parts] for tensor in self))
+    def part(self, index: int, parts: int) -> tuple["Batch", float]:
+        """One process's share, every `parts`-th row from row `index` on, and what its mean loss weighs.
+
+        The losses of all parts, weighed so, have the whole batch's mean loss as their mean: a token counts the same
+        whichever process scores it. A process that is left without a row takes one with weight 0, for all of them
+        must compute together.
+        """
+        if index >= len(self.input_ids):
+            return Batch(*(tensor[:1] for tensor in self)), 0.0
+        part = Batch(*(tensor[index::parts] for tensor in self))
+        return part, part.targets * parts / self.targets
 
 
 def tokenize(

@@ -26,7 +26,7 @@ from .errors import UserError
 def save_checkpoint(
     folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any], keep: int = 2
 ) -> Path:
-    """Write `folder/step-NNNNNNNN` and drop all but the newest `keep`. Raises UserError when the disk is full."""
+    """Write `folder/step-NNNNNNNN` drop all but the `keep` newest up to it. Raises UserError when the disk is full."""
     path = folder / f"step-{step:08d}"
     try:
         with atomic_path(path) as partial:
@@ -39,7 +39,8 @@ def save_checkpoint(
             f"no checkpoint of step {step} could be written to {folder} ({_reason(error)}): the checkpoints before it "
             "still stand; make room and go on with --resume"
         ) from error
-    for old in checkpoints(folder)[:-keep]:
+    so_far = [other for other in checkpoints(folder) if other.name <= path.name]  # a later one is broken, see below
+    for old in so_far[:-keep]:
         shutil.rmtree(old)
     return path
 

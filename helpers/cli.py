@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,23 +15,27 @@ from .flags import build_parser, read_vary
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command. A mistake of the user ends in one line on stderr and exit status 2, Ctrl-C in 130."""
     commands = (draw, pretrain, embed, train, predict, evaluate, ablate, notebooks)
-    options = vars(build_parser().parse_args(arguments))
-    command = {function.__name__: function for function in commands}[options.pop("command")]
     try:
-        command(**options)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda warning, *_where, **_also: _complain(warning)
+            options = vars(build_parser().parse_args(arguments))
+            {function.__name__: function for function in commands}[options.pop("command")](**options)
+            sys.stdout.flush()
     except UserError as error:
-        sys.exit(_complain(" ".join(str(error).split())))
+        sys.exit(_complain(error))
+    except BrokenPipeError:  # whoever read this command's output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:  # a full disk, a folder that may not be written to
-        sys.exit(_complain(f"{error.filename or 'writing'}: {error.strerror or error}"))
+        reason = f"{error.filename or 'writing'}: {error.strerror or error}"
+        sys.exit(_complain(f"{reason}; check the path, whether you may write there, and the room on its disk"))
     except KeyboardInterrupt:
         _complain("interrupted; run the same command again to go on")
         sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _complain(line: str) -> int:
-    print(f"clipxgpt: {line}", file=sys.stderr)
+def _complain(about: object) -> int:
+    """One line on stderr, whatever it is about; the exit status that belongs to it."""
+    print(f"clipxgpt: {' '.join(str(about).split())}", file=sys.stderr)
     return 2
 
 
@@ -70,6 +75,7 @@ def train(
     resume: bool, max_hours: float | None, max_steps: int | None, **values: Any,
 ) -> None:  # fmt: skip
     from .journey import open_cache, open_data, open_drawn_world
+    from .runs import refuse_taken
     from .training import train as train_captioner
 
     config = preset(preset_name).with_values(**values)
@@ -77,6 +83,7 @@ def train(
         raise UserError("--images and --captions belong together: give both, or neither for the drawn world")
     if images is None and preset_name != "tiny":
         raise UserError(f"preset {preset_name} trains on photos of your own: give --images DIR and --captions FILE")
+    refuse_taken(out, resume)  # before the pictures are embedded, which may take long
     data = open_drawn_world() if images is None else open_data(images, captions, splits)
     _report_left_out(data.left_out)
     cache = cache or (Path("data/drawn-embeddings") if images is None else out / "embeddings")
@@ -95,20 +102,20 @@ def predict(
 
     decoding = Decoding(beams=beams, temperature=temperature, top_p=top_p, seed=seed)
     writer = CaptionWriter.load(captioner, choose_accelerator().device)
-    wrong = []
-    for path in image:
+    status, names = 0, [path.stem for path in image]
+    for number, path in enumerate(image, start=1):
         try:
             picture = open_picture(path)
         except UserError as error:  # one broken picture does not cost the captions of the others
-            wrong.append(path)
-            _complain(str(error))
+            status = _complain(error)
             continue
         (caption,) = writer.write(writer.embed([picture]), decoding)
         print(f"{path}: {caption}" if len(image) > 1 else caption)
         if result:
-            save_figure(show_pictures([picture], [caption], columns=1), result / f"{path.stem}.png")
-    if wrong:
-        raise UserError(f"{len(wrong)} of {len(image)} pictures could not be captioned")
+            name = path.stem if names.count(path.stem) == 1 else f"{number}-{path.stem}"
+            save_figure(show_pictures([picture], [caption], columns=1), result / f"{name}.png")
+    if status:
+        sys.exit(status)
 
 
 def evaluate(
@@ -127,7 +134,8 @@ def evaluate(
     _report_left_out(data.left_out)
     if not data.image_names(split):
         raise UserError(
-            f"no image is in split {split!r}: the splits of {splits or captions} are {sorted(set(data.captions.split))}"
+            f"no image is in split {split!r}: give one of {', '.join(sorted(set(data.captions.split)))}, the splits of "
+            f"{splits or captions}"
         )
     cache = build_cache(out / "embeddings", images, data.image_names(split), writer.clip(str(captioner)))
     _report_cache(cache, out / "embeddings")

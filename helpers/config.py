@@ -60,9 +60,10 @@ class Config:
         _within("dropout", self.dropout, 0, 0.9)
         _within("warmup", self.warmup, 0, 1)
         _within("weight_decay", self.weight_decay, 0, 1)
+        _within("seed", self.seed, 0, 2**31 - 1)
         for name in ("mapper_lr", "gpt2_lr", "max_grad_norm"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name} is {getattr(self, name)}, but must be above 0")
+            if not 0 < getattr(self, name) < float("inf"):
+                raise UserError(f"{name} is {getattr(self, name)}, but must be above 0 and finite")
 
     def with_values(self, **values: Any) -> "Config":
         """This config with other values. Raises UserError on a name that is no field."""

@@ -75,15 +75,16 @@ class Explorer:
     def _show_uploaded(self) -> None:
         if self.upload.value:
             file = self.upload.value[0]
-            self._show(file["name"], io.BytesIO(file["content"]))
+            self.choice.value = None  # so that whichever picture is picked next is a change
+            self._show(file["name"], file["name"], bytes(file["content"]))
 
-    def _show(self, name: str, source: Path | io.BytesIO) -> None:
+    def _show(self, name: str, path: str | Path, content: bytes | None = None) -> None:
         try:
-            picture = open_picture(source)
+            picture = open_picture(path, content)
         except UserError as error:
             self._shown = None
             self.picture.value = b""
-            self._say(f"{name}: {error}")
+            self._say(str(error))
             return
         self._shown = (name, picture)
         # Small pictures are enlarged without smoothing, so that they stay what the captioner sees.

@@ -3,18 +3,25 @@
 import argparse
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from .config import PRESETS, Config
 from .errors import UserError
 
 
-def build_parser() -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def build_parser() -> Parser:
     """The parser; `command` in what it returns is the command's name, everything else an argument of its function."""
-    parser = argparse.ArgumentParser(prog="clipxgpt", description="Connect a frozen CLIP to a partially frozen GPT-2.")
+    parser = Parser(prog="clipxgpt", description="Connect a frozen CLIP to a partially frozen GPT-2.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
 
-    def add(name: str, text: str) -> argparse.ArgumentParser:
+    def add(name: str, text: str) -> Parser:
         return commands.add_parser(name, help=text, description=text, allow_abbrev=False)
 
     flag = add("draw", "draw a world of small pictures with captions, in Flickr30k's layout").add_argument
@@ -80,6 +87,8 @@ def read_vary(texts: list[str]) -> dict[str, list[Any]]:
     varied = {}
     for text in texts:
         name, _, values = text.partition("=")
+        if name == "seed" or name in varied:
+            raise UserError(f"--vary {text}: {name} is varied already (the seeds by --seeds); leave this one out")
         if name not in kinds:
             raise UserError(f"--vary {text}: {name} is no field of the config; its fields are {', '.join(kinds)}")
         try:

@@ -1,7 +1,7 @@
 """The road in three calls: pictures and captions, their cached embeddings, a captioner; each is reused or made."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -40,13 +40,23 @@ class Data:
 def open_data(images: str | Path, captions: str | Path, splits: str | Path | None = None) -> Data:
     """Read a captions file and split it by image. A `facts.json` beside the file makes it a drawn world.
 
-    Raises UserError on a missing images folder and on whatever `read_captions` and `split_by_image` refuse.
+    Raises UserError on a missing images folder, on facts of another world, and on whatever `read_captions` and
+    `split_by_image` refuse.
     """
     if not Path(images).is_dir():
         raise UserError(f"{images} is no folder: give the folder that holds the pictures")
     table, left_out = read_captions(captions)
-    facts = Path(captions).with_name("facts.json")
-    return Data(Path(images), split_by_image(table, splits), left_out, read_facts(facts) if facts.exists() else None)
+    data = Data(Path(images), split_by_image(table, splits), left_out)
+    file = Path(captions).with_name("facts.json")
+    if not file.exists():
+        return data
+    facts = read_facts(file)
+    if unknown := [name for name in data.image_names() if name not in facts]:
+        raise UserError(
+            f"{file} lacks the facts of {len(unknown)} images, such as {unknown[0]}: give captions of its own drawn "
+            "world, or a file that lies elsewhere"
+        )
+    return replace(data, facts=facts)
 
 
 def open_drawn_world(folder: str | Path = "data/drawn", images: int = WORLD_IMAGES, seed: int = 0) -> Data:

@@ -28,4 +28,5 @@ class Meter:
         return {"loss": loss, "captions_per_second": round(speed, 1)}
 
     def state(self) -> dict[str, Any]:
-        return {"loss": self.loss.item(), "steps": self.steps}
+        """What to go on from, the same in all processes."""
+        return {"loss": self.accelerator.reduce(self.loss, "mean").item(), "steps": self.steps}

@@ -1,5 +1,6 @@
 """Pictures of any kind as plain RGB, and paths that stay inside their folder."""
 
+import io
 import unicodedata
 from pathlib import Path, PureWindowsPath
 
@@ -18,20 +19,22 @@ TURNS = {
 }  # fmt: skip
 
 
-def open_picture(path: str | Path) -> Image.Image:
+def open_picture(path: str | Path, content: bytes | None = None) -> Image.Image:
     """The picture in a file as RGB: turned as EXIF says, transparency on white, the first frame of an animation.
 
+    content: the file's bytes, where they are at hand and `path` is only what to call them.
     The content decides what kind it is, not the name. Raises UserError, and nothing else, with the reason why the
     file is no picture that can be used.
     """
     path = Path(path)
     try:
-        if not path.is_file():
+        if content is None and not path.is_file():
             raise UserError(f"{path} is {'no file' if path.exists() else 'missing'}; give the path of a picture")
-        if path.stat().st_size == 0:
+        if (path.stat().st_size if content is None else len(content)) == 0:
             raise UserError(f"{path} is empty (0 bytes); give a whole picture")
         Image.init()
-        with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
+        formats = [name for name in FORMATS if name in Image.OPEN]
+        with Image.open(path if content is None else io.BytesIO(content), formats=formats) as image:
             _check_size(path, *image.size)
             return _as_rgb(_turned(image))
     except UserError:

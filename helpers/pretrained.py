@@ -91,8 +91,8 @@ def load_clip(name: str | Path, device: torch.device | str = "cpu", dtype: torch
     found, is no CLIP, is not whole, or its processor makes pictures of a size that its tower does not take.
     """
     source = _source(name, "clip")
-    vision = _load(CLIPVisionModel, source, ("clip", "clip_vision_model"), "CLIP")
-    with _one_line_errors(source, "CLIP"):
+    vision = load_model(CLIPVisionModel, source, ("clip", "clip_vision_model"), "CLIP")
+    with one_line_errors(source, "CLIP"):
         processor = CLIPImageProcessor.from_pretrained(source)
     size, wanted = _plain(processor.crop_size), vision.config.image_size
     if size != {"height": wanted, "width": wanted}:
@@ -105,8 +105,8 @@ def load_clip(name: str | Path, device: torch.device | str = "cpu", dtype: torch
 def load_gpt2(name: str | Path) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerBase]:
     """A GPT-2 in float32 on the CPU, in eval mode, and its tokenizer. name, and what it raises: as in `load_clip`."""
     source = _source(name, "gpt2")
-    gpt2 = _load(GPT2LMHeadModel, source, ("gpt2",), "GPT-2")
-    with _one_line_errors(source, "GPT-2 tokenizer"):
+    gpt2 = load_model(GPT2LMHeadModel, source, ("gpt2",), "GPT-2")
+    with one_line_errors(source, "GPT-2 tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(source)
     size, vocabulary = len(tokenizer), gpt2.config.vocab_size
     if not 1 < size <= vocabulary or tokenizer.eos_token_id is None or not tokenizer("a dog")["input_ids"]:
@@ -128,13 +128,13 @@ def _source(name: str | Path, part: str) -> str:
     return str(path) if name == "tiny" else text
 
 
-def _load(kind: type[PreTrainedModel], source: str, types: tuple[str, ...], what: str) -> Any:
-    """The model in float32, every tensor of it from the checkpoint."""
-    with _one_line_errors(source, what):
+def load_model(kind: type[PreTrainedModel], source: str, types: tuple[str, ...], what: str) -> Any:
+    """The model in float32, every tensor of it from the checkpoint. Raises UserError where it is none of `types`."""
+    with one_line_errors(source, what):
         config = AutoConfig.from_pretrained(source)
         if config.model_type not in types:
             raise UserError(f"{source} is a model of type {config.model_type}, but a {what} is needed here; name one")
-        with _quietly():
+        with quietly():
             model, report = kind.from_pretrained(
                 source, dtype=torch.float32, use_safetensors=True, output_loading_info=True
             )
@@ -147,7 +147,8 @@ def _load(kind: type[PreTrainedModel], source: str, types: tuple[str, ...], what
 
 
 @contextmanager
-def _one_line_errors(source: str, what: str) -> Iterator[None]:
+def one_line_errors(source: str, what: str) -> Iterator[None]:
+    """Turn whatever the libraries raise while they load from `source` into one UserError that names it."""
     try:
         yield
     except UserError:
@@ -166,8 +167,8 @@ def _one_line_errors(source: str, what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """Without transformers' own report on the tensors of the text tower, which are left unread on purpose."""
+def quietly() -> Iterator[None]:
+    """Without transformers' bars, and its words on what is so on purpose, such as a text tower left unread."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

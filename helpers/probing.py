@@ -24,8 +24,9 @@ def probe_facts(
     rows = []
     for fact in (field.name for field in fields(Scene)):
         values = sorted({str(getattr(scene, fact)) for scene in train_scenes})
+        place = {value: number for number, value in enumerate(values)}
         labels, wanted = (
-            torch.tensor([values.index(str(getattr(scene, fact))) for scene in scenes])
+            torch.tensor([place.get(str(getattr(scene, fact)), -1) for scene in scenes])  # -1: never seen, never read
             for scenes in (train_scenes, test_scenes)
         )
         one_hot = torch.nn.functional.one_hot(labels, len(values)).float()  # [N, values]

@@ -75,18 +75,19 @@ class Run:
 def begin_run(folder: str | Path, config: Config, data: dict[str, Any], resume: bool) -> Run:
     """Open the run folder, new or to go on with.
 
-    data: what identifies the training data. Raises UserError when the folder holds a run and `resume` is off, when it
-    holds none of this config or data, or is some other folder with files in it.
+    data: what identifies the training data. Raises UserError when the folder holds a run and `resume` is off, a run of
+    another config or data, or something else that a run would write over.
     """
+    refuse_taken(folder, resume)
     run = Run(Path(folder))
-    if run.folder.exists() and not run.folder.is_dir():
-        raise UserError(f"{folder} is a file: name a folder for the run")
     if run.config_file.exists():
-        if not resume:
-            raise UserError(f"{folder} already holds a run: go on with it by --resume, or name another folder")
-        found = json.loads(run.config_file.read_text(encoding="utf-8"))
-        _check_same(run.folder, "config", found["config"], config.to_dict())
-        _check_same(run.folder, "data", found["data"], data)
+        try:
+            found = json.loads(run.config_file.read_text(encoding="utf-8"))
+            parts = [("config", found["config"], config.to_dict()), ("data", found["data"], data)]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{run.config_file} is no run's config.json: name another folder for the run") from error
+        for part in parts:
+            _check_same(run.folder, *part)
         sweep_partial(run.folder)
         return run
     if run.checkpoints.exists() or run.captioner.exists():
@@ -96,6 +97,15 @@ def begin_run(folder: str | Path, config: Config, data: dict[str, Any], resume: 
     versions = {library.__name__: library.__version__ for library in (torch, transformers, accelerate)}
     write_json(run.config_file, {"config": config.to_dict(), "data": data, "versions": versions})
     return run
+
+
+def refuse_taken(folder: str | Path, resume: bool) -> None:
+    """Raise UserError where no run can begin: at a file, or with `resume` off in a folder that holds a run."""
+    run = Run(Path(folder))
+    if run.folder.exists() and not run.folder.is_dir():
+        raise UserError(f"{folder} is a file: name a folder for the run")
+    if run.config_file.exists() and not resume:
+        raise UserError(f"{folder} already holds a run: go on with it by --resume, or name another folder")
 
 
 def _check_same(folder: Path, what: str, found: dict[str, Any], wanted: dict[str, Any]) -> None:

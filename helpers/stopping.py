@@ -6,11 +6,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .errors import UserError
+
 
 class Stop:
     """Why training should stop now, in words, or None."""
 
     def __init__(self, max_steps: int | None, max_hours: float | None):
+        """Raises UserError on a session of no step or no time."""
+        if max_steps is not None and max_steps < 1:
+            raise UserError(f"max_steps is {max_steps}, but must be at least 1")
+        if max_hours is not None and not max_hours > 0:
+            raise UserError(f"max_hours is {max_hours}, but must be above 0")
         self.started = time.monotonic()
         self.steps = 0
         self.max_steps, self.max_hours = max_steps, max_hours

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from tqdm import tqdm
 
 from .accelerator import choose_accelerator
@@ -18,6 +19,7 @@ from .captioner import Captioner
 from .checkpoint import load_newest, save_checkpoint
 from .config import Config
 from .embeddings import EmbeddingCache
+from .errors import UserError
 from .meter import Meter
 from .plotting import plot_loss_and_lr, save_figure
 from .pretrained import load_clip
@@ -47,6 +49,7 @@ def train(
     stop = Stop(max_steps, max_hours)
     choice = choose_accelerator(config.precision)
     mixed_precision = "no" if choice.precision == "fp32" else choice.precision
+    AcceleratorState._reset_state()  # or a second run in this process could not compute in another precision
     accelerator = Accelerator(cpu=choice.device.type == "cpu", mixed_precision=mixed_precision)
     main = accelerator.is_main_process
     say = functools.partial(tqdm.write, file=sys.stderr) if main else _say_nothing
@@ -62,18 +65,22 @@ def train(
     optimizer = torch.optim.AdamW(_parameter_groups(captioner, config))
 
     # The run folder: a new one, or the newest whole checkpoint of an old one.
-    run = begin_run(out, config, _identity(batches, embeddings), resume)
-    state, passed_over = load_newest(run.checkpoints, captioner, optimizer)
+    with accelerator.main_process_first():
+        run = begin_run(out, config, _identity(batches, embeddings), resume or not main)
+        state, passed_over = load_newest(run.checkpoints, captioner, optimizer)
     for line in passed_over:
         say(line)
     state = state or {"step": 0, "elapsed": 0.0, "meter": {}, "scaler": None}
     start, total = state["step"], config.epochs * batches.steps_per_epoch
-    if start == total and run.captioner.exists():
+    if main:
+        run.rewind(start)
+    if start == total:
         say(f"{run.folder} is finished: all {total} steps are done")
-        if watch:
+        if main and not run.captioner.exists():
+            _leave_captioner(writer, run)
+        if main and watch:
             watch(run.history())
         return run
-    run.rewind(start)
 
     model, optimizer = accelerator.prepare(captioner, optimizer)
     if state["scaler"]:
@@ -88,10 +95,9 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = lr_at(step - 1, total, group["peak"], config.warmup)
             batch = batches.at(step - 1)
-            part = batch.part(accelerator.process_index, accelerator.num_processes).to(accelerator.device)
-            loss = model(part.input_ids, embeddings=part.embeddings, labels=part.labels).loss
-            # Every token of the whole batch weighs the same, whichever process scores it.
-            loss = loss * (part.targets * accelerator.num_processes / batch.targets)
+            part, weight = batch.part(accelerator.process_index, accelerator.num_processes)
+            part = part.to(accelerator.device)
+            loss = model(part.input_ids, embeddings=part.embeddings, labels=part.labels).loss * weight
             accelerator.backward(loss)
             accelerator.clip_grad_norm_(trained, config.max_grad_norm)
             optimizer.step()
@@ -99,7 +105,7 @@ def train(
 
             meter.add(loss, len(batch.input_ids))
             stop.steps += 1
-            stopping = stop.reason()
+            stopping = _agreed(accelerator, stop.reason())
             evaluating = step % config.eval_every == 0 or step == total
             if evaluating or step % config.log_every == 0:
                 row = {"step": step, "epoch": round(step / batches.steps_per_epoch, 4), **meter.read()}
@@ -111,19 +117,20 @@ def train(
                     run.append(row)
                     if watch:
                         watch(run.history())
-            if main and (evaluating or stopping):
+            if main and step == total:  # before its checkpoint, so that a run with the last checkpoint is whole
+                _leave_captioner(writer, run)
+            if evaluating or stopping:
                 scaler = accelerator.scaler.state_dict() if accelerator.scaler else None
                 record = {"elapsed": state["elapsed"] + stop.seconds, "meter": meter.state(), "scaler": scaler}
-                save_checkpoint(run.checkpoints, step, captioner, optimizer.optimizer, record, config.keep_checkpoints)
+                if main:
+                    keep = config.keep_checkpoints
+                    save_checkpoint(run.checkpoints, step, captioner, optimizer.optimizer, record, keep)
             bar.update()
-            if stopping:
+            if stopping and step < total:
+                if main:
+                    _leave_captioner(writer, run)
                 say(f"stopped after step {step} of {total}, because {stopping}; --resume goes on from here")
                 break
-
-    if main:
-        captioner.eval()
-        writer.save(run.captioner)
-        save_figure(plot_loss_and_lr(run.history()), run.figure)
     accelerator.wait_for_everyone()
     return run
 
@@ -143,12 +150,33 @@ def validation_loss(captioner: Captioner, batches: CaptionBatches) -> float:
     return loss / targets
 
 
+def _leave_captioner(writer: CaptionWriter, run: Run) -> None:
+    """The captioner as it is now, and the figure of how it came about."""
+    writer.captioner.eval()
+    writer.save(run.captioner)
+    save_figure(plot_loss_and_lr(run.history()), run.figure)
+
+
+def _agreed(accelerator: Accelerator, reason: str | None) -> str | None:
+    """Why to stop now, the same answer in every process: one that went on alone would wait for the others forever."""
+    if accelerator.num_processes == 1:
+        return reason
+    if reason:
+        accelerator.set_trigger()
+    return (reason or "another process was asked to") if accelerator.check_trigger() else None
+
+
 def _batches(
     config: Config, captions: pd.DataFrame, split: str, embeddings: EmbeddingCache, writer: CaptionWriter, say: Any
 ) -> CaptionBatches:
     """The batches of one split; what is left out of them is counted and named."""
     max_tokens = min(config.max_caption_tokens, writer.captioner.longest_caption)
     rows = captions[captions.split == split]
+    if rows.empty:
+        raise UserError(
+            f"no caption is in split {split!r}, but training needs some in train and in val: give more pictures, or "
+            "say by a splits file which image is in which split"
+        )
     batches = CaptionBatches(rows, embeddings, writer.tokenizer, config.batch_size, max_tokens, config.seed)
     if batches.missing:
         say(f"{split}: {len(batches.missing)} images have no embedding and are left out, such as {batches.missing[0]}")

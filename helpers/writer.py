@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from PIL import Image
 from tqdm import tqdm
-from transformers import AutoTokenizer, CLIPImageProcessor, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from .atomic import atomic_path
 from .captioner import Captioner, CaptionerConfig
 from .config import Config
 from .errors import UserError
 from .freezing import freeze
-from .pretrained import Clip, load_gpt2
+from .pretrained import Clip, CLIPImageProcessor, load_gpt2, load_model, one_line_errors, quietly
 
 
 @dataclass(frozen=True)
@@ -22,27 +22,36 @@ class Decoding:
     """How a caption is chosen. The default is greedy: the likeliest token each time.
 
     beams above 1: beam search. temperature above 0: sampling, from the smallest set of tokens whose probabilities sum
-    to top_p. max_tokens: the longest caption, end-of-text included. seed: of the sampling.
+    to top_p. max_tokens: the longest caption, end-of-text included; None is 40, or what fits into GPT-2's context.
+    seed: of the sampling.
     """
 
     beams: int = 1
     temperature: float = 0.0
     top_p: float = 1.0
-    max_tokens: int = 40
+    max_tokens: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.beams < 1 or self.max_tokens < 1:
+        if self.beams < 1 or (self.max_tokens is not None and self.max_tokens < 1):
             raise UserError(f"beams is {self.beams} and max_tokens is {self.max_tokens}, but both must be at least 1")
-        if self.temperature < 0 or not 0 < self.top_p <= 1:
+        if not 0 <= self.seed < 2**31:
+            raise UserError(f"seed is {self.seed}, but must be between 0 and {2**31 - 1}")
+        if not 0 <= self.temperature < float("inf") or not 0 < self.top_p <= 1:
             raise UserError(
                 f"temperature is {self.temperature} and top_p is {self.top_p}, but temperature must be 0 (greedy) or "
                 "above and top_p above 0 and at most 1"
             )
 
-    def for_generate(self) -> dict[str, Any]:
-        """These choices as arguments of transformers' `generate`."""
-        choices: dict[str, Any] = {"num_beams": self.beams, "max_new_tokens": self.max_tokens, "do_sample": False}
+    def for_generate(self, longest: int) -> dict[str, Any]:
+        """These choices for transformers' `generate`. Raises UserError beyond the `longest` tokens that fit."""
+        if self.max_tokens is not None and self.max_tokens > longest:
+            raise UserError(
+                f"max_tokens is {self.max_tokens}, but only {longest} fit behind the prefix into GPT-2's context: "
+                f"choose at most {longest}"
+            )
+        max_tokens = min(40, longest) if self.max_tokens is None else self.max_tokens
+        choices: dict[str, Any] = {"num_beams": self.beams, "max_new_tokens": max_tokens, "do_sample": False}
         if self.temperature > 0:
             choices |= {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
         return choices
@@ -64,42 +73,48 @@ class CaptionWriter:
             config.mapper_heads, config.dropout,
         )  # fmt: skip
         captioner = Captioner(shapes, clip.vision, gpt2)
+        if captioner.longest_caption < 2:
+            raise UserError(
+                f"prefix_length is {config.prefix_length}, but GPT-2's context has {gpt2.config.n_positions} positions "
+                "for prefix and caption: choose a shorter prefix"
+            )
         freeze(captioner.gpt2, config.freezing, config.last_n, config.train_embeddings)
         return cls(captioner, tokenizer, clip.processor)
 
     @classmethod
     def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> "CaptionWriter":
         """The captioner that `save` wrote. Raises UserError when there is none in `folder`."""
-        if not (Path(folder) / "config.json").exists():
-            raise UserError(
-                f"{folder} holds no captioner: give the `captioner` folder inside a run, or train one first"
-            )
-        try:
-            captioner = Captioner.from_pretrained(folder).eval().to(device)
-            return cls(captioner, AutoTokenizer.from_pretrained(folder), CLIPImageProcessor.from_pretrained(folder))
-        except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(f"{folder} holds no captioner that can be loaded: {str(error).splitlines()[0]}") from error
+        if not any(Path(folder).glob("*.safetensors")):
+            raise UserError(f"{folder} holds no captioner: give the `captioner` folder of a run, or train one first")
+        captioner = load_model(Captioner, str(folder), (CaptionerConfig.model_type,), "captioner")
+        with one_line_errors(str(folder), "captioner"), quietly():
+            tokenizer, processor = (part.from_pretrained(folder) for part in (AutoTokenizer, CLIPImageProcessor))
+        return cls(captioner.eval().to(device), tokenizer, processor)
 
     def save(self, folder: str | Path) -> None:
         """Write captioner, tokenizer and image processor to `folder`, whole or not at all."""
-        with atomic_path(folder) as partial:
+        with atomic_path(folder) as partial, quietly():
             for part in (self.captioner, self.tokenizer, self.processor):
                 part.save_pretrained(partial)
 
-    @torch.no_grad()
+    def clip(self, name: str = "captioner") -> Clip:
+        """The captioner's own CLIP, with which to embed pictures for it. name: what messages call it."""
+        return Clip(self.captioner.clip, self.processor, name)
+
     def embed(self, pictures: list[Image.Image]) -> torch.Tensor:
         """CLIP's embeddings of RGB pictures, float32 [B, D]."""
-        pixels = self.processor(images=pictures, return_tensors="pt")["pixel_values"].to(self.captioner.device)
-        return self.captioner.clip(pixel_values=pixels).pooler_output.float()
+        return self.clip().encode(pictures)
 
     def write(self, embeddings: torch.Tensor, decoding: Decoding | None = None, batch_size: int = 64) -> list[str]:
         """One caption for each of the embeddings [N, D], decoded `batch_size` at a time, in the same order."""
         decoding = decoding or Decoding()
-        batches = embeddings.split(batch_size)
+        choices = decoding.for_generate(self.captioner.longest_caption)
+        batches = embeddings.split(batch_size) if len(embeddings) else ()
         captions: list[str] = []
-        with torch.random.fork_rng():  # sampling leaves the caller's random state as it was
+        # Sampling leaves the caller's random state as it was, on every card.
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(decoding.seed)
             for batch in tqdm(batches, desc="captions", unit="batch", disable=len(batches) < 2):
-                ids = self.captioner.generate(batch.to(self.captioner.device), **decoding.for_generate())
+                ids = self.captioner.generate(batch.to(self.captioner.device), **choices)
                 captions += self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [caption.strip() for caption in captions]
