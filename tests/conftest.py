@@ -7,7 +7,14 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import CLIPConfig, CLIPModel, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from helpers.config import Config, preset
+from helpers.embeddings import EmbeddingCache
+from helpers.journey import Data, open_cache, open_data
 from helpers.pretrained import CLIPImageProcessor
+from helpers.runs import Run
+from helpers.scenes import draw_world
+from helpers.training import train
+from helpers.writer import CaptionWriter
 
 torch.set_num_threads(1)  # the models here are so small that threads would only wait for each other
 
@@ -54,3 +61,34 @@ def tiny_gpt2(tmp_path_factory) -> Path:
         GPT2Config(vocab_size=257, n_positions=96, n_embd=32, n_layer=2, n_head=2, bos_token_id=256, eos_token_id=256)
     ).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Data:
+    """A drawn world of 60 pictures, split by image. Read only."""
+    world = draw_world(tmp_path_factory.mktemp("world"), images=60)
+    return open_data(world / "flickr30k_images", world / "results.csv")
+
+
+@pytest.fixture(scope="session")
+def cache(data, tmp_path_factory) -> EmbeddingCache:
+    """The embeddings of that world by the pair that ships with the project. Read only."""
+    return open_cache(data, preset("tiny"), tmp_path_factory.mktemp("cache") / "embeddings")
+
+
+@pytest.fixture(scope="session")
+def config() -> Config:
+    """A run of 2 epochs in a second or two, with dropout."""
+    return preset("tiny").with_values(mapper_layers=1, dropout=0.1, epochs=2, batch_size=32, eval_every=4, log_every=3)
+
+
+@pytest.fixture(scope="session")
+def finished(config, data, cache, tmp_path_factory) -> Run:
+    """That run, never cut. Read only."""
+    return train(config, data.captions, cache.folder, tmp_path_factory.mktemp("runs") / "finished")
+
+
+@pytest.fixture(scope="session")
+def writer(finished) -> CaptionWriter:
+    """The captioner of the finished run. Read only."""
+    return CaptionWriter.load(finished.captioner)

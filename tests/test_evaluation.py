@@ -1,0 +1,126 @@
+"""Does it see? The measures, held against what they must be."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helpers.batches import CaptionBatches
+from helpers.errors import UserError
+from helpers.evaluation import (
+    bootstrap_interval,
+    derangement,
+    evaluate,
+    picture_information,
+    share_right,
+    wrong_facts,
+)
+from helpers.scenes import Scene
+from helpers.training import validation_loss
+
+SCENE = Scene("gray", "red", "circle", 1, "left", "blue", "star")
+RIGHT = "A red circle left of a blue star on plain gray."
+
+
+@settings(deadline=None)
+@given(st.integers(2, 300), st.integers(0, 2**31))
+def test_a_derangement_moves_every_element(size, seed):
+    order = derangement(size, seed)
+    assert sorted(order.tolist()) == list(range(size))
+    assert not (order == torch.arange(size)).any()
+    assert torch.equal(order, derangement(size, seed))
+
+
+def test_derangements_differ_by_seed():
+    assert len({tuple(derangement(20, seed).tolist()) for seed in range(5)}) == 5
+
+
+@pytest.mark.parametrize(
+    ("caption", "wrong"),
+    [
+        (RIGHT, []),
+        ("A red circle left of a blue star on plain pink.", ["background"]),
+        ("A red circle above a green star on plain gray.", ["relation", "other_color"]),
+        ("A blue star left of a red circle on plain gray.", ["color", "shape", "other_color", "other_shape"]),
+        ("Two red circles on plain gray.", ["count", "relation", "other_color", "other_shape"]),
+        ("A man in a blue shirt.", ["unreadable"]),
+        ("", ["unreadable"]),
+    ],
+)
+def test_the_wrong_facts_are_named(caption, wrong):
+    assert wrong_facts(caption, SCENE) == wrong
+    assert share_right(["a", "b"], [RIGHT, caption], {"a": SCENE, "b": SCENE}) == (0.5 if wrong else 1.0)
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(100):
+        weights = rng.integers(40, 60, size=80).astype(float)
+        low, high = bootstrap_interval(weights * rng.normal(0.3, 1.0, size=80), weights)
+        covered += low < 0.3 < high
+    assert 88 <= covered <= 100
+
+
+@pytest.fixture(scope="module")
+def references(data):
+    """Of 40 pictures, most of which it was trained on: the test split of this world is too small to measure by."""
+    return data.captions.head(200)
+
+
+def test_the_likelihood_is_the_captioners_own_loss(writer, references, cache):
+    batches = CaptionBatches(references, cache, writer.tokenizer, 7)
+    information = picture_information(writer.captioner, batches)
+    assert information["nats_per_token_true"] == pytest.approx(validation_loss(writer.captioner, batches), rel=1e-5)
+    batches.embeddings = writer.captioner.embedding_mean.expand_as(batches.embeddings)
+    assert information["nats_per_token_mean"] == pytest.approx(validation_loss(writer.captioner, batches), rel=1e-5)
+    low, high = information["gain_95_interval"]
+    shuffled_minus_true = information["nats_per_token_shuffled"] - information["nats_per_token_true"]
+    assert information["gain"] == pytest.approx(shuffled_minus_true)
+    assert low < information["gain"] < high
+
+
+def test_the_batch_size_of_the_validation_loss_does_not_matter(writer, references, cache):
+    small, large = (CaptionBatches(references, cache, writer.tokenizer, size) for size in (3, 64))
+    assert validation_loss(writer.captioner, small) == pytest.approx(validation_loss(writer.captioner, large), rel=1e-5)
+
+
+def test_both_files_are_written_and_the_control_is_worse(writer, references, cache, data, tmp_path):
+    true = evaluate(writer, references, cache, tmp_path / "true", facts=data.facts)
+    control = evaluate(writer, references, cache, tmp_path / "control", facts=data.facts, shuffle=True)
+    for folder, metrics in (("true", true), ("control", control)):
+        assert json.loads((tmp_path / folder / "metrics.json").read_text()) == metrics
+        captions = pd.read_csv(tmp_path / folder / "captions.csv", keep_default_na=False)
+        assert list(captions.columns) == ["image_name", "caption"]
+        assert list(captions.image_name) == list(references.image_name.unique())
+        assert captions.caption.nunique() == metrics["distinct_captions"]
+    assert true["gain"] > 0
+    assert (true["embeddings"], control["embeddings"]) == ("true", "shuffled")
+    assert true["correct_shuffled"] == control["correct"] <= true["correct"]
+    assert "correct_shuffled" not in control
+
+
+def references_of_the_control_are_those_of_other_pictures(writer, references, cache, tmp_path):
+    evaluate(writer, references, cache, tmp_path, shuffle=True)
+    names = list(references.image_name.unique())
+    others = [names[i] for i in derangement(len(names), seed=0)]
+    written = pd.read_csv(tmp_path / "captions.csv", keep_default_na=False)
+    assert list(written.caption) == writer.write(cache.rows(others))
+
+
+def test_a_captioner_that_was_training_is_measured_without_dropout(writer, references, cache):
+    batches = CaptionBatches(references, cache, writer.tokenizer, 64)
+    writer.captioner.train()
+    assert validation_loss(writer.captioner, batches) == validation_loss(writer.captioner, batches)
+    assert writer.captioner.training
+    writer.captioner.eval()
+
+
+def test_one_picture_is_too_few(writer, references, cache, tmp_path):
+    with pytest.raises(UserError, match="only 1 image can be evaluated, but the shuffled control needs at least 2"):
+        evaluate(writer, references.head(5), cache, tmp_path)
+    assert not list(tmp_path.iterdir())
