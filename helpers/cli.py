@@ -132,14 +132,14 @@ def evaluate(
     writer = CaptionWriter.load(captioner, choose_accelerator().device)
     data = open_data(images, captions, splits)
     _report_left_out(data.left_out)
-    if not data.image_names(split):
+    references = data.captions[data.captions.split.isin(split.split(","))]
+    if references.empty:
         raise UserError(
-            f"no image is in split {split!r}: give one of {', '.join(sorted(set(data.captions.split)))}, the splits of "
-            f"{splits or captions}"
+            f"no image is in split {split!r}: give one or more of {','.join(sorted(set(data.captions.split)))}, the "
+            f"splits of {splits or captions}"
         )
-    cache = build_cache(out / "embeddings", images, data.image_names(split), writer.clip(str(captioner)))
+    cache = build_cache(out / "embeddings", images, references.image_name.unique(), writer.clip(str(captioner)))
     _report_cache(cache, out / "embeddings")
-    references = data.captions[data.captions.split == split]
     metrics = evaluate_captioner(writer, references, cache, out, decoding, data.facts, shuffle_embeddings)
     for name, value in metrics.items():
         print(f"{name:<28}{value}")

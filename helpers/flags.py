@@ -64,7 +64,7 @@ def build_parser() -> Parser:
     flag = add("evaluate", "caption held-out pictures and measure").add_argument
     flag("--captioner", type=Path, required=True, metavar="DIR")
     _add_photos(flag)
-    flag("--split", default="test", help="which split to evaluate (test)")
+    flag("--split", default="test", help="which split to evaluate, or several: val,test (test)")
     flag("--out", type=Path, required=True, metavar="DIR")
     flag("--beams", type=int, default=1, metavar="N", help="beam search (1)")
     flag("--shuffle-embeddings", action="store_true", help="the control: every picture gets another one's embedding")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from .accelerator import choose_accelerator
 from .config import Config
 from .embeddings import EmbeddingCache, build_cache
 from .errors import UserError
@@ -67,7 +68,8 @@ def open_drawn_world(folder: str | Path = "data/drawn", images: int = WORLD_IMAG
 
 def open_cache(data: Data, config: Config, folder: str | Path = "data/drawn-embeddings") -> EmbeddingCache:
     """The embeddings of all images of `data` by the config's CLIP; what is missing is added."""
-    return build_cache(folder, data.images, data.image_names(), load_clip(config.clip))
+    device = choose_accelerator(config.precision).device
+    return build_cache(folder, data.images, data.image_names(), load_clip(config.clip, device))
 
 
 def open_captioner(

@@ -61,9 +61,8 @@ def show_pictures(
 ) -> Figure:
     """Pictures in a grid with a caption under each; with `good`, the captions are green or red."""
     captions = [textwrap.fill(caption, 38) for caption in captions]
-    rows = -(-len(pictures) // columns)
-    height = 2.6 + 0.16 * max(caption.count("\n") + 1 for caption in captions)
-    figure = Figure(figsize=(2.6 * columns, height * rows), layout="constrained")
+    rows = max(1, -(-len(pictures) // columns))
+    figure = Figure(figsize=(2.6 * columns, 3.1 * rows), layout="constrained")  # room for three lines of caption
     for place, axis in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
