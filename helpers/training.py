@@ -68,12 +68,13 @@ def train(
     with accelerator.main_process_first():
         run = begin_run(out, config, _identity(batches, embeddings), resume or not main)
         state, passed_over = load_newest(run.checkpoints, captioner, optimizer)
+        state = state or {"step": 0, "elapsed": 0.0, "meter": {}, "scaler": None}
+        start, total = state["step"], config.epochs * batches.steps_per_epoch
+        if main:
+            run.rewind(start)
+    accelerator.wait_for_everyone()
     for line in passed_over:
         say(line)
-    state = state or {"step": 0, "elapsed": 0.0, "meter": {}, "scaler": None}
-    start, total = state["step"], config.epochs * batches.steps_per_epoch
-    if main:
-        run.rewind(start)
     if start == total:
         say(f"{run.folder} is finished: all {total} steps are done")
         if main and not run.captioner.exists():

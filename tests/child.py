@@ -1,11 +1,14 @@
 """What a child process does in a test; apart, so that it imports little and starts soon."""
 
+import os
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import torch
 
+from helpers.config import Config
 from helpers.embeddings import build_cache
+from helpers.journey import Data
 from helpers.pretrained import load_clip
 
 
@@ -14,3 +17,24 @@ def build(folder: Path, images: Path, names: list[str], clip: Path, sizes: dict[
     loaded = load_clip(clip)
     started.set()
     build_cache(folder, images, names, loaded, **sizes)
+
+
+def train(config: Config, data: Data, cache: Path, folder: Path, began: Event) -> None:
+    """Train to the end, or go on to it; `began` is set at the first row of the history."""
+    from helpers.training import train as train_captioner
+
+    train_captioner(config, data.captions, cache, folder, resume=True, watch=lambda _history: began.set())
+
+
+def train_together(rank: int, port: int, config: Config, data: Data, cache: Path, folder: Path) -> None:
+    """Train as process `rank` of two, as torchrun would start it."""
+    from accelerate.state import AcceleratorState
+
+    from helpers.training import train as train_captioner
+
+    AcceleratorState._reset_state(reset_partial_state=True)  # that of the process this one was forked from
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
+                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # fmt: skip
+    for steps in (3, None):  # cut once
+        train_captioner(config, data.captions, cache, folder, resume=True, max_steps=steps)
+    torch.distributed.destroy_process_group()

@@ -1,0 +1,272 @@
+"""A run that is cut anywhere ends in the same bits as one that is not, and a wrong start is refused."""
+
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import replace
+
+import child
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from helpers.checkpoint import checkpoints, save_checkpoint
+from helpers.embeddings import build_cache
+from helpers.errors import UserError
+from helpers.pretrained import TINY, load_clip
+from helpers.runs import HISTORY, Run
+from helpers.training import train
+
+TIMED = ["captions_per_second", "elapsed_seconds"]  # what a clock says differs from run to run
+
+
+def same_bits(run: Run, other: Run) -> bool:
+    """Whether two runs ended in the same history, checkpoint and captioner."""
+    one, two = (each.history().drop(columns=TIMED) for each in (run, other))
+    pd.testing.assert_frame_equal(one, two, check_exact=True)
+    newest = [checkpoints(each.checkpoints)[-1] for each in (run, other)]
+    assert newest[0].name == newest[1].name
+    files = [(folder / name for folder in newest) for name in ("model.safetensors", "optimizer.safetensors")]
+    files.append(each.captioner / "model.safetensors" for each in (run, other))
+    for pair in files:
+        first, second = (load_file(file) for file in pair)
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[name], second[name]) for name in first)
+    return True
+
+
+@pytest.fixture
+def start(config, data, cache, tmp_path):
+    """Train that run, or with other values, into a folder of this test's own."""
+
+    def training(captions=data.captions, at=cache.folder, folder=tmp_path / "run", resume=True, watch=None,
+                 max_steps=None, max_hours=None, **values) -> Run:  # fmt: skip
+        changed = config.with_values(**values)
+        return train(changed, captions, at, folder, resume, max_steps, max_hours, watch)
+
+    return training
+
+
+def test_a_run_folder_holds_what_it_should(finished, config, data):
+    history = finished.history()
+    steps = -(-5 * len(data.image_names("train")) // 32) * 2
+    assert list(history.columns) == HISTORY
+    assert list(history.step) == sorted({*range(3, steps + 1, 3), *range(4, steps + 1, 4), steps})
+    measured = history.step.isin([*range(4, steps + 1, 4), steps])
+    assert (history.val_loss.notna() == measured).all()
+    assert history.epoch.iloc[-1] == config.epochs
+    assert (history.lr.max(), history.gpt2_lr.max()) <= (config.mapper_lr, config.gpt2_lr)
+    assert history.notna().drop(columns="val_loss").all(axis=None)
+    assert (history.elapsed_seconds.diff().dropna() >= 0).all()
+    assert len(checkpoints(finished.checkpoints)) == config.keep_checkpoints
+    assert finished.figure.read_bytes().startswith(b"\x89PNG")
+    assert not list(finished.folder.rglob(".*"))
+
+
+def test_the_loss_falls(start, data):
+    few = data.captions.groupby("split").head(10)
+    history = start(captions=few, epochs=30, batch_size=10).history()
+    assert history.loss.iloc[-1] < 0.5 * history.loss.iloc[0]
+
+
+@pytest.mark.parametrize("cuts", [[1], [4], [3, 2, 5]])
+def test_stopped_and_resumed_it_ends_in_the_same_bits(start, finished, cuts):
+    for steps in cuts:
+        run = start(max_steps=steps)
+        assert run.captioner.exists()
+    assert checkpoints(run.checkpoints)[-1].name == f"step-{sum(cuts):08d}"
+    assert same_bits(start(), finished)
+
+
+def test_a_finished_run_is_left_alone(start, finished, config):
+    before = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*.safetensors")}
+    seen = []
+    start(folder=finished.folder, watch=seen.append)
+    assert {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*.safetensors")} == before
+    assert len(seen) == 1
+
+
+def test_a_kill_before_the_end_leaves_no_older_captioner_for_the_finished_one(start, finished, monkeypatch):
+    """The captioner of a session that stopped early must not stand for that of the whole run."""
+    start(max_steps=2)
+
+    def killed(folder, step, *others):
+        if step > 12:
+            raise KeyboardInterrupt
+        return save_checkpoint(folder, step, *others)
+
+    monkeypatch.setattr("helpers.training.save_checkpoint", killed)
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    monkeypatch.undo()
+    assert same_bits(start(), finished)
+
+
+def test_watch_sees_the_history_grow(start):
+    seen = []
+    start(watch=lambda history: seen.append(list(history.step)), epochs=1)
+    assert seen == [seen[-1][: n + 1] for n in range(len(seen))]
+
+
+def test_it_stops_when_its_hours_are_over(start):
+    run = start(max_hours=1e-9)
+    assert [path.name for path in checkpoints(run.checkpoints)] == ["step-00000001"]
+
+
+@pytest.fixture
+def spawn(config, data, cache, tmp_path):
+    """Train that run in a process of its own; returns it, and an event that is set when the history begins."""
+
+    def process():
+        context = multiprocessing.get_context("fork")
+        began = context.Event()
+        work = context.Process(target=child.train, args=(config, data, cache.folder, tmp_path / "run", began))
+        work.start()
+        return work, began
+
+    return process
+
+
+def test_sigterm_saves_and_stops(start, spawn, finished, tmp_path):
+    work, began = spawn()
+    assert began.wait(60)
+    os.kill(work.pid, signal.SIGTERM)
+    work.join(60)
+    assert work.exitcode == 0
+    run = Run(tmp_path / "run")
+    assert run.captioner.exists()
+    newest, last = (checkpoints(each.checkpoints)[-1].name for each in (run, finished))
+    assert "step-00000003" <= newest < last
+    assert same_bits(start(), finished)
+
+
+def test_sigkill_at_any_moment_costs_nothing_but_time(start, spawn, finished, tmp_path):
+    moments = random.Random(0)
+    for _ in range(5):
+        work, _began = spawn()
+        time.sleep(moments.uniform(0.2, 1.2))
+        work.kill()
+        work.join(60)
+    assert same_bits(start(), finished)
+    assert not list((tmp_path / "run").rglob(".*"))
+
+
+def test_a_taken_folder_is_refused_without_resume(start, finished, tmp_path):
+    with pytest.raises(UserError, match=r"finished already holds a run: go on with it by --resume, or name another"):
+        start(resume=False, folder=finished.folder)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file is a file: name a folder for the run"):
+        start(folder=tmp_path / "file")
+    with pytest.raises(UserError, match=r"config\.json is no run's config.json: name another folder"):
+        start(folder=TINY / "clip")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"mapper": "mlp"}, "holds a run with mapper 'encoder', here it is 'mlp'"),
+        ({"epochs": 3}, "holds a run with epochs 2, here it is 3"),
+        ({"seed": 1}, "holds a run with seed 0, here it is 1"),
+    ],
+)
+def test_another_config_is_refused_by_the_name_of_its_field(start, finished, values, message):
+    with pytest.raises(UserError, match=message):
+        start(folder=finished.folder, **values)
+
+
+def test_other_data_are_refused(start, finished, data):
+    training = data.captions.index[data.captions.split == "train"]
+    wanted = f"holds a run with captions {len(training)}, here it is {len(training) - 1}: .* use that value, or name"
+    with pytest.raises(UserError, match=wanted):
+        start(folder=finished.folder, captions=data.captions.drop(index=training[0]))
+    with pytest.raises(UserError, match="holds a run with sha256"):
+        start(folder=finished.folder, captions=data.captions.assign(caption=data.captions.caption.str.upper()))
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_an_empty_split_is_named(start, data, split, tmp_path):
+    with pytest.raises(
+        UserError, match=f"no caption is in split '{split}', but training needs some in train and in val"
+    ):
+        start(captions=data.captions[data.captions.split != split])
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_left_out_is_said(start, data, cache, tmp_path, capfd):
+    stranger = pd.DataFrame({"image_name": ["no.png"], "caption": ["A dog."], "split": ["train"]})
+    start(captions=pd.concat([data.captions, stranger]), max_steps=1, max_caption_tokens=4)
+    said = capfd.readouterr().err
+    assert "train: 1 images have no embedding and are left out, such as no.png" in said
+    assert "captions are cut at 4 tokens, such as" in said
+    assert "computing on cpu in fp32" in said
+
+
+def test_a_cache_of_another_clip_is_refused(start, data, tiny_clip, tmp_path):
+    build_cache(tmp_path / "other", data.images, data.image_names()[:3], load_clip(tiny_clip))
+    with pytest.raises(UserError, match=r"holds embeddings of .*, but asked for is tiny"):
+        start(at=tmp_path / "other")
+    with pytest.raises(UserError, match="holds no embeddings; make them with"):
+        start(at=tmp_path / "none")
+
+
+def test_a_session_of_nothing_is_refused(start):
+    with pytest.raises(UserError, match="max_steps is 0, but must be at least 1"):
+        start(max_steps=0)
+    with pytest.raises(UserError, match="max_hours is nan, but must be above 0"):
+        start(max_hours=float("nan"))
+
+
+@pytest.mark.parametrize(
+    "values", [{"freezing": "none"}, {"freezing": "all"}, {"precision": "bf16"}, {"mapper": "mlp"}]
+)
+def test_other_ways_train_too(start, values):
+    history = start(max_steps=4, **values).history()
+    assert history.loss.notna().all()
+    assert history.gpt2_lr.notna().all()
+
+
+def test_a_disk_that_is_full_leaves_the_checkpoint_before(start, finished, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "none", disk], capture_output=True, check=False)
+    if mount.returncode:
+        pytest.skip("a small disk can only be mounted by root")
+    try:
+        run = start(folder=disk / "run", max_steps=4)
+        filler = disk / "filler"
+        filler.write_bytes(bytes(shutil.disk_usage(disk).free - 100_000))
+        with pytest.raises(UserError, match=r"no checkpoint of step 8 could be written .*no space left on the device"):
+            start(folder=disk / "run")
+        assert [path.name for path in run.checkpoints.iterdir()] == ["step-00000004"]
+        filler.unlink()
+        assert same_bits(start(folder=disk / "run"), finished)
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_two_processes_learn_what_one_does(start, config, data, cache, tmp_path):
+    """Without dropout, for each process draws its own; the last batch of an epoch leaves one of them without a row."""
+    training = data.captions.index[data.captions.split == "train"]
+    data = replace(data, captions=data.captions.drop(index=training[len(training) // 32 * 32 + 1 :]))
+    one = start(captions=data.captions, dropout=0.0, folder=tmp_path / "one")
+    context, alone = multiprocessing.get_context("fork"), config.with_values(dropout=0.0)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    several = [
+        context.Process(target=child.train_together, args=(rank, port, alone, data, cache.folder, tmp_path / "two"))
+        for rank in range(2)
+    ]
+    for process in several:
+        process.start()
+    for process in several:
+        process.join(60)
+    assert [process.exitcode for process in several] == [0, 0]
+    histories = [run.history().drop(columns=TIMED) for run in (one, Run(tmp_path / "two"))]
+    pd.testing.assert_frame_equal(*histories, rtol=1e-3)
