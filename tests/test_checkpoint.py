@@ -96,3 +96,13 @@ def test_a_full_disk_leaves_the_ones_before(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"no checkpoint of step 2 .*no space left.*still stand; make room"):
         save_checkpoint(tmp_path, 2, captioner, optimizer, {})
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_a_broken_later_one_is_not_kept_in_place_of_a_whole_one(tmp_path):
+    captioner, optimizer = trained()
+    save_checkpoint(tmp_path, 2, captioner, optimizer, {})
+    (save_checkpoint(tmp_path, 20, captioner, optimizer, {}) / "model.safetensors").write_bytes(b"")
+    save_checkpoint(tmp_path, 3, captioner, optimizer, {}, keep=1)  # a session that went on from step 2
+    assert load_newest(tmp_path, captioner, optimizer)[0] == {"step": 3}
+    save_checkpoint(tmp_path, 20, captioner, optimizer, {}, keep=1)
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-00000020"]

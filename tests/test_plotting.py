@@ -1,0 +1,63 @@
+"""Figures show what the tables hold."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from helpers import plotting
+from helpers.plotting import LiveFigure, plot_comparison, plot_loss_and_lr, save_figure, show_pictures
+
+
+def test_loss_and_learning_rate_are_on_one_figure(finished, tmp_path):
+    history = finished.history()
+    figure = plot_loss_and_lr(history)
+    loss, rate = figure.axes
+    training, validation = (line.get_xydata() for line in loss.get_lines())
+    assert np.array_equal(training, history[["step", "loss"]])
+    assert np.array_equal(validation, history[["step", "val_loss"]].dropna())
+    assert np.array_equal([line.get_ydata() for line in rate.get_lines()], history[["lr", "gpt2_lr"]].T)
+    assert rate.get_ylim()[0] == 0
+    save_figure(figure, tmp_path / "new" / "loss_lr.png")
+    assert Image.open(tmp_path / "new" / "loss_lr.png").width > 500
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["loss_lr.png"]
+
+
+def test_a_history_without_rows_is_an_empty_figure(finished, tmp_path):
+    save_figure(plot_loss_and_lr(finished.history().head(0)), tmp_path / "empty.png")
+
+
+def test_the_live_figure_is_shown_once_and_then_updated(finished, monkeypatch):
+    shown, updated = [], []
+
+    class Handle:
+        def update(self, figure):
+            updated.append(figure)
+
+    def display(figure, display_id):
+        shown.append(figure)
+        return Handle()
+
+    monkeypatch.setattr(plotting, "display", display)
+    live = LiveFigure(plot_loss_and_lr)
+    for rows in (1, 2, 3):
+        live(finished.history().head(rows))
+    assert (len(shown), len(updated)) == (1, 2)
+
+
+@pytest.mark.parametrize("number", [0, 1, 4, 5])
+def test_every_picture_has_its_caption(number, tmp_path):
+    captions = ["$5 for a_dog \\ ü " * 6, "", "two\nlines", "a", "b"][:number]
+    figure = show_pictures([Image.new("RGB", (9, 5), "red")] * number, captions, good=[True] * number)
+    labels = [axis.get_xlabel() for axis in figure.axes if axis.images]
+    assert ["".join(label.split()) for label in labels] == ["".join(caption.split()) for caption in captions]
+    assert {axis.xaxis.label.get_color() for axis in figure.axes if axis.images} <= {"#2c7a3f"}
+    figure.savefig(tmp_path / "pictures.png")
+
+
+def test_a_comparison_has_a_row_a_value_and_a_dot_a_seed():
+    results = pd.DataFrame({"prefix_length": [1, 1, 4, 4], "correct": [0.2, 0.4, 0.7, 0.9]})
+    (axis,) = plot_comparison(results, "prefix_length").axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["1", "4"]
+    assert [dots.get_offsets()[:, 0].tolist() for dots in axis.collections] == [[0.2, 0.4], [0.7, 0.9]]
+    assert [line.get_xdata()[0] for line in axis.get_lines()] == pytest.approx([0.3, 0.8])
