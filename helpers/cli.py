@@ -132,12 +132,13 @@ def evaluate(
     writer = CaptionWriter.load(captioner, choose_accelerator().device)
     data = open_data(images, captions, splits)
     _report_left_out(data.left_out)
-    references = data.captions[data.captions.split.isin(split.split(","))]
-    if references.empty:
+    known, wanted = sorted(set(data.captions.split)), split.split(",")
+    if unknown := [name for name in wanted if name not in known]:
         raise UserError(
-            f"no image is in split {split!r}: give one or more of {','.join(sorted(set(data.captions.split)))}, the "
-            f"splits of {splits or captions}"
+            f"no image is in split {unknown[0]!r}: give one or more of {','.join(known)}, the splits of "
+            f"{splits or captions}"
         )
+    references = data.captions[data.captions.split.isin(wanted)]
     cache = build_cache(out / "embeddings", images, references.image_name.unique(), writer.clip(str(captioner)))
     _report_cache(cache, out / "embeddings")
     metrics = evaluate_captioner(writer, references, cache, out, decoding, data.facts, shuffle_embeddings)
