@@ -15,8 +15,6 @@ from .captioner import IGNORE
 from .embeddings import EmbeddingCache
 from .errors import UserError
 
-POOL = 50  # batches whose captions are sorted by length together: little padding, and still a fresh mix each epoch
-
 
 class Batch(NamedTuple):
     """embeddings: float32 [B, D]; input_ids: int64 [B, T]; labels: int64 [B, T], -100 where there is padding."""
@@ -113,12 +111,11 @@ class CaptionBatches:
         return Batch(self.embeddings[self.image_of[rows]], input_ids, input_ids.masked_fill(padding, IGNORE))
 
     def _order(self, epoch: int) -> list[list[int]]:
-        """One epoch's batches of rows: shuffled, sorted by length within pools of batches, the batches shuffled."""
+        """One epoch's batches of rows, shuffled and not grouped by length, which would group them by content too.
+
+        On the drawn world, where short captions are those of single objects, two epochs of batches grouped by length
+        (in pools of 8) got 0.06 and 0.15 of the validation captions right, shuffled ones 0.96 and 0.94 (seeds 0, 1).
+        """
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        shuffled = torch.randperm(len(self.tokens), generator=generator).tolist()
-        pool_size = POOL * self.batch_size
-        batches = []
-        for start in range(0, len(shuffled), pool_size):
-            pool = sorted(shuffled[start : start + pool_size], key=lambda row: len(self.tokens[row]))
-            batches += [pool[first : first + self.batch_size] for first in range(0, len(pool), self.batch_size)]
-        return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+        order = torch.randperm(len(self.tokens), generator=generator)
+        return [rows.tolist() for rows in order.split(self.batch_size)]

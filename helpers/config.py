@@ -91,7 +91,7 @@ def _within(name: str, value: float, low: float, high: float) -> None:
 PRESETS = {
     # The drawn world and the pair in helpers/tiny: minutes on a CPU. Learning rates measured there.
     "tiny": Config(
-        clip="tiny", gpt2="tiny", mapper_heads=4, dropout=0.0, epochs=5, gpt2_lr=3e-3, eval_every=200, log_every=20
+        clip="tiny", gpt2="tiny", mapper_heads=4, dropout=0.0, epochs=3, gpt2_lr=3e-3, eval_every=200, log_every=20
     ),
     "small": Config(),
     "large": Config(clip="openai/clip-vit-large-patch14", gpt2="gpt2-medium"),
