@@ -313,6 +313,23 @@ def test_a_folder_that_cannot_be_written(refused, photos, captioner, finished, w
         assert refused(*command).startswith(("file/", "file: "))
 
 
+def test_facts_of_another_world(refused, photos, world, tmp_path):
+    shutil.copy(world / "results.csv", tmp_path)
+    facts = json.loads((world / "facts.json").read_text())
+    del facts["scene-00007.png"]
+    (tmp_path / "facts.json").write_text(json.dumps(facts))
+    said = refused("embed", *photos[:2], "--captions", "results.csv", "--clip", "tiny", "--out", "o")
+    assert said.startswith("facts.json lacks the facts of 1 images, such as scene-00007.png: give captions of its own")
+
+
+def test_a_reader_who_has_enough_is_no_mistake(run, monkeypatch):
+    def closed(*_arguments):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("helpers.scenes.draw_world", closed)
+    assert run("draw", "--out", "w") == (0, "", "")
+
+
 def test_ctrl_c_ends_in_one_line(run, monkeypatch):
     def interrupted(*_arguments):
         signal.raise_signal(signal.SIGINT)

@@ -38,9 +38,19 @@ def embeddings(data, cache):
     return cache.rows(data.image_names()[:12])
 
 
-def test_every_knob_has_an_effect(writer, embeddings):
+@pytest.fixture(scope="module")
+def lively(config):
+    """A captioner that has learned nothing, in which the embedding decides much: its captions differ."""
+    lively = CaptionWriter.assemble(config, load_clip("tiny"))
+    lively.captioner.eval()
+    with torch.no_grad():
+        lively.captioner.mapper.output.weight.mul_(5)
+    return lively
+
+
+def test_every_knob_has_an_effect(lively, embeddings):
     def captions(**values):
-        return writer.write(embeddings, Decoding(**values))
+        return lively.write(embeddings, Decoding(**values))
 
     greedy, hot = captions(), captions(temperature=1.5)
     assert captions(temperature=1e-4) == greedy
@@ -51,14 +61,13 @@ def test_every_knob_has_an_effect(writer, embeddings):
     assert len({tuple(each) for each in [greedy, *others]}) == 1 + len(others)
 
 
-def test_one_caption_for_each_embedding_in_order(writer, embeddings):
-    embeddings = 8 * embeddings  # so far apart that the captions differ after little training
-    together = writer.write(embeddings)
-    assert len(set(together)) >= 3
-    assert [writer.write(row)[0] for row in embeddings.split(1)] == together
-    assert writer.write(embeddings, batch_size=5) == together
-    assert writer.write(embeddings.flip(0)) == together[::-1]
-    assert writer.write(embeddings[:0]) == []
+def test_one_caption_for_each_embedding_in_order(lively, embeddings):
+    together = lively.write(embeddings)
+    assert len(set(together)) > 6
+    assert [lively.write(row)[0] for row in embeddings.split(1)] == together
+    assert lively.write(embeddings, batch_size=5) == together
+    assert lively.write(embeddings.flip(0)) == together[::-1]
+    assert lively.write(embeddings[:0]) == []
 
 
 def test_sampling_depends_on_its_seed_alone(writer, embeddings):
