@@ -75,7 +75,7 @@ def test_the_loss_falls(start, data):
     assert history.loss.iloc[-1] < 0.5 * history.loss.iloc[0]
 
 
-@pytest.mark.parametrize("cuts", [[1], [4], [3, 2, 5]])
+@pytest.mark.parametrize("cuts", [[4], [1, 2, 6]])
 def test_stopped_and_resumed_it_ends_in_the_same_bits(start, finished, cuts):
     for steps in cuts:
         run = start(max_steps=steps)
