@@ -1,0 +1,75 @@
+"""Hygiene of the notebooks: what a reader opens is what was run, in order, small and with working links."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_the_series_is_complete():
+    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{number:02}" for number in range(1, len(NOTEBOOKS) + 1)]
+    assert len(NOTEBOOKS) >= 5
+
+
+def test_the_bootstrap_cell_is_the_same_everywhere():
+    assert len({code_cells(nbformat.read(path, as_version=4))[0].source for path in NOTEBOOKS}) == 1
+
+
+def test_executed_in_order_without_an_error(notebook):
+    cells = code_cells(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert not [output for cell in cells for output in cell.outputs if output.output_type == "error"]
+
+
+def test_no_progress_and_no_machine_is_stored(notebook):
+    for cell in code_cells(notebook):
+        assert not [output for output in cell.outputs if output.get("name") == "stderr"]
+        assert not re.search(r"/(home|root|work|tmp|Users)/", str(cell.outputs))
+
+
+def test_one_parameters_cell_right_after_the_bootstrap(notebook):
+    tagged = [place for place, cell in enumerate(code_cells(notebook)) if "parameters" in cell.metadata.get("tags", [])]
+    assert tagged == [1]
+
+
+def test_cells_are_short_and_logic_lives_in_helpers(notebook):
+    for cell in code_cells(notebook):
+        assert len(cell.source.splitlines()) <= 25
+        assert max(map(len, cell.source.splitlines())) <= 120
+        for function in re.findall(r"^def .*\n(?:(?: .*)?\n)*", cell.source + "\n", re.MULTILINE):
+            assert len(function.strip().splitlines()) <= 18, function
+
+
+def test_a_claim_stands_before_the_code(notebook):
+    kinds = [cell.cell_type for cell in notebook.cells]
+    assert kinds[0] == "markdown"
+    assert kinds.count("markdown") >= 8
+
+
+def test_small_enough_to_read_online():
+    assert {path.name: path.stat().st_size for path in NOTEBOOKS if path.stat().st_size > 500_000} == {}
+
+
+def test_links_lead_somewhere(notebook):
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
+        assert (FOLDER / target).exists(), target
+    if notebook.cells[-1].source.count("Next:"):
+        assert re.search(r"Next: \[\d\d", notebook.cells[-1].source)
+
+
+def test_ignores_nothing(notebook):
+    assert not [cell for cell in code_cells(notebook) if "NBVAL" in cell.source]
