@@ -24,11 +24,11 @@ test: $(READY)  ## every test, and every notebook by pytest --nbval
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/pytest tests
-	$(BIN)/pytest --nbval notebooks
+	$(BIN)/pytest -n auto --dist loadfile tests
+	$(BIN)/pytest --nbval --nbval-current-env notebooks
 
 test-unit: $(READY)  ## the tests alone, without the notebooks
-	$(BIN)/pytest tests
+	$(BIN)/pytest -n auto --dist loadfile tests
 
 lab: $(READY)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks

@@ -29,7 +29,12 @@ def run_series(out: Path) -> None:
         try:
             with atomic_path(out / "notebooks" / notebook.name) as partial:
                 papermill.execute_notebook(
-                    notebook, partial, parameters={"RUN": str(out)}, cwd=NOTEBOOKS, progress_bar=True
+                    notebook,
+                    partial,
+                    parameters={"RUN": str(out)},
+                    cwd=NOTEBOOKS,
+                    progress_bar=True,
+                    extra_arguments=["--log-level=ERROR"],
                 )
         except papermill.PapermillExecutionError as error:
             message = f"cell {error.exec_count}: {error.ename}: {error.evalue}"
