@@ -53,7 +53,7 @@ def pretrain(
     from .pretraining import pretrain as pretrain_pair
 
     data = open_data(images, captions, splits)
-    _report_left_out(data.left_out)
+    _report_left_out(data)
     facts = captions.with_name("facts.json") if data.facts else None
     report = pretrain_pair(images, data.captions, out, recipe or ("drawn" if facts else "photos"), facts, text)
     for name, value in report.items():
@@ -66,7 +66,7 @@ def embed(images: Path, captions: Path, clip: str, out: Path) -> None:
     from .journey import open_cache, open_data
 
     data = open_data(images, captions)
-    _report_left_out(data.left_out)
+    _report_left_out(data)
     _report_cache(open_cache(data, Config(clip=clip), out), out)
 
 
@@ -85,7 +85,7 @@ def train(
         raise UserError(f"preset {preset_name} trains on photos of your own: give --images DIR and --captions FILE")
     refuse_taken(out, resume)  # before the pictures are embedded, which may take long
     data = open_drawn_world() if images is None else open_data(images, captions, splits)
-    _report_left_out(data.left_out)
+    _report_left_out(data)
     cache = cache or (Path("data/drawn-embeddings") if images is None else out / "embeddings")
     _report_cache(open_cache(data, config, cache), cache)
     run = train_captioner(config, data.captions, cache, out, resume, max_steps, max_hours)
@@ -131,7 +131,7 @@ def evaluate(
     decoding = Decoding(beams=beams)
     writer = CaptionWriter.load(captioner, choose_accelerator().device)
     data = open_data(images, captions, splits)
-    _report_left_out(data.left_out)
+    _report_left_out(data)
     known, wanted = sorted(set(data.captions.split)), split.split(",")
     if unknown := [name for name in wanted if name not in known]:
         raise UserError(
@@ -167,10 +167,12 @@ def notebooks(out: Path) -> None:
     print(summary(out))
 
 
-def _report_left_out(left_out: Any) -> None:
-    if len(left_out):
-        first = left_out.iloc[0]
-        print(f"{len(left_out)} rows of the captions file are left out, first row {first.row}: {first.reason}")
+def _report_left_out(data: Any) -> None:
+    if len(data.left_out):
+        first = data.left_out.iloc[0]
+        print(f"{len(data.left_out)} rows of the captions file are left out, first row {first.row}: {first.reason}")
+    if data.uncaptioned:
+        print(f"{len(data.uncaptioned)} files in {data.images} have no caption, first {data.uncaptioned[0]}")
 
 
 def _report_cache(cache: Any, folder: Path) -> None:

@@ -24,12 +24,14 @@ WORLD_IMAGES = 3000  # pictures of the drawn world that the tiny preset trains a
 class Data:
     """A folder of pictures and their captions table (image_name, caption, split).
 
-    left_out: rows of the captions file that could not be used (row, reason, text). facts: the drawn world's truth.
+    left_out: rows of the captions file that could not be used (row, reason, text). uncaptioned: files of the folder
+    that no caption names, and which are not used. facts: the drawn world's truth.
     """
 
     images: Path
     captions: pd.DataFrame
     left_out: pd.DataFrame
+    uncaptioned: list[str]
     facts: dict[str, Scene] | None = None
 
     def image_names(self, split: str | None = None) -> list[str]:
@@ -47,7 +49,9 @@ def open_data(images: str | Path, captions: str | Path, splits: str | Path | Non
     if not Path(images).is_dir():
         raise UserError(f"{images} is no folder: give the folder that holds the pictures")
     table, left_out = read_captions(captions)
-    data = Data(Path(images), split_by_image(table, splits), left_out)
+    files = {path.name for path in Path(images).iterdir() if path.is_file() and not path.name.startswith(".")}
+    uncaptioned = sorted(files - set(table.image_name))
+    data = Data(Path(images), split_by_image(table, splits), left_out, uncaptioned)
     file = Path(captions).with_name("facts.json")
     if not file.exists():
         return data

@@ -1,11 +1,9 @@
 """The training loop. Batch, dropout and learning rate are functions of the step, so a run can be cut anywhere."""
 
 import functools
-import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -19,9 +17,9 @@ from .captioner import Captioner
 from .checkpoint import load_newest, save_checkpoint
 from .config import Config
 from .embeddings import EmbeddingCache
-from .errors import UserError
 from .meter import Meter
 from .plotting import plot_loss_and_lr, save_figure
+from .preparation import identity, parameter_groups, split_batches
 from .pretrained import load_clip
 from .runs import Run, begin_run
 from .schedule import lr_at
@@ -60,13 +58,13 @@ def train(
     embeddings = EmbeddingCache.open(cache, clip)
     writer = CaptionWriter.assemble(config, clip)
     captioner = writer.captioner
-    batches, held_out = (_batches(config, captions, split, embeddings, writer, say) for split in ("train", "val"))
+    batches, held_out = (split_batches(config, captions, split, embeddings, writer, say) for split in ("train", "val"))
     captioner.start_from(batches.embeddings)
-    optimizer = torch.optim.AdamW(_parameter_groups(captioner, config))
+    optimizer = torch.optim.AdamW(parameter_groups(captioner, config))
 
     # The run folder: a new one, or the newest whole checkpoint of an old one.
     with accelerator.main_process_first():
-        run = begin_run(out, config, _identity(batches, embeddings), resume or not main)
+        run = begin_run(out, config, identity(batches, embeddings), resume or not main)
         state, passed_over = load_newest(run.checkpoints, captioner, optimizer)
         state = state or {"step": 0, "elapsed": 0.0, "meter": {}, "scaler": None}
         start, total = state["step"], config.epochs * batches.steps_per_epoch
@@ -165,50 +163,6 @@ def _agreed(accelerator: Accelerator, reason: str | None) -> str | None:
     if reason:
         accelerator.set_trigger()
     return (reason or "another process was asked to") if accelerator.check_trigger() else None
-
-
-def _batches(
-    config: Config, captions: pd.DataFrame, split: str, embeddings: EmbeddingCache, writer: CaptionWriter, say: Any
-) -> CaptionBatches:
-    """The batches of one split; what is left out of them is counted and named."""
-    max_tokens = min(config.max_caption_tokens, writer.captioner.longest_caption)
-    rows = captions[captions.split == split]
-    if rows.empty:
-        raise UserError(
-            f"no caption is in split {split!r}, but training needs some in train and in val: give more pictures, or "
-            "say by a splits file which image is in which split"
-        )
-    batches = CaptionBatches(rows, embeddings, writer.tokenizer, config.batch_size, max_tokens, config.seed)
-    if batches.missing:
-        say(f"{split}: {len(batches.missing)} images have no embedding and are left out, such as {batches.missing[0]}")
-    if batches.cut:
-        say(f"{split}: {len(batches.cut)} captions are cut at {max_tokens} tokens, such as {batches.cut[0][:60]!r}")
-    return batches
-
-
-def _parameter_groups(captioner: Captioner, config: Config) -> list[dict[str, Any]]:
-    """AdamW's groups: mapping module and GPT-2 each with its peak learning rate, matrices alone with weight decay."""
-    groups = []
-    for module, rate, peak in ((captioner.mapper, "lr", config.mapper_lr), (captioner.gpt2, "gpt2_lr", config.gpt2_lr)):
-        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        for decay, chosen in (
-            (config.weight_decay, [parameter for parameter in trained if parameter.ndim >= 2]),
-            (0.0, [parameter for parameter in trained if parameter.ndim < 2]),
-        ):
-            # An empty group (a wholly frozen GPT-2) stays, for the history records both learning rates.
-            groups.append({"params": chosen, "lr": 0.0, "weight_decay": decay, "peak": peak, "rate": rate})
-    return groups
-
-
-def _identity(batches: CaptionBatches, embeddings: EmbeddingCache) -> dict[str, Any]:
-    """What tells one training set from another: how much, and a hash of the captions in their order."""
-    text = "\n".join(f"{row.image_name}\t{row.caption}" for row in batches.captions.itertuples())
-    return {
-        "captions": len(batches.captions),
-        "images": len(batches.image_names),
-        "sha256": hashlib.sha256(text.encode()).hexdigest(),
-        "clip_sha256": embeddings.fingerprint["weights_sha256"],
-    }
 
 
 def _dropout_seed(seed: int, step: int, process: int) -> int:

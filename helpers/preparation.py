@@ -1,0 +1,63 @@
+"""What a training needs before its first step: the batches of a split, the optimizer's groups, the data's identity."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+from .batches import CaptionBatches
+from .captioner import Captioner
+from .config import Config
+from .embeddings import EmbeddingCache
+from .errors import UserError
+from .writer import CaptionWriter
+
+
+def split_batches(
+    config: Config,
+    captions: pd.DataFrame,
+    split: str,
+    embeddings: EmbeddingCache,
+    writer: CaptionWriter,
+    say: Callable[[str], None],
+) -> CaptionBatches:
+    """The batches of one split; what is left out of them is counted and named."""
+    max_tokens = min(config.max_caption_tokens, writer.captioner.longest_caption)
+    rows = captions[captions.split == split]
+    if rows.empty:
+        raise UserError(
+            f"no caption is in split {split!r}, but training needs some in train and in val: give more pictures, or "
+            "say by a splits file which image is in which split"
+        )
+    batches = CaptionBatches(rows, embeddings, writer.tokenizer, config.batch_size, max_tokens, config.seed)
+    if batches.missing:
+        say(f"{split}: {len(batches.missing)} images have no embedding and are left out, such as {batches.missing[0]}")
+    if batches.cut:
+        say(f"{split}: {len(batches.cut)} captions are cut at {max_tokens} tokens, such as {batches.cut[0][:60]!r}")
+    return batches
+
+
+def parameter_groups(captioner: Captioner, config: Config) -> list[dict[str, Any]]:
+    """AdamW's groups: mapping module and GPT-2 each with its peak learning rate, matrices alone with weight decay."""
+    groups = []
+    for module, rate, peak in ((captioner.mapper, "lr", config.mapper_lr), (captioner.gpt2, "gpt2_lr", config.gpt2_lr)):
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        for decay, chosen in (
+            (config.weight_decay, [parameter for parameter in trained if parameter.ndim >= 2]),
+            (0.0, [parameter for parameter in trained if parameter.ndim < 2]),
+        ):
+            # An empty group (a wholly frozen GPT-2) stays, for the history records both learning rates.
+            groups.append({"params": chosen, "lr": 0.0, "weight_decay": decay, "peak": peak, "rate": rate})
+    return groups
+
+
+def identity(batches: CaptionBatches, embeddings: EmbeddingCache) -> dict[str, Any]:
+    """What tells one training set from another: how much, and a hash of the captions in their order."""
+    text = "\n".join(f"{row.image_name}\t{row.caption}" for row in batches.captions.itertuples())
+    return {
+        "captions": len(batches.captions),
+        "images": len(batches.image_names),
+        "sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "clip_sha256": embeddings.fingerprint["weights_sha256"],
+    }
