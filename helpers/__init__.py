@@ -2,21 +2,22 @@
 
 The road, top to bottom; imports point down only, and importing does nothing visible.
 
-    cli, __main__         the commands
-    series                the notebooks, one after the other
-    explorer, journey     the widget; what a notebook needs from an earlier one, reused or made
-    training, evaluation  one loop; does it see?
-    writer                captioner + tokenizer + image processor: pictures in, captions out
-    runs, checkpoint      what a training leaves behind, and how it goes on
-    batches               captions tokenised once, every batch a function of the step
-    captioner             embedding -> prefix -> GPT-2 -> loss, generate
-    mapping, freezing     the mapping modules; which GPT-2 tensors train
-    embeddings            the cache: one CLIP embedding an image
-    flickr, pictures      captions files, split by image; every kind of picture file
-    pretrained            a CLIP and a GPT-2 from the hub, a folder, or the pair in helpers/tiny
-    pretraining           such a pair, trained small from scratch
-    scenes, wording       the drawn world, and its captions
-    config, schedule, accelerator, stopping, meter, plotting, atomic, errors
+    cli, flags                the commands and their flags
+    ablation, series          one thing changed over several seeds; the notebooks, one after the other
+    journey, explorer         pictures, embeddings, captioner in three calls; the widget
+    training, preparation     one loop, and what it needs before its first step
+    evaluation, probing       does it see? what can be read from an embedding?
+    writer                    captioner + tokenizer + image processor: pictures in, captions out
+    runs, checkpoint, meter   what a training leaves behind, how it goes on, how fast it is
+    batches                   captions tokenised once, every batch a function of the step
+    captioner                 embedding -> prefix -> GPT-2 -> loss, generate
+    mapping, freezing         the mapping modules; which GPT-2 tensors train
+    embeddings, shards        the cache: one CLIP embedding an image
+    flickr, pictures          captions files, split by image; every kind of picture file
+    pretrained                a CLIP and a GPT-2 from the hub, a folder, or the pair in helpers/tiny
+    pretraining               such a pair, trained small from scratch (pretraining_data, small_clip, small_gpt2)
+    scenes, wording           the drawn world, and its captions read back into facts
+    config, schedule, accelerator, stopping, plotting, atomic, errors
 
 Shapes: B batch, P prefix length, T caption tokens, D CLIP's width, E GPT-2's width, V vocabulary, N images.
 """
