@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help setup run test test-unit lab pair clean
+.PHONY: help setup run test test-unit test-real lab pair clean
 
 help:  ## show these lines
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -29,6 +29,9 @@ test: $(READY)  ## every test, and every notebook by pytest --nbval
 
 test-unit: $(READY)  ## the tests alone, without the notebooks
 	$(BIN)/pytest -n auto --dist loadfile tests
+
+test-real: $(READY)  ## the real architectures with random weights, where real photos lie beside the checkout (12 GB)
+	REAL_SIZE=1 $(BIN)/pytest tests/test_real_size.py
 
 lab: $(READY)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks

@@ -1,7 +1,15 @@
-"""At real size: the architectures of CLIP ViT-B/32 and GPT-2 on real photographs, with random weights."""
+"""At real size: the architectures of CLIP ViT-B/32 and GPT-2 on real photographs, with random weights.
 
+`make test-real` sets REAL_SIZE=1 and adds what takes minutes: batches of 64, and the shapes of the preset `large`.
+"""
+
+import os
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from real_size import write_clip, write_gpt2
@@ -9,6 +17,8 @@ from real_size import write_clip, write_gpt2
 from helpers.embeddings import build_cache
 from helpers.flickr import read_captions
 from helpers.pretrained import load_clip, load_gpt2
+
+FULL = pytest.mark.skipif("REAL_SIZE" not in os.environ, reason="takes minutes: run `make test-real`")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,3 +59,55 @@ def test_the_real_gpt2_tokenizer(base_gpt2):
     gpt2, tokenizer = load_gpt2(base_gpt2)
     assert (len(tokenizer), gpt2.config.vocab_size, tokenizer.eos_token_id) == (50_257, 50_257, 50_256)
     assert tokenizer("A dog runs across the grass .")["input_ids"] == [32, 3290, 4539, 1973, 262, 8701, 764]
+
+
+@pytest.fixture(scope="module")
+def few_photos(shared_data, tmp_path_factory) -> list[str]:
+    """Flags for 30 photos to train on and 4 each for validation and test, with the sample's own splits."""
+    sample = shared_data / "flickr30k-sample"
+    captions, _ = read_captions(sample / "results.csv")
+    splits = pd.read_csv(sample / "splits.csv")
+    names = pd.concat([splits[splits.split == split].head(n) for split, n in (("train", 30), ("val", 4), ("test", 4))])
+    file = tmp_path_factory.mktemp("few") / "captions.csv"
+    captions[captions.image_name.isin(names.image_name)].to_csv(file, index=False)
+    photos = sample / "flickr30k_images"
+    return ["--images", str(photos), "--captions", str(file), "--splits", str(sample / "splits.csv")]
+
+
+def command(*arguments: object) -> str:
+    """Run a command as a user does; what it prints. It and all before it stay within 12 GB."""
+    words = [sys.executable, "-m", "helpers", *map(str, arguments)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6  # kilobytes on Linux
+    assert peak < 12, f"{peak:.1f} GB"
+    return done.stdout
+
+
+@pytest.mark.parametrize(("batch_size", "steps"), [(8, 1), pytest.param(64, 3, marks=FULL)])
+def test_the_whole_road(base_clip, base_gpt2, few_photos, shared_data, tmp_path, batch_size, steps):
+    """embed, train, resume, predict, evaluate. Random weights write nonsense; what is tried is that it all runs."""
+    run = tmp_path / "run"
+    cache = tmp_path / "cache"
+    command("embed", *few_photos[:4], "--clip", base_clip, "--out", cache)
+    train = ["train", "--preset", "small", *few_photos, "--clip", base_clip, "--gpt2", base_gpt2, "--cache", cache,
+             "--out", run, "--batch-size", batch_size, "--max-steps", steps]  # fmt: skip
+    command(*train)
+    command(*train, "--resume")
+    assert [path.name for path in sorted((run / "checkpoints").iterdir())] == [
+        f"step-{steps:08d}", f"step-{2 * steps:08d}",
+    ]  # fmt: skip
+    photo = next((shared_data / "flickr30k-sample" / "full_size").iterdir())
+    assert command("predict", "-C", run / "captioner", "-I", photo, "-R", tmp_path / "results").strip()
+    assert (tmp_path / "results" / f"{photo.stem}.png").exists()
+    command("evaluate", "--captioner", run / "captioner", *few_photos, "--out", tmp_path / "scores")
+    assert len(pd.read_csv(tmp_path / "scores" / "captions.csv")) == 4
+
+
+@FULL
+def test_a_training_step_of_the_large_preset(tokenizers, few_photos, tmp_path):
+    clip = write_clip(tmp_path / "clip", tokenizers, "openai/clip-vit-large-patch14")
+    gpt2 = write_gpt2(tmp_path / "gpt2", tokenizers, "gpt2-medium")
+    command("train", "--preset", "large", *few_photos, "--clip", clip, "--gpt2", gpt2, "--out", tmp_path / "run",
+            "--max-steps", 1)  # fmt: skip
+    assert (tmp_path / "run" / "captioner" / "model.safetensors").exists()
