@@ -131,6 +131,8 @@ def _source(name: str | Path, part: str) -> str:
 def load_model(kind: type[PreTrainedModel], source: str, types: tuple[str, ...], what: str) -> Any:
     """The model in float32, every tensor of it from the checkpoint. Raises UserError where it is none of `types`."""
     with one_line_errors(source, what):
+        if Path(source).is_dir() and not (Path(source) / "config.json").exists():
+            raise OSError("it has no config.json")  # or the type of model is guessed from the folder's name
         config = AutoConfig.from_pretrained(source)
         if config.model_type not in types:
             raise UserError(f"{source} is a model of type {config.model_type}, but a {what} is needed here; name one")

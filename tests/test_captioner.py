@@ -115,7 +115,7 @@ def test_it_starts_from_a_language_model_that_works(mapper):
     captioner.start_from(embeddings)
     neutral = captioner.gpt2.transformer.wte.weight[END]
     prefix = captioner.prefix(embeddings)
-    assert (prefix.mean(dim=(0, 1)) - neutral).abs().mean() < 0.2 * neutral.abs().mean()
+    assert (prefix.mean(dim=(0, 1)) - neutral).abs().mean() < 0.3 * neutral.abs().mean()
     assert (prefix - neutral).abs().mean() < neutral.abs().mean()
     standardised = (embeddings - captioner.embedding_mean) / captioner.embedding_std
     torch.testing.assert_close(standardised.std(dim=0), torch.ones(32))

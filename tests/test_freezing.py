@@ -11,7 +11,9 @@ from helpers.freezing import freeze, freezing_table, trained_modules
 def gpt2_small():
     """GPT-2 small's architecture without any memory behind it."""
     with torch.device("meta"):
-        return GPT2LMHeadModel(GPT2Config())
+        gpt2 = GPT2LMHeadModel(GPT2Config())
+    gpt2.tie_weights()  # on the meta device not every version does
+    return gpt2
 
 
 def test_first_and_last_are_the_fourteen_tensors_on_either_end(gpt2_small):
