@@ -14,6 +14,7 @@ PARTIAL = ".partial"
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a path beside `path` to write a file or make a folder at; on success it takes the place of `path`.
 
+    Whoever the umask lets read and write a new file may do so here, whatever library wrote it.
     After an exception (a full disk, Ctrl-C) what was written is removed and what stood at `path` still stands. A
     process killed outright leaves only a `.NAME.partial`, which `sweep_partial` removes.
     """
@@ -24,6 +25,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         yield partial
         for file in partial.rglob("*") if partial.is_dir() else [partial]:
+            _open_to_others(file)
             _flush(file)
         if path.is_dir():  # a rename cannot replace a folder that holds files, so the old one steps aside first
             aside = path.with_name(f".{path.name}.old{PARTIAL}")
@@ -61,6 +63,15 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _open_to_others(path: Path) -> None:
+    """Give a file the permissions of an ordinary new one; safetensors writes files that only their owner may read."""
+    umask = os.umask(0o077)  # the only way to read it, so it is set back at once
+    os.umask(umask)
+    mode = path.stat().st_mode
+    if path.is_file() and (wanted := mode | (0o666 & ~umask)) != mode:
+        path.chmod(wanted)
 
 
 def _flush(path: Path) -> None:

@@ -1,6 +1,9 @@
 import errno
+import os
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from helpers.atomic import atomic_path, sweep_partial, write_text
 
@@ -41,3 +44,19 @@ def test_what_a_killed_process_left_is_swept(tmp_path):
     (tmp_path / ".hidden").write_text("somebody's own")
     assert sweep_partial(tmp_path) == [".a.txt.partial", ".folder.partial"]
     assert [path.name for path in tmp_path.iterdir()] == [".hidden"]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_files_are_as_open_as_the_umask_says(tmp_path, umask):
+    """safetensors makes files that only their owner may read: no other user could load them from a shared disk."""
+    before = os.umask(umask)
+    try:
+        with atomic_path(tmp_path / "folder") as partial:
+            partial.mkdir()
+            save_file({"a": torch.zeros(1)}, partial / "model.safetensors")
+        write_text(tmp_path / "a.txt", "text")
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+    for file in (tmp_path / "folder" / "model.safetensors", tmp_path / "a.txt"):
+        assert file.stat().st_mode & 0o777 == 0o666 & ~umask

@@ -6,6 +6,7 @@ import pytest
 import torch
 from models import END, random_captioner
 from torch.nn import functional as F
+from transformers import AutoConfig
 
 from helpers.captioner import IGNORE, Captioner, CaptionerConfig
 from helpers.config import MAPPERS
@@ -136,6 +137,15 @@ def test_saved_and_loaded_it_is_the_same(captioner, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "config.json", "generation_config.json", "model.safetensors",
     ]  # fmt: skip
+
+
+def test_it_is_a_model_as_any_other_of_transformers(captioner, tmp_path):
+    captioner.save_pretrained(tmp_path, push_to_hub=False)
+    config = AutoConfig.from_pretrained(tmp_path)
+    assert isinstance(config, CaptionerConfig)
+    assert config.vision_config.hidden_size == 32
+    assert config.text_config.n_embd == 48
+    assert Captioner.from_pretrained(tmp_path, dtype=torch.bfloat16).generate(torch.randn(2, 32)).shape[0] == 2
 
 
 def differs(captioner, embeddings, base, **kwargs):

@@ -78,6 +78,7 @@ def test_a_rebuild_leaves_two_ordinary_folders(rebuilt):
     )
     assert not list(out.rglob("*.bin"))
     assert not list(out.glob(".*"))
+    assert len({path.stat().st_mode & 0o777 for path in out.rglob("*") if path.is_file()}) == 1
 
 
 def test_the_report_is_what_the_saved_pair_does(rebuilt, world):

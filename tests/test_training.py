@@ -67,6 +67,8 @@ def test_a_run_folder_holds_what_it_should(finished, config, data):
     assert len(checkpoints(finished.checkpoints)) == config.keep_checkpoints
     assert finished.figure.read_bytes().startswith(b"\x89PNG")
     assert not list(finished.folder.rglob(".*"))
+    modes = {path.stat().st_mode & 0o777 for path in finished.folder.rglob("*") if path.is_file()}
+    assert len(modes) == 1, f"some files are open to fewer people than others: {sorted(map(oct, modes))}"
 
 
 def test_the_loss_falls(start, data):
