@@ -31,7 +31,7 @@ test-unit: $(READY)  ## the tests alone, without the notebooks
 	$(BIN)/pytest -n auto --dist loadfile tests
 
 test-real: $(READY)  ## the real architectures with random weights, where real photos lie beside the checkout (12 GB)
-	REAL_SIZE=1 $(BIN)/pytest tests/test_real_size.py
+	REAL_SIZE=1 $(BIN)/pytest -s tests/test_real_size.py
 
 lab: $(READY)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
