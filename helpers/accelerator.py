@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import psutil
 import torch
 
 from .errors import UserError
@@ -43,15 +44,38 @@ def _judge_card(name: str, capability: tuple[int, int], error: str | None) -> Ch
     sm = f"sm_{capability[0]}{capability[1]}"
     if error is not None:
         raise UserError(
-            f"{name} ({sm}) is here, but PyTorch {torch.__version__} cannot run on it ({error}): install a build with "
-            f"{sm} kernels (for a P100: pip install torch --index-url https://download.pytorch.org/whl/cu126), or hide "
-            "the card with CUDA_VISIBLE_DEVICES="
+            f"{name} ({sm}) is here, but PyTorch {torch.__version__} cannot run on it ({error}): `{_install_line()}` "
+            f"brings the kernels of cards since sm_50, or hide the card with CUDA_VISIBLE_DEVICES="
         )
     if capability >= (8, 0):
         return Choice(torch.device("cuda"), "bf16", f"{name} ({sm}) computes bfloat16 natively")
     if capability >= (7, 0):
         return Choice(torch.device("cuda"), "fp16", f"{name} ({sm}) is fast in float16 and only emulates bfloat16")
-    return Choice(torch.device("cuda"), "fp32", f"{name} ({sm}) gains no time from float16")
+    return Choice(torch.device("cuda"), "fp32", f"{name} ({sm}) gains hardly any time from float16")
+
+
+def used_memory(device: torch.device) -> float:
+    """GB (10^9 bytes) that this process holds: of a card's memory at its peak, else of the machine's now."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device) / 1e9
+    return psutil.Process().memory_info().rss / 1e9
+
+
+def device_memory(device: torch.device) -> float:
+    """GB (10^9 bytes) of memory that the card has, or else the machine."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory / 1e9
+    return psutil.virtual_memory().total / 1e9
+
+
+def _install_line() -> str:
+    """How to get PyTorch with the old cards' kernels: CUDA 12.6 builds have them, up to PyTorch 2.14.
+
+    The version is named with its build, or pip takes the one that is installed for the one that is asked for.
+    """
+    major, minor, *_ = (int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
+    version = torch.__version__.split("+")[0] if (major, minor) <= (2, 14) else "2.14.0"
+    return f"pip install torch=={version}+cu126 --index-url https://download.pytorch.org/whl/cu126"
 
 
 def _error_on(device: str) -> str | None:

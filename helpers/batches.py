@@ -99,6 +99,11 @@ class CaptionBatches:
         epoch, position = divmod(step, self.steps_per_epoch)
         return self.rows(self._order_of(epoch)[position])
 
+    def longest(self) -> Batch:
+        """A batch of the longest captions, which needs more memory than any other can."""
+        by_length = sorted(range(len(self.tokens)), key=lambda row: len(self.tokens[row]))
+        return self.rows(by_length[-self.batch_size :])
+
     def in_order(self) -> list[list[int]]:
         """All rows once, in the table's order, a batch at a time: for validation and evaluation."""
         return [rows.tolist() for rows in torch.arange(len(self.tokens)).split(self.batch_size)]

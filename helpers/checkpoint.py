@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -26,13 +26,18 @@ from .errors import UserError
 def save_checkpoint(
     folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any], keep: int = 2
 ) -> Path:
-    """Write `folder/step-NNNNNNNN` drop all but the `keep` newest up to it. Raises UserError when the disk is full."""
+    """Write `folder/step-NNNNNNNN`, then drop all up to it but the `keep` newest and the best.
+
+    state: what else to remember; its `val_loss`, where there is one, says which checkpoint is the best. Raises
+    UserError when the disk is full.
+    """
     path = folder / f"step-{step:08d}"
+    tensors, moments = capture(model, optimizer)
     try:
         with atomic_path(path) as partial:
             partial.mkdir(parents=True)
-            save_file(_cpu(trained_tensors(model)), partial / "model.safetensors")
-            save_file(_cpu(_moments(model, optimizer)), partial / "optimizer.safetensors")
+            save_file(tensors, partial / "model.safetensors")
+            save_file(moments, partial / "optimizer.safetensors")
             (partial / "state.json").write_text(json.dumps({"step": step, **state}, indent=2) + "\n", encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise UserError(
@@ -40,7 +45,7 @@ def save_checkpoint(
             "still stand; make room and go on with --resume"
         ) from error
     so_far = [other for other in checkpoints(folder) if other.name <= path.name]  # a later one is broken, see below
-    for old in so_far[:-keep]:
+    for old in set(so_far[:-keep]) - {best_of(so_far)}:
         shutil.rmtree(old)
     return path
 
@@ -48,6 +53,27 @@ def save_checkpoint(
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in `folder`, oldest first."""
     return sorted(folder.glob("step-*"))
+
+
+def best_of(paths: list[Path]) -> Path | None:
+    """The checkpoint with the lowest validation loss, the earliest of equals; None where no loss was measured."""
+    losses = {path: _state_of(path).get("val_loss") for path in paths}
+    measured = {path: loss for path, loss in losses.items() if loss is not None}
+    return min(measured, key=measured.__getitem__, default=None)
+
+
+def newest_step(folder: Path) -> int | None:
+    """The step of the newest whole checkpoint, by its files' headers alone; None where there is none."""
+    for path in reversed(checkpoints(folder)):
+        try:
+            for name in ("model.safetensors", "optimizer.safetensors"):
+                with safe_open(path / name, "pt"):
+                    pass  # a file that was cut short does not open
+        except (OSError, SafetensorError):
+            continue
+        if "step" in (state := _state_of(path)):
+            return state["step"]
+    return None
 
 
 def load_newest(
@@ -68,8 +94,7 @@ def load_newest(
             passed_over.append(f"{path} is not whole ({_reason(error)}) and is passed over")
             continue
         _check_shapes(path, tensors, trained_tensors(model))
-        model.load_state_dict(tensors, strict=False)
-        _load_moments(model, optimizer, moments)
+        restore(model, optimizer, tensors, moments)
         return state, passed_over
     return None, passed_over
 
@@ -80,22 +105,34 @@ def trained_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     return {**trained, "embedding_mean": model.embedding_mean, "embedding_std": model.embedding_std}
 
 
-def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """The optimizer's state by parameter name, as `NAME/exp_avg` and so on."""
-    return {
+def capture(
+    model: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Copies on the CPU of the tensors that train, by name, and of their moments, as `NAME/exp_avg` and so on."""
+    moments = {
         f"{name}/{key}": value.reshape(1) if value.ndim == 0 else value
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
+    tensors = trained_tensors(model)
+    return tuple({key: value.detach().cpu().clone() for key, value in part.items()} for part in (tensors, moments))
 
 
-def _load_moments(model: nn.Module, optimizer: torch.optim.Optimizer, moments: dict[str, torch.Tensor]) -> None:
+def restore(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    tensors: dict[str, torch.Tensor],
+    moments: dict[str, torch.Tensor],
+) -> None:
+    """Bring model and optimizer to where `capture` found them."""
+    model.load_state_dict(tensors, strict=False)
+    optimizer.state.clear()
     parameters = dict(model.named_parameters())
     for key, value in moments.items():
         name, moment = key.rsplit("/", 1)
         parameter = parameters[name]
         # The step count stays where AdamW keeps it, on the CPU; the moments lie beside their parameter.
-        value = value.reshape(()) if moment == "step" else value.to(parameter.device, copy=True)
+        value = value.reshape(()).clone() if moment == "step" else value.to(parameter.device, copy=True)
         optimizer.state[parameter][moment] = value
 
 
@@ -111,8 +148,12 @@ def _check_shapes(path: Path, found: dict[str, torch.Tensor], wanted: dict[str, 
             )
 
 
-def _cpu(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+def _state_of(path: Path) -> dict[str, Any]:
+    """What a checkpoint's state.json says; nothing where it is broken."""
+    try:
+        return json.loads((path / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 def _reason(error: Exception) -> str:

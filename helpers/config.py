@@ -35,6 +35,7 @@ class Config:
     # Training.
     epochs: int = 150  # passes over all captions
     batch_size: int = 64  # captions in an optimizer step
+    micro_batches: int = 1  # parts in which a batch is computed: less memory, the same gradient
     mapper_lr: float = 2e-4  # peak; the original aimed at 3e-3, which six encoder layers did not bear (notebook 02)
     gpt2_lr: float = 9e-6  # peak; the one the original's schedule really reached (notebook 04)
     warmup: float = 1 / 3  # share of the steps in which the learning rate rises
@@ -47,14 +48,14 @@ class Config:
     # Looking at it as it goes.
     eval_every: int = 1000  # steps between validation losses, and between checkpoints
     log_every: int = 50  # steps between rows of history.csv
-    keep_checkpoints: int = 2  # the newest ones that stay on disk
+    keep_checkpoints: int = 2  # the newest ones that stay on disk, beside the best
 
     def __post_init__(self) -> None:
         _one_of("mapper", self.mapper, MAPPERS)
         _one_of("freezing", self.freezing, FREEZING)
         _one_of("precision", self.precision, ("auto", "fp32", "fp16", "bf16"))
-        for name in ("prefix_length", "mapper_layers", "mapper_heads", "last_n", "epochs", "batch_size", "eval_every",
-                     "log_every", "keep_checkpoints"):  # fmt: skip
+        for name in ("prefix_length", "mapper_layers", "mapper_heads", "last_n", "epochs", "batch_size",
+                     "micro_batches", "eval_every", "log_every", "keep_checkpoints"):  # fmt: skip
             _within(name, getattr(self, name), 1, float("inf"))
         _within("max_caption_tokens", self.max_caption_tokens, 2, float("inf"))
         _within("dropout", self.dropout, 0, 0.9)

@@ -1,17 +1,40 @@
-"""What a training needs before its first step: the batches of a split, the optimizer's groups, the data's identity."""
+"""What a training needs before its first step: Accelerate, batches, the optimizer's groups, the data's identity."""
 
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
+from .accelerator import Choice
 from .batches import CaptionBatches
 from .captioner import Captioner
 from .config import Config
 from .embeddings import EmbeddingCache
 from .errors import UserError
 from .writer import CaptionWriter
+
+
+def make_accelerator(choice: Choice, tracker: str | None, folder: str | Path) -> Accelerator:
+    """Accelerate on that device in that precision. Raises UserError on a tracker it does not know or find installed.
+
+    tracker: the name of one of Accelerate's trackers, which then writes to `folder` where it writes files.
+    """
+    if tracker is not None and tracker not in map(str, get_available_trackers()):
+        if tracker not in LOGGER_TYPE_TO_CLASS:
+            raise UserError(f"tracker is {tracker!r}, but must be one of {', '.join(LOGGER_TYPE_TO_CLASS)}")
+        raise UserError(f"tracker is {tracker!r}, which is not installed: pip install {tracker.replace('_', '-')}")
+    AcceleratorState._reset_state()  # or a second run in this process could not compute in another precision
+    return Accelerator(
+        cpu=choice.device.type == "cpu",
+        mixed_precision="no" if choice.precision == "fp32" else choice.precision,
+        log_with=tracker,
+        project_dir=folder,
+    )
 
 
 def split_batches(

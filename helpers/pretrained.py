@@ -27,6 +27,7 @@ except ImportError:
     from transformers import CLIPImageProcessor
 
 from .errors import UserError
+from .inputs import search_inputs
 
 TINY = Path(__file__).parent / "tiny"
 PREPROCESSING = ("do_convert_rgb", "do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale",
@@ -118,14 +119,17 @@ def load_gpt2(name: str | Path) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerBas
 
 
 def _source(name: str | Path, part: str) -> str:
-    """The folder or hub name to load from."""
+    """The folder or hub name to load from; a hub name's weights may be attached in a folder `weights/LAST-PART`."""
     path = TINY / part if name == "tiny" else Path(name).expanduser()
     if path.is_dir():
         return str(path)
     text = str(name)
     if isinstance(name, Path) or path.is_absolute() or path.exists() or text.startswith(".") or text.count("/") > 1:
         raise UserError(f"{name} is no folder; give the folder of a model in the hub's layout, or its name on the hub")
-    return str(path) if name == "tiny" else text
+    if name == "tiny":
+        return str(path)
+    attached = search_inputs(Path("weights") / path.name)  # on Kaggle, weights may come as a dataset or a model
+    return str(attached[0]) if attached else text
 
 
 def load_model(kind: type[PreTrainedModel], source: str, types: tuple[str, ...], what: str) -> Any:

@@ -1,9 +1,12 @@
 """The run folder: everything that one training leaves behind, and the rules for going on with it.
 
 config.json      the config, what it was trained on, the versions it was trained with
+plan.json        what the run was going to take, by its own first steps (plan.py)
 history.csv      one row every `log_every` steps, appended as it goes
+samples.jsonl    captions of the same few validation pictures at every validation, appended as it goes
 checkpoints/     what trains, every `eval_every` steps (checkpoint.py)
 captioner/       the captioner, an ordinary folder for `from_pretrained`
+captioner-best/  the same at its lowest validation loss, where that was before the last step
 loss_lr.png      loss and learning rate in one figure
 """
 
@@ -17,10 +20,11 @@ import pandas as pd
 import torch
 import transformers
 
-from .atomic import atomic_path, sweep_partial, write_json
+from .atomic import sweep_partial, write_json, write_text
 from .config import Config
 from .errors import UserError
 
+FREE = ("micro_batches", "keep_checkpoints")  # fields of the config that may change when a run goes on
 HISTORY = ["step", "epoch", "loss", "val_loss", "lr", "gpt2_lr", "captions_per_second", "elapsed_seconds"]
 
 
@@ -39,12 +43,24 @@ class Run:
         return self.folder / "history.csv"
 
     @property
+    def samples_file(self) -> Path:
+        return self.folder / "samples.jsonl"
+
+    @property
+    def plan_file(self) -> Path:
+        return self.folder / "plan.json"
+
+    @property
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
 
     @property
     def captioner(self) -> Path:
         return self.folder / "captioner"
+
+    @property
+    def best_captioner(self) -> Path:
+        return self.folder / "captioner-best"
 
     @property
     def figure(self) -> Path:
@@ -58,18 +74,37 @@ class Run:
             )
         return pd.read_csv(self.history_file)
 
+    def samples(self) -> pd.DataFrame:
+        """The captions of the sample pictures: a row a validation, indexed by its step, a column an image."""
+        records = [json.loads(line) for line in _whole_lines(self.samples_file)]
+        return pd.DataFrame(
+            [record["captions"] for record in records], index=[record["step"] for record in records]
+        ).rename_axis("step")
+
     def append(self, row: dict[str, Any]) -> None:
         """Add a row to the history; a single short write, so that a kill leaves at most one unfinished last line."""
-        line = ",".join("" if row[name] is None else str(row[name]) for name in HISTORY) + "\n"
-        with self.history_file.open("a", encoding="utf-8") as file:
-            file.write(line)
+        _append(self.history_file, ",".join("" if row[name] is None else str(row[name]) for name in HISTORY))
+
+    def append_samples(self, step: int, captions: dict[str, str]) -> None:
+        """Add the captions {image_name: caption} that the captioner writes after `step`, in the same way."""
+        _append(self.samples_file, json.dumps({"step": step, "captions": captions}, ensure_ascii=False))
 
     def rewind(self, step: int) -> None:
-        """Drop the history's rows after `step`: the checkpoint there is where training goes on."""
-        lines = self.history_file.read_text(encoding="utf-8").splitlines() if self.history_file.exists() else []
-        kept = [line for line in lines[1:] if line.count(",") == len(HISTORY) - 1 and int(line.split(",")[0]) <= step]
-        with atomic_path(self.history_file) as partial:
-            partial.write_text("\n".join([",".join(HISTORY), *kept]) + "\n", encoding="utf-8")
+        """Drop history and samples after `step`: the checkpoint there is where training goes on."""
+        kept = [line for line in _whole_lines(self.history_file)[1:] if int(line.split(",")[0]) <= step]
+        write_text(self.history_file, "\n".join([",".join(HISTORY), *kept]) + "\n")
+        kept = [line for line in _whole_lines(self.samples_file) if json.loads(line)["step"] <= step]
+        write_text(self.samples_file, "".join(f"{line}\n" for line in kept))
+
+
+def _append(path: Path, line: str) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """The lines of a file that end; a last one without an end was cut short by a kill."""
+    return path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
 
 
 def begin_run(folder: str | Path, config: Config, data: dict[str, Any], resume: bool) -> Run:
@@ -109,7 +144,7 @@ def refuse_taken(folder: str | Path, resume: bool) -> None:
 
 
 def _check_same(folder: Path, what: str, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    for name in {**found, **wanted}:
+    for name in [name for name in {**found, **wanted} if name not in FREE]:
         if found.get(name) != wanted.get(name):
             raise UserError(
                 f"{folder} holds a run with {name} {found.get(name)!r}, here it is {wanted.get(name)!r}: a run goes on "

@@ -20,6 +20,7 @@ class Stop:
             raise UserError(f"max_hours is {max_hours}, but must be above 0")
         self.started = time.monotonic()
         self.steps = 0
+        self.reserve = 0.0  # seconds to keep free at the end of the hours, for a last checkpoint
         self.max_steps, self.max_hours = max_steps, max_hours
         self.signal_name: str | None = None
 
@@ -32,8 +33,8 @@ class Stop:
             return f"{self.signal_name} was received"
         if self.max_steps is not None and self.steps >= self.max_steps:
             return f"the {self.max_steps} steps of this session are done"
-        if self.max_hours is not None and self.seconds >= 3600 * self.max_hours:
-            return f"the {self.max_hours} hours of this session are over"
+        if self.max_hours is not None and self.seconds >= 3600 * self.max_hours - self.reserve:
+            return f"the {self.max_hours} hours of this session are over, but for the time to save"
         return None
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPModel, GPT2LMHeadModel
 
 from helpers.errors import UserError
-from helpers.pretrained import load_clip, load_gpt2
+from helpers.pretrained import TINY, load_clip, load_gpt2
 
 
 @pytest.fixture
@@ -154,3 +154,13 @@ def test_an_empty_folder(tmp_path):
     with pytest.raises(UserError, match="whole model in the hub's layout") as caught:
         load_clip(tmp_path)
     one_line(caught)
+
+
+def test_weights_that_are_attached_stand_for_a_name_on_the_hub(tiny_clip, tiny_gpt2, tmp_path, monkeypatch):
+    """On Kaggle without internet. The pair in helpers/tiny, attached with the helpers, is not taken for GPT-2."""
+    monkeypatch.setattr("helpers.inputs.INPUTS", tmp_path)
+    shutil.copytree(TINY, tmp_path / "clipxgpt-helpers" / "helpers" / "tiny")
+    shutil.copytree(tiny_gpt2, tmp_path / "datasets" / "someone" / "any" / "weights" / "gpt2")
+    shutil.copytree(tiny_clip, tmp_path / "models/someone/any/pytorch/default/1/weights/clip-vit-base-patch32")
+    assert load_gpt2("gpt2")[0].config.n_embd == 32
+    assert load_clip("openai/clip-vit-base-patch32").width == 32
