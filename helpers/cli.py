@@ -72,10 +72,11 @@ def embed(images: Path, captions: Path, clip: str, out: Path) -> None:
 
 def train(
     preset_name: str, out: Path, images: Path | None, captions: Path | None, splits: Path | None, cache: Path | None,
-    resume: bool, max_hours: float | None, max_steps: int | None, **values: Any,
+    resume: bool, max_hours: float | None, max_steps: int | None, tracker: str | None, **values: Any,
 ) -> None:  # fmt: skip
     from .journey import open_cache, open_data, open_drawn_world
     from .runs import refuse_taken
+    from .sessions import carry_over
     from .training import train as train_captioner
 
     config = preset(preset_name).with_values(**values)
@@ -83,12 +84,14 @@ def train(
         raise UserError("--images and --captions belong together: give both, or neither for the drawn world")
     if images is None and preset_name != "tiny":
         raise UserError(f"preset {preset_name} trains on photos of your own: give --images DIR and --captions FILE")
+    if resume:
+        carry_over(out)
     refuse_taken(out, resume)  # before the pictures are embedded, which may take long
     data = open_drawn_world() if images is None else open_data(images, captions, splits)
     _report_left_out(data)
     cache = cache or (Path("data/drawn-embeddings") if images is None else out / "embeddings")
     _report_cache(open_cache(data, config, cache), cache)
-    run = train_captioner(config, data.captions, cache, out, resume, max_steps, max_hours)
+    run = train_captioner(config, data.captions, cache, out, resume, max_steps, max_hours, tracker=tracker)
     print(f"the run lies in {run.folder}, its captioner in {run.captioner}")
 
 

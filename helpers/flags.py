@@ -49,6 +49,7 @@ def build_parser() -> Parser:
     flag("--resume", action="store_true", help="go on from the newest whole checkpoint in RUN")
     flag("--max-hours", type=float, metavar="H", help="save and stop after so many hours")
     flag("--max-steps", type=int, metavar="N", help="save and stop after so many steps of this session")
+    flag("--tracker", metavar="NAME", help="tensorboard, wandb or another of Accelerate's trackers, beside history.csv")
     _add_config(command)
 
     flag = add("predict", "caption pictures").add_argument

@@ -1,7 +1,7 @@
 """What a Kaggle session is given. Inputs are searched by name, for their mount points differ from kind to kind.
 
-Seen in the wild: /kaggle/input/SLUG, /kaggle/input/datasets/USER/SLUG, /kaggle/input/notebooks/USER/SLUG, and for models
-/kaggle/input/models/USER/SLUG/FRAMEWORK/VARIATION/VERSION. Elsewhere there is no such folder and nothing is searched.
+Seen in the wild: /kaggle/input/SLUG, /kaggle/input/datasets/USER/SLUG, /kaggle/input/notebooks/USER/SLUG, and for
+models /kaggle/input/models/USER/SLUG/FRAMEWORK/VARIATION/VERSION. On other machines nothing is searched.
 """
 
 from pathlib import Path

@@ -11,6 +11,7 @@ from .config import Config
 from .embeddings import EmbeddingCache, build_cache
 from .errors import UserError
 from .flickr import read_captions, split_by_image
+from .inputs import find_input
 from .pretrained import load_clip
 from .runs import Run
 from .scenes import Scene, draw_world, read_facts
@@ -43,9 +44,10 @@ class Data:
 def open_data(images: str | Path, captions: str | Path, splits: str | Path | None = None) -> Data:
     """Read a captions file and split it by image. A `facts.json` beside the file makes it a drawn world.
 
-    Raises UserError on a missing images folder, on facts of another world, and on whatever `read_captions` and
-    `split_by_image` refuse.
+    On Kaggle each of the paths may be the end of one among the inputs (inputs.py). Raises UserError on a missing images
+    folder, on facts of another world, and on whatever `read_captions` and `split_by_image` refuse.
     """
+    images, captions, splits = (path if path is None else find_input(path) for path in (images, captions, splits))
     if not Path(images).is_dir():
         raise UserError(f"{images} is no folder: give the folder that holds the pictures")
     table, left_out = read_captions(captions)
@@ -78,8 +80,13 @@ def open_cache(data: Data, config: Config, folder: str | Path = "data/drawn-embe
 
 def open_captioner(
     data: Data, config: Config, cache: EmbeddingCache, out: str | Path = "runs/tiny",
-    watch: Callable[[pd.DataFrame], None] | None = None,
+    watch: Callable[[pd.DataFrame], None] | None = None, finish: bool = True,
 ) -> tuple[Run, CaptionWriter]:  # fmt: skip
-    """The captioner of the run at `out`, trained to its end on the first call and loaded on the next."""
-    run = train(config, data.captions, cache.folder, out, resume=True, watch=watch)
+    """The captioner of the run at `out`, trained to its end on the first call and loaded on the next.
+
+    finish: go on with a run that was stopped; without it, its captioner is taken as the last session left it.
+    """
+    run = Run(Path(out))
+    if finish or not run.captioner.exists():
+        run = train(config, data.captions, cache.folder, out, resume=True, watch=watch)
     return run, CaptionWriter.load(run.captioner)
