@@ -53,7 +53,9 @@ def split_batches(
             f"no caption is in split {split!r}, but training needs some in train and in val: give more pictures, or "
             "say by a splits file which image is in which split"
         )
-    batches = CaptionBatches(rows, embeddings, writer.tokenizer, config.batch_size, max_tokens, config.seed)
+    parts = 1 if split == "train" else config.micro_batches  # what does not learn may come in batches of any size
+    batch_size = -(-config.batch_size // parts)
+    batches = CaptionBatches(rows, embeddings, writer.tokenizer, batch_size, max_tokens, config.seed)
     if batches.missing:
         say(f"{split}: {len(batches.missing)} images have no embedding and are left out, such as {batches.missing[0]}")
     if batches.cut:

@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from helpers.accelerator import _judge_card, choose_accelerator
+from helpers.accelerator import _judge_card, choose_accelerator, device_memory, used_memory
 from helpers.errors import UserError
 
 
 @pytest.mark.parametrize(
     ("name", "capability", "precision", "reason"),
     [
-        ("Tesla P100-PCIE-16GB", (6, 0), "fp32", "gains no time from float16"),
+        ("Tesla P100-PCIE-16GB", (6, 0), "fp32", "gains hardly any time from float16"),
         ("Tesla T4", (7, 5), "fp16", "only emulates bfloat16"),
         ("NVIDIA A100-SXM4-40GB", (8, 0), "bf16", "natively"),
         ("NVIDIA H100 80GB HBM3", (9, 0), "bf16", "natively"),
@@ -36,3 +36,24 @@ def test_here_the_choice_works():
     choice = choose_accelerator()
     assert (torch.ones(2, 2, device=choice.device) * 2).sum().item() == 8
     assert choose_accelerator("bf16").dtype == torch.bfloat16
+
+
+def test_the_way_out_names_the_build(monkeypatch):
+    """Without "+cu126" pip takes the version that is installed for the one that is asked for."""
+    for installed, wanted in (("2.10.0+cu128", "2.10.0"), ("2.14.1", "2.14.1"), ("2.16.0+cu130", "2.14.0")):
+        monkeypatch.setattr(torch, "__version__", installed)
+        with pytest.raises(UserError, match=rf"`pip install torch=={wanted}\+cu126 --index-url https"):
+            _judge_card("Tesla P100-PCIE-16GB", (6, 0), "no kernel image")
+
+
+def test_an_apple_gpu_that_works_is_taken_in_fp32(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    for error, device in ((None, "mps"), ("MPS backend out of memory", "cpu")):
+        monkeypatch.setattr("helpers.accelerator._error_on", lambda _device, error=error: error)
+        assert (choose_accelerator().device.type, choose_accelerator().precision) == (device, "fp32")
+
+
+def test_memory_is_in_gigabytes():
+    cpu = torch.device("cpu")
+    assert 0.05 < used_memory(cpu) < device_memory(cpu) < 10_000

@@ -39,6 +39,23 @@ def test_rewound_it_ends_at_the_step(run, rest):
     assert list(run.history().step) == [1, 2, 3]
 
 
+def test_samples_are_read_back_and_rewound(run):
+    for step in (10, 20, 30):
+        run.append_samples(step, {"a.jpg": f"caption\u2028{step}", "b.jpg": 'a "quoted" one'})
+    with run.samples_file.open("a") as file:
+        file.write('{"step": 40, "capt')
+    run.rewind(20)
+    samples = run.samples()
+    assert samples.index.tolist() == [10, 20]
+    assert samples.loc[20].to_dict() == {"a.jpg": "caption\u202820", "b.jpg": 'a "quoted" one'}
+
+
+def test_a_run_may_go_on_in_other_parts_but_not_otherwise(run):
+    begin_run(run.folder, preset("tiny").with_values(micro_batches=4, keep_checkpoints=9), {"captions": 5}, resume=True)
+    with pytest.raises(UserError, match="holds a run with batch_size 64, here it is 32"):
+        begin_run(run.folder, preset("tiny").with_values(batch_size=32), {"captions": 5}, resume=True)
+
+
 def test_a_new_run_has_an_empty_history_and_a_folder_without_one_says_so(run, tmp_path):
     assert run.history().empty
     with pytest.raises(UserError, match=r"holds no history\.csv: give the folder of a run"):

@@ -15,10 +15,13 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from helpers.captioner import Captioner
 from helpers.checkpoint import checkpoints, save_checkpoint
 from helpers.embeddings import build_cache
 from helpers.errors import UserError
+from helpers.plan import Plan
 from helpers.pretrained import TINY, load_clip
 from helpers.runs import HISTORY, Run
 from helpers.training import train
@@ -46,9 +49,9 @@ def start(config, data, cache, tmp_path):
     """Train that run, or with other values, into a folder of this test's own."""
 
     def training(captions=data.captions, at=cache.folder, folder=tmp_path / "run", resume=True, watch=None,
-                 max_steps=None, max_hours=None, **values) -> Run:  # fmt: skip
+                 max_steps=None, max_hours=None, tracker=None, **values) -> Run:  # fmt: skip
         changed = config.with_values(**values)
-        return train(changed, captions, at, folder, resume, max_steps, max_hours, watch)
+        return train(changed, captions, at, folder, resume, max_steps, max_hours, watch, tracker)
 
     return training
 
@@ -56,6 +59,7 @@ def start(config, data, cache, tmp_path):
 def test_a_run_folder_holds_what_it_should(finished, config, data):
     history = finished.history()
     steps = -(-5 * len(data.image_names("train")) // 32) * 2
+    assert steps % 4 == 0
     assert list(history.columns) == HISTORY
     assert list(history.step) == sorted({*range(3, steps + 1, 3), *range(4, steps + 1, 4), steps})
     measured = history.step.isin([*range(4, steps + 1, 4), steps])
@@ -64,7 +68,12 @@ def test_a_run_folder_holds_what_it_should(finished, config, data):
     assert (history.lr.max(), history.gpt2_lr.max()) <= (config.mapper_lr, config.gpt2_lr)
     assert history.notna().drop(columns="val_loss").all(axis=None)
     assert (history.elapsed_seconds.diff().dropna() >= 0).all()
-    assert len(checkpoints(finished.checkpoints)) == config.keep_checkpoints
+    best = history.step[history.val_loss.idxmin()]
+    assert [int(path.name[-8:]) for path in checkpoints(finished.checkpoints)] == sorted({best, steps - 4, steps})
+    assert finished.best_captioner.exists() == (best != steps)
+    assert list(finished.samples().index) == list(history.step[measured])
+    assert list(finished.samples().columns) == data.image_names("val")[:4]
+    assert Plan.read(finished.plan_file).total == steps
     assert finished.figure.read_bytes().startswith(b"\x89PNG")
     assert not list(finished.folder.rglob(".*"))
     modes = {path.stat().st_mode & 0o777 for path in finished.folder.rglob("*") if path.is_file()}
@@ -150,9 +159,9 @@ def test_sigterm_saves_and_stops(start, spawn, finished, tmp_path):
 
 def test_sigkill_at_any_moment_costs_nothing_but_time(start, spawn, finished, tmp_path):
     moments = random.Random(0)
-    for _ in range(5):
+    for _ in range(20):  # in the write of a checkpoint, of the history or of the captioner too
         work, _began = spawn()
-        time.sleep(moments.uniform(0.2, 1.2))
+        time.sleep(moments.uniform(0.2, 1.8))
         work.kill()
         work.join(60)
     assert same_bits(start(), finished)
@@ -250,6 +259,56 @@ def test_a_disk_that_is_full_leaves_the_checkpoint_before(start, finished, tmp_p
         assert same_bits(start(folder=disk / "run"), finished)
     finally:
         subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_micro_batches_learn_what_whole_ones_do(start, tmp_path):
+    """Without dropout, which falls differently on the parts; 32 captions in 3 parts of 11, 11 and 10."""
+    runs = [start(dropout=0.0, micro_batches=parts, folder=tmp_path / f"{parts}") for parts in (1, 3)]
+    pd.testing.assert_frame_equal(*(run.history().drop(columns=TIMED) for run in runs), rtol=1e-3)
+
+
+def test_a_run_may_go_on_in_other_micro_batches(start, finished):
+    """On another card; anything else of the config stays (see the tests of what is refused)."""
+    start(max_steps=4)
+    again = start(micro_batches=4).history()
+    assert again.loss.iloc[-1] == pytest.approx(finished.history().loss.iloc[-1], rel=0.02)
+
+
+def test_the_best_checkpoint_stays_and_becomes_a_captioner(start, tmp_path):
+    """With a learning rate that soon spoils everything."""
+    run = start(epochs=6, mapper_lr=0.3, gpt2_lr=0.3, warmup=0.9)
+    history = run.history().dropna()
+    best = history.step[history.val_loss.idxmin()]
+    assert best < history.step.iloc[-2]
+    assert int(checkpoints(run.checkpoints)[0].name[-8:]) == best
+    kept = load_file(checkpoints(run.checkpoints)[0] / "model.safetensors")
+    captioner = load_file(run.best_captioner / "model.safetensors")
+    assert all(torch.equal(captioner[name], tensor) for name, tensor in kept.items())
+
+
+def test_a_tracker_gets_the_history(start):
+    run = start(tracker="tensorboard", max_steps=4)
+    events = EventAccumulator(str(run.folder / "clipxgpt"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == list(run.history().step)
+    with pytest.raises(UserError, match="tracker is 'aim', which is not installed: pip install aim"):
+        start(tracker="aim")
+    with pytest.raises(UserError, match="tracker is 'paper', but must be one of aim, comet_ml, "):
+        start(tracker="paper")
+
+
+def test_a_batch_too_large_for_memory_is_found_out_before_any_step(start, monkeypatch, tmp_path):
+    def full(self, input_ids, **others):
+        if len(input_ids) > 10:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return forward(self, input_ids, **others)
+
+    forward = Captioner.forward
+    monkeypatch.setattr(Captioner, "forward", full)
+    with pytest.raises(UserError, match=r"the 32 longest captions do not fit .* at once: --micro-batches 2 computes"):
+        start()
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    start(micro_batches=4, max_steps=4)  # the way out
 
 
 def test_two_processes_learn_what_one_does(start, config, data, cache, tmp_path):
