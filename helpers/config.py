@@ -100,7 +100,7 @@ PRESETS = {
         epochs=3,
         mapper_lr=7e-4,
         gpt2_lr=3e-3,
-        eval_every=200,
+        eval_every=100,
         log_every=20,
     ),
     "small": Config(),

@@ -12,7 +12,7 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 
 def run_series(out: Path) -> None:
-    """Execute every notebook with its `RUN` set to `out`; the executed ones go to `out/notebooks`.
+    """Execute every notebook, with its `RUN` set to `out` where it has one; the executed ones go to `out/notebooks`.
 
     Raises UserError when papermill is not installed or a notebook fails, naming the cell.
     """
@@ -27,11 +27,12 @@ def run_series(out: Path) -> None:
     for number, notebook in enumerate(notebooks, start=1):
         print(f"[{number}/{len(notebooks)}] {notebook.name}", flush=True)
         try:
+            takes_run = "RUN" in papermill.inspect_notebook(notebook)
             with atomic_path(out / "notebooks" / notebook.name) as partial:
                 papermill.execute_notebook(
                     notebook,
                     partial,
-                    parameters={"RUN": str(out)},
+                    parameters={"RUN": str(out)} if takes_run else {},
                     cwd=NOTEBOOKS,
                     progress_bar=True,
                     extra_arguments=["--log-level=ERROR"],
