@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help setup run test test-unit test-real lab pair clean
+.PHONY: help setup run test test-unit test-real test-kaggle kaggle lab pair clean
 
 help:  ## show these lines
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -33,6 +33,18 @@ test-unit: $(READY)  ## the tests alone, without the notebooks
 test-real: $(READY)  ## the real architectures with random weights, where real photos lie beside the checkout (12 GB)
 	REAL_SIZE=1 $(BIN)/pytest -s tests/test_real_size.py
 
+test-kaggle: $(READY) .venv-kaggle/ready  ## the built kernels, run as Kaggle runs them, with its stock image's versions
+	KAGGLE_PYTHON=$(CURDIR)/.venv-kaggle/bin/python $(BIN)/pytest -s tests/test_kaggle_sessions.py
+
+.venv-kaggle/ready: kaggle/stock-requirements.txt
+	$(PYTHON) -m venv .venv-kaggle
+	.venv-kaggle/bin/python -m pip install --quiet --requirement kaggle/stock-requirements.txt
+	@touch $@
+
+kaggle: $(READY)  ## build and check what is pushed to Kaggle, into build/kaggle: make kaggle KAGGLE_USERNAME=name
+	$(BIN)/python kaggle/build.py $(if $(KAGGLE_USERNAME),--username $(KAGGLE_USERNAME))
+	$(BIN)/python kaggle/check.py
+
 lab: $(READY)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
 
@@ -40,5 +52,5 @@ pair: $(READY)  ## draw the pretraining world and rebuild the pair in helpers/ti
 	$(BIN)/clipxgpt draw --out data/pretraining --images 8000 --seed 1000
 	$(BIN)/clipxgpt pretrain --images data/pretraining/flickr30k_images --captions data/pretraining/results.csv --out helpers/tiny
 
-clean:  ## remove the environment and everything made: .venv, data, runs, build
-	rm -rf .venv data runs build
+clean:  ## remove the environments and everything made: .venv, .venv-kaggle, data, runs, build
+	rm -rf .venv .venv-kaggle data runs build

@@ -1,0 +1,219 @@
+"""Check what build.py built, offline: the rules of Kaggle that the client does not hold, and the client's own push.
+
+Rules and names are those of the kaggle client 2.2 and its documentation (docs/kernels_metadata.md, docs/kernels.md and
+docs/datasets_metadata.md of github.com/Kaggle/kaggle-cli).
+"""
+
+import argparse
+import difflib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from build import DATASET, DATASET_FILE, KERNEL_FILE, OUT
+from rehearse import rehearse_dataset, rehearse_kernel
+from slugify import slugify
+
+TEXT, FLAG, LIST = str, bool, list
+KERNEL_KEYS = {
+    "id": TEXT, "id_no": int, "title": TEXT, "code_file": TEXT, "language": TEXT, "kernel_type": TEXT,
+    "is_private": FLAG, "enable_gpu": FLAG, "enable_tpu": FLAG, "enable_internet": FLAG, "machine_shape": TEXT,
+    "dataset_sources": LIST, "competition_sources": LIST, "kernel_sources": LIST, "model_sources": LIST,
+    "keywords": LIST, "docker_image": TEXT, "docker_image_pinning_type": TEXT,
+}  # fmt: skip
+KERNEL_NEEDS = ("id", "title", "code_file", "language", "kernel_type", "is_private", "enable_gpu", "enable_internet",
+                "machine_shape", "dataset_sources", "kernel_sources")  # fmt: skip
+DATASET_KEYS = {
+    "id": TEXT, "id_no": int, "title": TEXT, "subtitle": TEXT, "description": TEXT, "licenses": LIST, "keywords": LIST,
+    "resources": LIST, "expectedUpdateFrequency": TEXT, "userSpecifiedSources": TEXT, "image": TEXT,
+}  # fmt: skip
+DATASET_NEEDS = ("id", "title", "licenses")
+
+ACCELERATOR = "NvidiaTeslaT4"  # two T4 cards, and what "GPU" means there; others are for some competitions only
+RETIRED = {"NvidiaTeslaP100": ACCELERATOR, "TpuV38": "TpuV5E8", "Tpu1VmV38": "TpuV5E8"}
+KERNEL_TITLE, DATASET_TITLE, SUBTITLE = (5, 50), (6, 50), (20, 80)  # characters, at least and at most
+DATASET_BYTES = 200 * 10**9
+IMPORTS = "import helpers.cli, pathlib; print(pathlib.Path(helpers.__file__).parent)"
+
+
+def main() -> None:
+    """Print each mistake in a line of its own and end with exit status 1, or print the commands that push."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, nargs="?", default=OUT, help="default: build/kaggle")
+    folder = parser.parse_args().folder
+    mistakes = list(check(folder))
+    for mistake in mistakes:
+        print(f"kaggle/check.py: {mistake}", file=sys.stderr)
+    if mistakes:
+        sys.exit(1)
+    print("the folders keep Kaggle's rules, and the client would send what they say; push them in this order:\n")
+    print("\n".join(push_commands(folder)))
+
+
+def check(out: Path) -> Iterator[str]:
+    """Every mistake in the build at `out`, each in one line that names the value, the rule and the way out."""
+    files = sorted(out.glob(f"*/{KERNEL_FILE}"))
+    if not files:
+        yield f"{out} holds no */{KERNEL_FILE}: build it first, by make kaggle"
+        return
+    mistakes = [*check_dataset(out / DATASET)]
+    kernels = {}
+    for file in files:
+        kernels[file.parent], found = _read(file, KERNEL_KEYS, KERNEL_NEEDS)
+        mistakes += found
+    if not mistakes:
+        for folder, metadata in kernels.items():
+            mistakes += [f"{folder.name}: {mistake}" for mistake in check_kernel(folder, metadata)]
+        mistakes += check_chain(kernels)
+    if not mistakes:  # the client's own code can run
+        mistakes += [f"{DATASET}: {mistake}" for mistake in rehearse_dataset(out / DATASET)]
+        for folder in kernels:
+            mistakes += [f"{folder.name}: {mistake}" for mistake in rehearse_kernel(folder)]
+    yield from mistakes
+
+
+def check_kernel(folder: Path, metadata: dict[str, Any]) -> Iterator[str]:
+    """The mistakes of one kernel whose metadata has the right keys and types."""
+    yield from _check_name(metadata, KERNEL_TITLE)
+    for key, wanted in (("language", "python"), ("kernel_type", "notebook")):
+        if metadata[key] != wanted:
+            yield f"{key} is {metadata[key]!r}, but these are notebooks in Python: write {wanted!r}"
+    yield from _check_accelerator(metadata["enable_gpu"], metadata["machine_shape"])
+    for key in ("dataset_sources", "kernel_sources"):
+        for source in metadata[key]:
+            if not (isinstance(source, str) and _is_slug(source)):
+                yield f"{key} has {source!r}, but a source is named owner/slug: take both from its address on Kaggle"
+    helpers = f"{metadata['id'].split('/')[0]}/{DATASET}"
+    if helpers not in metadata["dataset_sources"]:
+        yield f"dataset_sources lacks {helpers}, without which the notebook finds no helpers: add it"
+    yield from _check_notebook(folder / metadata["code_file"])
+
+
+def check_chain(kernels: dict[Path, dict[str, Any]]) -> Iterator[str]:
+    """Mistakes in what the kernels are to each other: two of one name, unknown sources, a circle."""
+    names = [metadata["id"] for metadata in kernels.values()]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f"{name} is the id of {names.count(name)} folders, and one push would replace another: give each its own"
+    for folder, metadata in kernels.items():
+        for source in metadata["kernel_sources"]:
+            if source not in names:
+                yield f"{folder.name}: kernel_sources has {source}, which no folder here builds: name one that does"
+    rest = set(names) - {metadata["id"] for metadata in push_order(kernels).values()}
+    if rest:
+        yield f"kernel_sources go in a circle through {', '.join(sorted(rest))}: one of them has to come first"
+
+
+def check_dataset(folder: Path) -> Iterator[str]:
+    """The mistakes of the dataset that carries `helpers`."""
+    metadata, mistakes = _read(folder / DATASET_FILE, DATASET_KEYS, DATASET_NEEDS)
+    if not mistakes:
+        mistakes += _check_name(metadata, DATASET_TITLE)
+        mistakes += _check_length("subtitle", metadata.get("subtitle", " " * SUBTITLE[0]), SUBTITLE)
+        if [*map(sorted, metadata["licenses"])] != [["name"]]:
+            mistakes.append(f"licenses is {metadata['licenses']}, but holds exactly one: write [{{'name': 'other'}}]")
+    yield from (f"{folder.name}: {mistake}" for mistake in mistakes)
+    child = subprocess.run([sys.executable, "-B", "-c", IMPORTS], cwd=folder, capture_output=True, text=True)
+    if child.stdout.strip() != str((folder / "helpers").resolve()):
+        reason = child.stderr.strip().splitlines()[-1:] or ["Python finds another helpers"]
+        yield f"{folder.name}: its helpers cannot be imported ({reason[0]}): build it again, by make kaggle"
+    for part in ("clip", "gpt2"):
+        if not (folder / "helpers" / "tiny" / part / "model.safetensors").exists():
+            yield f"{folder.name}: helpers/tiny/{part}/model.safetensors is missing: build it again, by make kaggle"
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if size > DATASET_BYTES:
+        yield f"{folder.name}: it has {size} bytes, but a dataset may have {DATASET_BYTES}: take out what is too much"
+
+
+def push_order(kernels: dict[Path, dict[str, Any]]) -> dict[Path, dict[str, Any]]:
+    """The kernels, each after those whose output it reads; what lies on a circle is left out."""
+    ordered: dict[Path, dict[str, Any]] = {}
+    for _ in kernels:
+        done = {metadata["id"] for metadata in ordered.values()}
+        ordered |= {folder: metadata for folder, metadata in sorted(kernels.items())
+                    if folder not in ordered and done.issuperset(metadata["kernel_sources"])}  # fmt: skip
+    return ordered
+
+
+def push_commands(out: Path) -> Iterator[str]:
+    """The commands that push the build at `out`, in order."""
+    out = Path(os.path.relpath(out))
+    yield f"kaggle datasets create -p {out / DATASET} --dir-mode zip"
+    kernels = {file.parent: json.loads(file.read_text(encoding="utf-8")) for file in out.glob(f"*/{KERNEL_FILE}")}
+    for folder, metadata in push_order(kernels).items():
+        yield f"kaggle kernels push -p {folder}"
+        yield f"kaggle kernels status {metadata['id']}    # go on when it says COMPLETE"
+
+
+def _read(file: Path, keys: dict[str, type], needs: tuple[str, ...]) -> tuple[dict[str, Any], list[str]]:
+    """The metadata in `file`, and what is wrong with its keys and types."""
+    name = f"{file.parent.name}/{file.name}"
+    try:
+        metadata = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        return {}, [f"{name} is no JSON file ({error}): build it again, by make kaggle"]
+    mistakes = []
+    for key, value in metadata.items():
+        if key not in keys:
+            near = difflib.get_close_matches(key, keys, 1, 0.5)
+            way_out = f"write {near[0]}" if near else "take it out"
+            mistakes.append(f"{name} has {key!r}, which Kaggle would silently ignore: {way_out}")
+        elif not isinstance(value, keys[key]):
+            mistakes.append(f"{name} has {key} {value!r}, which is no JSON {_in_json(keys[key])}: write one")
+    mistakes += [f"{name} has no {key!r}, so that Kaggle would choose: say it" for key in needs if key not in metadata]
+    return metadata, mistakes
+
+
+def _in_json(kind: type) -> str:
+    return {TEXT: "string", FLAG: "true or false", LIST: "list", int: "number"}[kind]
+
+
+def _check_name(metadata: dict[str, Any], length: tuple[int, int]) -> Iterator[str]:
+    """The id has to be what Kaggle makes of the title, or the push ends at another address."""
+    name, title = metadata["id"], metadata["title"]
+    if not _is_slug(name):
+        yield f"id is {name!r}, but an id is owner/slug in small letters, digits and dashes: mend it"
+    elif name.split("/")[1] != slugify(title):
+        yield f"id is {name!r}, but the title {title!r} makes the slug {slugify(title)!r}: change one of them"
+    yield from _check_length("title", title, length)
+
+
+def _check_length(key: str, text: str, length: tuple[int, int]) -> Iterator[str]:
+    if not length[0] <= len(text) <= length[1]:
+        yield f"{key} {text!r} has {len(text)} characters, but Kaggle wants {length[0]} to {length[1]}: reword it"
+
+
+def _is_slug(name: str) -> bool:
+    return name.count("/") == 1 and all(part and part == slugify(part) for part in name.split("/"))
+
+
+def _check_accelerator(gpu: bool, shape: str) -> Iterator[str]:
+    if shape in RETIRED:
+        yield f"machine_shape is {shape!r}, which Kaggle has retired: write {RETIRED[shape]!r}"
+    elif (gpu, shape) not in ((True, ACCELERATOR), (False, "")):
+        yield (f"enable_gpu is {json.dumps(gpu)} and machine_shape {shape!r}: write true and {ACCELERATOR!r} for two "
+               "T4 cards, or false and '' for none")  # fmt: skip
+
+
+def _check_notebook(file: Path) -> Iterator[str]:
+    """A notebook that Kaggle can run: valid, in Python, and its stored outputs those of one run from top to bottom."""
+    try:
+        notebook = nbformat.read(file, as_version=4)
+        nbformat.validate(notebook)
+    except (OSError, ValueError, nbformat.ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        yield f"code_file {file.name} is no valid notebook ({reason}): build it again, by make kaggle"
+        return
+    counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
+    if counts != list(range(1, len(counts) + 1)):
+        yield f"code_file {file.name} was not run from top to bottom: run all its cells once, and commit it"
+    if notebook.metadata.get("kernelspec", {}).get("language") != "python":
+        yield f"code_file {file.name} names no Python kernel: choose Python 3 in Jupyter, and save it"
+
+
+if __name__ == "__main__":
+    main()
