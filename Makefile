@@ -42,7 +42,7 @@ test-kaggle: $(READY) .venv-kaggle/ready  ## the built kernels, run as Kaggle ru
 	@touch $@
 
 kaggle: $(READY)  ## build and check what is pushed to Kaggle, into build/kaggle: make kaggle KAGGLE_USERNAME=name
-	$(BIN)/python kaggle/build.py $(if $(KAGGLE_USERNAME),--username $(KAGGLE_USERNAME))
+	$(BIN)/python kaggle/build_kernels.py $(if $(KAGGLE_USERNAME),--username $(KAGGLE_USERNAME))
 	$(BIN)/python kaggle/check.py
 
 lab: $(READY)  ## JupyterLab on the notebooks

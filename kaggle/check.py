@@ -1,4 +1,4 @@
-"""Check what build.py built, offline: the rules of Kaggle that the client does not hold, and the client's own push.
+"""Check offline what build_kernels.py built: by rules of Kaggle that the client does not hold, and by its own push.
 
 Rules and names are those of the kaggle client 2.2 and its documentation (docs/kernels_metadata.md, docs/kernels.md and
 docs/datasets_metadata.md of github.com/Kaggle/kaggle-cli).
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from build import DATASET, DATASET_FILE, KERNEL_FILE, OUT
+from build_kernels import DATASET, DATASET_FILE, KERNEL_FILE, OUT
 from rehearse import rehearse_dataset, rehearse_kernel
 from slugify import slugify
 

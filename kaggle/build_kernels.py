@@ -29,7 +29,7 @@ def main() -> None:
     try:
         build(options.username, options.out, dict(map(_read_setting, options.set)))
     except UserError as error:
-        print(f"kaggle/build.py: {error}", file=sys.stderr)
+        print(f"kaggle/build_kernels.py: {error}", file=sys.stderr)
         sys.exit(2)
     print(f"built in {options.out} for {options.username}")
     if options.username == PLACEHOLDER:
