@@ -131,9 +131,8 @@ def restore(
     for key, value in moments.items():
         name, moment = key.rsplit("/", 1)
         parameter = parameters[name]
-        # The step count stays where AdamW keeps it, on the CPU; the moments lie beside their parameter.
-        value = value.reshape(()).clone() if moment == "step" else value.to(parameter.device, copy=True)
-        optimizer.state[parameter][moment] = value
+        value = value.reshape(()) if moment == "step" else value
+        optimizer.state[parameter][moment] = value.to(parameter.device, copy=True)
 
 
 def _check_shapes(path: Path, found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:

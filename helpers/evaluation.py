@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from .atomic import atomic_path, write_json
 from .batches import CaptionBatches
-from .captioner import IGNORE, Captioner
+from .captioner import Captioner
 from .embeddings import EmbeddingCache
 from .errors import UserError
+from .likelihood import Likelihood
+from .packing import pack
 from .scenes import Scene, is_right, read_caption
 from .writer import CaptionWriter, Decoding
 
@@ -123,12 +124,11 @@ def _nats_by_image(
     """Negative log-likelihood and number of the reference tokens of each image, float64 [N] each."""
     nats = torch.zeros(len(batches.image_names), dtype=torch.float64)
     tokens = torch.zeros_like(nats)
-    captioner.eval()
+    likelihood = Likelihood(captioner).eval()
     for rows in batches.in_order():
         images = batches.image_of[rows]
-        batch = batches.rows(rows)._replace(embeddings=embeddings[images]).to(captioner.device)
-        logits = captioner(batch.input_ids, embeddings=batch.embeddings).logits.float()  # [B, T, V]
-        losses = F.cross_entropy(logits.transpose(1, 2), batch.labels, ignore_index=IGNORE, reduction="none")  # [B, T]
-        nats.index_add_(0, images, losses.sum(dim=1).double().cpu())
-        tokens.index_add_(0, images, (batch.labels != IGNORE).sum(dim=1).double().cpu())
+        packed = pack(batches.rows(rows)._replace(embeddings=embeddings[images]), captioner.config.prefix_length)
+        image_of = images[packed.captions.flatten()[packed.sources]]  # int64 [N], of each token
+        nats.index_add_(0, image_of, likelihood.nats(packed.to(captioner.device)).double().cpu())
+        tokens.index_add_(0, image_of, torch.ones(len(image_of), dtype=torch.float64))
     return nats.numpy(), tokens.numpy()

@@ -8,11 +8,12 @@ from torch import nn
 
 from .batches import Batch
 from .config import Config
+from .packing import pack
 from .schedule import lr_at
 
 
 class Learner:
-    """Model and optimizer, as Accelerate prepared them. What a step does depends on its number and its batch alone."""
+    """Likelihood and optimizer, as Accelerate prepared them. A step depends on its number and its batch alone."""
 
     def __init__(
         self, accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer, config: Config, total: int
@@ -36,11 +37,10 @@ class Learner:
         for number in range(config.micro_batches):
             index = self.accelerator.process_index + number * processes
             part, weight = batch.part(index, processes * config.micro_batches)
-            part = part.to(self.accelerator.device)
+            packed = pack(part, config.prefix_length).to(self.accelerator.device)
             last = number == config.micro_batches - 1  # only then do the processes exchange their gradients
             with nullcontext() if last else self.accelerator.no_sync(self.model):
-                loss = self.model(part.input_ids, embeddings=part.embeddings, labels=part.labels).loss
-                losses.append(loss * (weight / config.micro_batches))
+                losses.append(self.model(packed) * (weight / config.micro_batches))
                 self.accelerator.backward(losses[-1])
         self.accelerator.clip_grad_norm_(self.trained, config.max_grad_norm)
         self.optimizer.step()

@@ -11,11 +11,12 @@ import torch
 
 from .accelerator import device_memory, used_memory
 from .atomic import write_json
-from .batches import Batch, CaptionBatches
-from .captioner import Captioner
+from .batches import CaptionBatches
 from .checkpoint import capture, restore
 from .errors import UserError
 from .learner import Learner
+from .likelihood import Likelihood
+from .packing import pack
 
 SESSION_HOURS, QUOTA_HOURS = 9, 30  # Kaggle's: of a session, and of GPU time in a week
 DISK_SPEED = 0.1e9  # bytes a second, a slow disk
@@ -77,7 +78,7 @@ class Plan:
 
 
 def rehearse(
-    learner: Learner, captioner: Captioner, batches: CaptionBatches, held_out: CaptionBatches, done: int,
+    learner: Learner, likelihood: Likelihood, batches: CaptionBatches, held_out: CaptionBatches, done: int,
     computing_on: str,
 ) -> Plan:  # fmt: skip
     """Take a few steps after step `done`, the first on the longest captions there are, and undo them to the bit.
@@ -86,12 +87,13 @@ def rehearse(
     """
     accelerator, optimizer, config = learner.accelerator, learner.optimizer.optimizer, learner.config
     device, left = accelerator.device, learner.total - done
+    captioner = likelihood.captioner
     tensors, moments = capture(captioner, optimizer)
     scaler = accelerator.scaler.state_dict() if accelerator.scaler else None
     try:
         learner.learn(batches.longest(), done + 1)
         steps = [_seconds(device, lambda n=n: learner.learn(batches.at(done + n), done + n + 1)) for n in range(3)]
-        validation = _seconds(device, lambda: _score(captioner, held_out.rows(held_out.in_order()[0]).to(device)))
+        validation = _seconds(device, lambda: _score(likelihood, held_out))
     except RuntimeError as error:
         if not _is_out_of_memory(error):
             raise
@@ -121,11 +123,13 @@ def rehearse(
 
 
 @torch.no_grad()
-def _score(captioner: Captioner, batch: Batch) -> None:
+def _score(likelihood: Likelihood, held_out: CaptionBatches) -> None:
     """What a validation does with each of its batches."""
-    captioner.eval()
-    captioner(**batch._asdict())
-    captioner.train()
+    likelihood.eval()
+    captioner = likelihood.captioner
+    batch = pack(held_out.rows(held_out.in_order()[0]), captioner.config.prefix_length)
+    likelihood(batch.to(captioner.device))
+    likelihood.train()
 
 
 def _seconds(device: torch.device, work: Callable[[], object]) -> float:

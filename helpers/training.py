@@ -13,13 +13,14 @@ from tqdm import tqdm
 
 from .accelerator import choose_accelerator
 from .batches import CaptionBatches
-from .captioner import Captioner
 from .checkpoint import best_of, checkpoints, load_newest, save_checkpoint
 from .config import Config
 from .embeddings import EmbeddingCache
 from .learner import Learner
+from .likelihood import Likelihood
 from .logbook import Logbook
 from .meter import Meter
+from .packing import pack
 from .plan import rehearse
 from .plotting import plot_loss_and_lr, save_figure
 from .preparation import identity, make_accelerator, parameter_groups, split_batches
@@ -61,7 +62,7 @@ def train(
     captioner = writer.captioner
     batches, held_out = (split_batches(config, captions, split, embeddings, writer, say) for split in ("train", "val"))
     captioner.start_from(batches.embeddings)
-    optimizer = torch.optim.AdamW(parameter_groups(captioner, config))
+    optimizer = torch.optim.AdamW(parameter_groups(captioner, config), fused=True)
 
     # The run folder: a new one, or the newest whole checkpoint of an old one.
     with accelerator.main_process_first():
@@ -83,11 +84,12 @@ def train(
         return run
 
     # The plan: a few steps, timed and undone.
-    model, optimizer = accelerator.prepare(captioner, optimizer)
+    likelihood = Likelihood(captioner).train()
+    model, optimizer = accelerator.prepare(likelihood, optimizer)
     if state["scaler"]:
         accelerator.scaler.load_state_dict(state["scaler"])
     learner = Learner(accelerator, model, optimizer, config, total)
-    plan = rehearse(learner, captioner.train(), batches, held_out, start, str(choice))
+    plan = rehearse(learner, likelihood, batches, held_out, start, str(choice))
     stop.reserve = plan.saving_seconds
     say(str(plan))
     if main:
@@ -109,7 +111,7 @@ def train(
             if evaluating or step % config.log_every == 0:
                 row = {"step": step, "epoch": round(step / batches.steps_per_epoch, 4), **meter.read()}
                 row |= {group["rate"]: group["lr"] for group in optimizer.param_groups}
-                row["val_loss"] = val_loss = validation_loss(captioner, held_out) if evaluating else None
+                row["val_loss"] = val_loss = validation_loss(likelihood, held_out) if evaluating else None
                 logbook.write({**row, "elapsed_seconds": round(state["elapsed"] + stop.seconds, 2)})
             if evaluating:
                 logbook.write_samples(step, writer, held_out)
@@ -138,17 +140,16 @@ def train(
 
 
 @torch.no_grad()
-def validation_loss(captioner: Captioner, batches: CaptionBatches) -> float:
+def validation_loss(likelihood: Likelihood, batches: CaptionBatches) -> float:
     """Mean loss over every caption token of `batches`, in nats a token. Leaves the captioner as it found it."""
-    was_training = captioner.training
-    captioner.eval()
+    was_training, captioner = likelihood.training, likelihood.captioner
+    likelihood.eval()
     loss, targets = 0.0, 0
     for rows in batches.in_order():
-        batch = batches.rows(rows)
-        output = captioner(**batch.to(captioner.device)._asdict())
-        loss += output.loss.item() * batch.targets
-        targets += batch.targets
-    captioner.train(was_training)
+        packed = pack(batches.rows(rows), captioner.config.prefix_length).to(captioner.device)
+        loss += likelihood(packed).item() * len(packed.targets)
+        targets += len(packed.targets)
+    likelihood.train(was_training)
     return loss / targets
 
 

@@ -19,6 +19,7 @@ from helpers.evaluation import (
     share_right,
     wrong_facts,
 )
+from helpers.likelihood import Likelihood
 from helpers.scenes import Scene
 from helpers.training import validation_loss
 
@@ -66,6 +67,10 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
     assert 88 <= covered <= 100
 
 
+def loss(writer, batches):
+    return validation_loss(Likelihood(writer.captioner), batches)
+
+
 @pytest.fixture(scope="module")
 def references(data):
     """Of 40 pictures, most of which it was trained on: the test split of this world is too small to measure by."""
@@ -75,9 +80,9 @@ def references(data):
 def test_the_likelihood_is_the_captioners_own_loss(writer, references, cache):
     batches = CaptionBatches(references, cache, writer.tokenizer, 7)
     information = picture_information(writer.captioner, batches)
-    assert information["nats_per_token_true"] == pytest.approx(validation_loss(writer.captioner, batches), rel=1e-5)
+    assert information["nats_per_token_true"] == pytest.approx(loss(writer, batches), rel=1e-5)
     batches.embeddings = writer.captioner.embedding_mean.expand_as(batches.embeddings)
-    assert information["nats_per_token_mean"] == pytest.approx(validation_loss(writer.captioner, batches), rel=1e-5)
+    assert information["nats_per_token_mean"] == pytest.approx(loss(writer, batches), rel=1e-5)
     low, high = information["gain_95_interval"]
     shuffled_minus_true = information["nats_per_token_shuffled"] - information["nats_per_token_true"]
     assert information["gain"] == pytest.approx(shuffled_minus_true)
@@ -86,7 +91,7 @@ def test_the_likelihood_is_the_captioners_own_loss(writer, references, cache):
 
 def test_the_batch_size_of_the_validation_loss_does_not_matter(writer, references, cache):
     small, large = (CaptionBatches(references, cache, writer.tokenizer, size) for size in (3, 64))
-    assert validation_loss(writer.captioner, small) == pytest.approx(validation_loss(writer.captioner, large), rel=1e-5)
+    assert loss(writer, small) == pytest.approx(loss(writer, large), rel=1e-5)
 
 
 def test_both_files_are_written_and_the_control_is_worse(writer, references, cache, data, tmp_path):
@@ -115,7 +120,7 @@ def references_of_the_control_are_those_of_other_pictures(writer, references, ca
 def test_a_captioner_that_was_training_is_measured_without_dropout(writer, references, cache):
     batches = CaptionBatches(references, cache, writer.tokenizer, 64)
     writer.captioner.train()
-    assert validation_loss(writer.captioner, batches) == validation_loss(writer.captioner, batches)
+    assert loss(writer, batches) == validation_loss(Likelihood(writer.captioner), batches)
     assert writer.captioner.training
     writer.captioner.eval()
 

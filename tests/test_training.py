@@ -17,10 +17,10 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from helpers.captioner import Captioner
 from helpers.checkpoint import checkpoints, save_checkpoint
 from helpers.embeddings import build_cache
 from helpers.errors import UserError
+from helpers.likelihood import Likelihood
 from helpers.plan import Plan
 from helpers.pretrained import TINY, load_clip
 from helpers.runs import HISTORY, Run
@@ -298,13 +298,13 @@ def test_a_tracker_gets_the_history(start):
 
 
 def test_a_batch_too_large_for_memory_is_found_out_before_any_step(start, monkeypatch, tmp_path):
-    def full(self, input_ids, **others):
-        if len(input_ids) > 10:
+    def full(self, packed):
+        if len(packed.embeddings) > 10:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return forward(self, input_ids, **others)
+        return forward(self, packed)
 
-    forward = Captioner.forward
-    monkeypatch.setattr(Captioner, "forward", full)
+    forward = Likelihood.forward
+    monkeypatch.setattr(Likelihood, "forward", full)
     with pytest.raises(UserError, match=r"the 32 longest captions do not fit .* at once: --micro-batches 2 computes"):
         start()
     assert not (tmp_path / "run" / "checkpoints").exists()

@@ -1,0 +1,88 @@
+"""Teacher forcing on packed captions: the one loss of the training, and the likelihood of references.
+
+The logits of all tokens over GPT-2's vocabulary would be the largest tensor by far (64 captions of 13 tokens, 50,257
+logits each: 170 MB, and as much again for their gradient). They are computed where there is a target only, and a few
+hundred tokens at a time. PyTorch 2.13 brings `F.linear_cross_entropy` for that; Kaggle's image does not have it yet.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .captioner import Captioner
+from .packing import Packed
+
+CHUNK = 512  # tokens whose logits are there at a time
+
+
+class Likelihood(nn.Module):
+    """The captioner, asked for the mean loss of packed captions in nats a token; what the trainer trains."""
+
+    def __init__(self, captioner: Captioner):
+        super().__init__()
+        self.captioner = captioner
+        self.train(captioner.training)
+
+    def forward(self, packed: Packed) -> torch.Tensor:
+        """The mean loss over the N caption tokens, a float32 scalar."""
+        hidden = self.hidden(packed)
+        return _SummedNats.apply(hidden, self.captioner.gpt2.lm_head.weight, packed.targets) / len(packed.targets)
+
+    @torch.no_grad()
+    def nats(self, packed: Packed) -> torch.Tensor:
+        """The loss of each caption token, float32 [N]."""
+        hidden, weight = self.hidden(packed), self.captioner.gpt2.lm_head.weight
+        parts = zip(hidden.split(CHUNK), packed.targets.split(CHUNK), strict=True)
+        return torch.cat(
+            [F.cross_entropy(F.linear(part, weight).float(), wanted, reduction="none") for part, wanted in parts]
+        )
+
+    def hidden(self, packed: Packed) -> torch.Tensor:
+        """GPT-2's last hidden states where a token is predicted, [N, E]."""
+        captioner = self.captioner
+        prefix = captioner.prefix(packed.embeddings)  # [B, P, E]
+        inputs = captioner.gpt2.transformer.wte(packed.tokens)  # [R, L, E]
+        flat = inputs.flatten(0, 1).index_copy(0, packed.prefixes, prefix.flatten(0, 1).to(inputs.dtype))  # [R*L, E]
+        output = captioner.gpt2.transformer(
+            inputs_embeds=flat.view_as(inputs), position_ids=packed.positions, attention_mask=packed.mask,
+            use_cache=False,
+        )  # fmt: skip
+        return output.last_hidden_state.flatten(0, 1)[packed.sources]
+
+
+class _SummedNats(torch.autograd.Function):
+    """The summed cross-entropy of `hidden @ weight.T`; a chunk's gradient is computed while its logits are there."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        of_hidden, of_weight = ctx.needs_input_grad[:2]
+        hidden_grad = torch.empty_like(hidden) if of_hidden else None
+        weight_grad = torch.zeros_like(weight) if of_weight else None
+        low = weight.to(_dtype(weight))
+        total = torch.zeros((), device=hidden.device)
+        for start in range(0, len(targets), CHUNK):
+            part, wanted = hidden[start : start + CHUNK].to(low.dtype), targets[start : start + CHUNK].unsqueeze(1)
+            logits = (part @ low.T).float()  # [n, V]
+            norm = logits.logsumexp(dim=1, keepdim=True)  # [n, 1]
+            total += (norm - logits.gather(1, wanted)).sum()
+            gradient = logits.sub_(norm).exp_()  # [n, V], of the sum over the logits: probability, less 1 at the target
+            gradient.scatter_add_(1, wanted, gradient.new_full(wanted.shape, -1))
+            gradient = gradient.to(low.dtype)
+            if of_hidden:
+                hidden_grad[start : start + CHUNK] = gradient @ low
+            if of_weight:
+                weight_grad += gradient.T @ part
+        ctx.save_for_backward(hidden_grad, weight_grad)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return *(grad if grad is None else grad * upstream for grad in ctx.saved_tensors), None
+
+
+def _dtype(tensor: torch.Tensor) -> torch.dtype:
+    """In which to multiply: autocast's where it is on, else the tensor's own."""
+    kind = tensor.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype

@@ -1,0 +1,103 @@
+"""Packed captions have the loss and the gradients of padded ones, chunk by chunk and in every precision, on no whole
+vocabulary matrix; and a packed caption sees no other."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from models import random_captioner
+
+from helpers.batches import Batch
+from helpers.captioner import IGNORE
+from helpers.freezing import freeze
+from helpers.likelihood import Likelihood
+from helpers.packing import CAPTIONS_A_ROW, pack
+
+
+def random_batch(lengths: list[int], seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(0, 299, (len(lengths), max(lengths)), generator=generator)
+    padding = torch.arange(max(lengths)) >= torch.tensor(lengths).unsqueeze(1)
+    embeddings = torch.randn(len(lengths), 32, generator=generator)
+    return Batch(embeddings, ids.masked_fill(padding, 0), ids.masked_fill(padding, IGNORE))
+
+
+def gradients(captioner, loss) -> dict[str, torch.Tensor]:
+    captioner.zero_grad()
+    loss.backward()
+    return {name: p.grad.clone() for name, p in captioner.named_parameters() if p.grad is not None}
+
+
+@settings(deadline=None, max_examples=30)
+@given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=40), prefix=st.integers(1, 6))
+def test_everything_is_packed_once_and_with_little_padding(lengths, prefix):
+    batch = random_batch(lengths)
+    packed = pack(batch, prefix)
+    assert packed.targets.tolist() == batch.labels[batch.labels != IGNORE].tolist()
+    sizes = [prefix + length - 1 for length in lengths]
+    for caption, size in enumerate(sizes):
+        places = packed.captions == caption
+        assert packed.positions[places].tolist() == list(range(size))
+        assert packed.tokens[places][prefix:].tolist() == batch.input_ids[caption, : size - prefix].tolist()
+    rows = -(-len(lengths) // CAPTIONS_A_ROW)
+    assert packed.tokens.shape[0] == rows
+    assert packed.tokens.shape[1] <= sum(sizes) / rows + max(sizes)
+
+
+def test_real_lengths_leave_two_percent_of_padding():
+    lengths = [14, 11, 18, 22, 9, 13, 16, 34] * 8
+    packed = pack(random_batch(lengths), prefix_length=4)
+    assert packed.tokens.numel() < 1.02 * sum(length + 3 for length in lengths)
+
+
+@pytest.mark.parametrize("freezing", ["none", "first-and-last", "all"])
+@pytest.mark.parametrize("chunk", [7, 512])
+def test_packed_equals_padded_in_loss_and_gradients(monkeypatch, freezing, chunk):
+    monkeypatch.setattr("helpers.likelihood.CHUNK", chunk)
+    captioner = random_captioner().eval()
+    freeze(captioner.gpt2, freezing)
+    batch = random_batch([3, 1, 9, 20, 14, 5, 11, 2, 30, 8, 8, 17])
+    padded = captioner(batch.input_ids, embeddings=batch.embeddings, labels=batch.labels).loss
+    wanted = gradients(captioner, padded)
+    packed = Likelihood(captioner)(pack(batch, captioner.config.prefix_length))
+    assert packed.item() == pytest.approx(padded.item(), rel=1e-5)
+    found = gradients(captioner, packed * 3)  # whatever multiplies the loss multiplies its gradient
+    assert found.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(found[name] / 3, gradient, rtol=1e-4, atol=1e-5 * gradient.abs().max().item())
+
+
+def test_a_caption_does_not_see_its_neighbours():
+    likelihood = Likelihood(random_captioner().eval())
+    one, two = random_batch([5, 9, 12], seed=1), random_batch([5, 9, 12], seed=2)
+    mixed = Batch(*(torch.cat([a[:1], b[1:]]) for a, b in zip(one, two, strict=True)))
+    nats, among_others = (likelihood.nats(pack(batch, 4)) for batch in (one, mixed))
+    torch.testing.assert_close(nats[:5], among_others[:5], rtol=1e-5, atol=1e-5)
+    assert likelihood(pack(one, 4)).item() == pytest.approx(nats.mean().item(), rel=1e-5)
+
+
+def test_in_bfloat16_it_is_the_same_within_its_precision():
+    captioner = random_captioner().eval()
+    batch = random_batch([5, 9, 12, 20])
+    exact = Likelihood(captioner)(pack(batch, 4))
+    wanted = gradients(captioner, exact)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = Likelihood(captioner)(pack(batch, 4))
+    found = gradients(captioner, rough)
+    assert rough.dtype == torch.float32
+    assert rough.item() == pytest.approx(exact.item(), rel=0.01)
+    weight = "gpt2.transformer.wte.weight"
+    assert torch.nn.functional.cosine_similarity(found[weight].flatten(), wanted[weight].flatten(), dim=0) > 0.99
+
+
+def test_the_vocabulary_matrix_is_never_whole(monkeypatch):
+    """The largest tensor that is made while computing has CHUNK rows of logits."""
+    monkeypatch.setattr("helpers.likelihood.CHUNK", 8)
+    sizes = []
+    original = torch.Tensor.logsumexp
+    monkeypatch.setattr(
+        torch.Tensor, "logsumexp", lambda self, *a, **k: sizes.append(len(self)) or original(self, *a, **k)
+    )
+    Likelihood(random_captioner().eval())(pack(random_batch([30, 20, 10]), 4))
+    assert max(sizes) == 8
+    assert sum(sizes) == 60
