@@ -41,9 +41,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise
 
 
-def sweep_partial(folder: str | Path) -> list[str]:
+def sweep_partial(folder: str | Path, pattern: str = f".*{PARTIAL}") -> list[str]:
     """Remove what a killed process left half written in `folder`; return the names removed."""
-    leftovers = sorted(Path(folder).glob(f".*{PARTIAL}"))
+    leftovers = sorted(Path(folder).glob(pattern))
     for leftover in leftovers:
         _remove(leftover)
     return [leftover.name for leftover in leftovers]

@@ -15,6 +15,9 @@ from .flags import build_parser, read_vary
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command. A mistake of the user ends in one line on stderr and exit status 2, Ctrl-C in 130."""
     commands = (draw, pretrain, embed, train, predict, evaluate, ablate, notebooks)
+    if os.environ.get("RANK", "0") != "0":  # one of torchrun's processes speaks for all, unless something goes wrong
+        os.environ["TQDM_DISABLE"] = "1"
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda warning, *_where, **_also: _complain(warning)
@@ -61,13 +64,14 @@ def pretrain(
     print(f"the pair lies in {out / 'clip'} and {out / 'gpt2'}")
 
 
-def embed(images: Path, captions: Path, clip: str, out: Path) -> None:
+def embed(images: Path, captions: Path, clip: str, out: Path, part: str | None) -> None:
     from .config import Config
     from .journey import open_cache, open_data
+    from .shards import Part
 
     data = open_data(images, captions)
     _report_left_out(data)
-    _report_cache(open_cache(data, Config(clip=clip), out), out)
+    _report_cache(open_cache(data, Config(clip=clip), out, Part.parse(part) if part else None), out)
 
 
 def train(

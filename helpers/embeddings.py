@@ -2,6 +2,7 @@
 
 fingerprint.json          which CLIP, preprocessing, pooling and dtype made the rows
 shard-00000.safetensors   float16 rows [n, D] with their image names and the pictures left out; whole by itself
+                          (shard-p2of4-00000.safetensors, where the second of four processes or machines made it)
 index.csv, left_out.csv   where each image's row is, and what has none and why, for pandas
 """
 
@@ -11,7 +12,6 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,13 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from .accelerator import choose_accelerator
 from .atomic import sweep_partial, write_json, write_text
 from .errors import UserError
+from .locks import only_one
 from .pictures import open_picture, picture_path
 from .pretrained import Clip
-from .shards import Shard, sha256_of
+from .shards import WHOLE, Part, Shard, sha256_of
 
 FINGERPRINT = "fingerprint.json"
 SHARDS = "shard-*.safetensors"
@@ -85,27 +87,37 @@ class EmbeddingCache:
 
 def build_cache(
     folder: str | Path, images: str | Path, image_names: Iterable[str], clip: Clip,
-    batch_size: int = 32, shard_size: int = 512,
+    batch_size: int = 32, shard_size: int = 512, part: Part = WHOLE,
 ) -> EmbeddingCache:  # fmt: skip
     """The cache in `folder` with each of these pictures of the folder `images` in it, or among those left out.
 
     What is there stays; what is missing is added in new shards; what was left out before is tried again; a broken
     shard is made anew. Killed, it loses a shard (shard_size pictures) at most, and going on gives the same bytes, for
     a batch never spans shards. A picture is known by its name alone: a file that has changed is not looked at again.
-    Raises UserError on a folder of other things or of another CLIP, on pictures none of which can be read, and on a
-    full disk.
+    part: which share of the pictures to see to; the other parts may be made at the same time, in this folder or in one
+    of their own. A CLIP on the CPU moves to the best device there is when there is something to embed.
+    Raises UserError on a folder of other things or of another CLIP, on pictures none of which can be read, on a full
+    disk, and where another process makes this part.
     """
-    folder, images, names = Path(folder), Path(images), list(dict.fromkeys(image_names))
+    folder, images, names = Path(folder), Path(images), part.of(list(dict.fromkeys(image_names)))
+    with only_one(folder, f"making part {part} of the embeddings", wait=False):
+        return _build(folder, images, names, clip, batch_size, shard_size, part)
+
+
+def _build(
+    folder: Path, images: Path, names: list[str], clip: Clip, batch_size: int, shard_size: int, part: Part
+) -> EmbeddingCache:
     try:
-        cache = _claim(folder, clip)
+        cache = _claim(folder, clip, part)
         before = dict(cache.left_out.itertuples(index=False))
         known = {*cache.image_names, *before}
         pending, again = [name for name in names if name not in known], [name for name in names if name in before]
         if pending and not any(_exists(images, name) for name in names):
             raise UserError(f"{images} has none of the {len(names)} pictures, such as {names[0]}; give their folder")
-        chunks = [part[i : i + shard_size] for part in (pending, again) for i in range(0, len(part), shard_size)]
-        free = (path for number in count() if not (path := folder / f"shard-{number:05}.safetensors").exists())
-        todo = len(pending) + len(again)
+        chunks = [some[i : i + shard_size] for some in (pending, again) for i in range(0, len(some), shard_size)]
+        free, todo = part.free(folder), len(pending) + len(again)
+        if todo and clip.vision.device.type == "cpu":
+            clip.vision.to(choose_accelerator().device)
         with (
             tqdm(
                 total=len(names), initial=len(names) - todo, desc="embedding", unit="picture", disable=not todo
@@ -116,26 +128,29 @@ def build_cache(
                 shard = _embed(chunk, images, clip, batch_size, pool, bar)
                 if shard.image_names or any(before.get(name) != why for name, why in shard.left_out.items()):
                     shard.write(next(free))
-        cache = EmbeddingCache.open(folder)
-        _write_tables(cache)
+        with only_one(folder, "writing the tables"):
+            cache = EmbeddingCache.open(folder)
+            _write_tables(cache)
     except OSError as error:
         raise UserError(
             f"{folder} cannot be written ({error.strerror or error}); mend that and run it again to go on"
         ) from error
-    if not set(names) & set(cache.image_names):
+    if (names or part == WHOLE) and not set(names) & set(cache.image_names):
         name, reason = next(cache.left_out.itertuples(index=False), ("the list", "is empty"))
         raise UserError(f"none of {len(names)} pictures can be embedded, such as {name}, which {reason}")
     return cache
 
 
-def _claim(folder: Path, clip: Clip) -> EmbeddingCache:
-    """The cache as it stands, less what is half written or broken; a new one where there is none."""
-    if not (folder / FINGERPRINT).exists():
-        if folder.exists() and not (folder.is_dir() and all(path.name.startswith(".") for path in folder.iterdir())):
-            raise UserError(f"{folder} holds other things than embeddings; give a new or empty folder")
-        write_json(folder / FINGERPRINT, clip.fingerprint())
+def _claim(folder: Path, clip: Clip, part: Part) -> EmbeddingCache:
+    """The cache as it stands, less what is broken or was half written by this part; a new one where there is none."""
+    with only_one(folder, "writing the tables"):
+        if not (folder / FINGERPRINT).exists():
+            if folder.exists() and not (folder.is_dir() and all(path.name[0] == "." for path in folder.iterdir())):
+                raise UserError(f"{folder} holds other things than embeddings; give a new or empty folder")
+            write_json(folder / FINGERPRINT, clip.fingerprint())
+        for pattern in (".*.json.partial", ".*.csv.partial", part.partial()):
+            sweep_partial(folder, pattern)
     fingerprint = _read_fingerprint(folder, clip)
-    sweep_partial(folder)
     shards = []
     for path in sorted(folder.glob(SHARDS)):
         try:

@@ -1,10 +1,13 @@
 """The road in three calls: pictures and captions, their cached embeddings, a captioner; each is reused or made."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 import pandas as pd
+from accelerate import PartialState
 
 from .accelerator import choose_accelerator
 from .config import Config
@@ -15,6 +18,7 @@ from .inputs import find_input
 from .pretrained import load_clip
 from .runs import Run
 from .scenes import Scene, draw_world, read_facts
+from .shards import WHOLE, Part
 from .training import train
 from .writer import CaptionWriter
 
@@ -72,10 +76,22 @@ def open_drawn_world(folder: str | Path = "data/drawn", images: int = WORLD_IMAG
     return open_data(world / "flickr30k_images", world / "results.csv")
 
 
-def open_cache(data: Data, config: Config, folder: str | Path = "data/drawn-embeddings") -> EmbeddingCache:
-    """The embeddings of all images of `data` by the config's CLIP; what is missing is added."""
-    device = choose_accelerator(config.precision).device
-    return build_cache(folder, data.images, data.image_names(), load_clip(config.clip, device))
+def open_cache(
+    data: Data, config: Config, folder: str | Path = "data/drawn-embeddings", part: Part | None = None
+) -> EmbeddingCache:
+    """The embeddings of all images of `data` by the config's CLIP; what is missing is added.
+
+    Under torchrun each process makes its part, and all wait until the cache is whole. part: make this one alone.
+    """
+    clip = load_clip(config.clip)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if part or processes == 1:
+        return build_cache(folder, data.images, data.image_names(), clip, part=part or WHOLE)
+    # Long, for the parts are not done at the same time.
+    state = PartialState(cpu=choose_accelerator().device.type == "cpu", timeout=timedelta(days=1))
+    build_cache(folder, data.images, data.image_names(), clip, part=Part(state.process_index, processes))
+    state.wait_for_everyone()
+    return EmbeddingCache.open(folder)
 
 
 def open_captioner(

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from .atomic import atomic_path, sweep_partial, write_json, write_text
 from .errors import UserError
+from .locks import only_one
 from .wording import Scene, captions_of, describe, is_right, random_scene, read_caption
 
 __all__ = ["SIZE", "Scene", "describe", "draw_scene", "draw_world", "is_right", "random_scene", "read_caption",
@@ -85,14 +86,19 @@ def _angles(number: int) -> list[float]:
 def draw_world(folder: str | Path, images: int, seed: int = 0) -> Path:
     """Draw a world of pictures with five captions each into `folder`; return the folder.
 
-    Goes on where it was stopped, and leaves a finished world of the same size and seed alone. Raises UserError on a
+    Goes on where it was stopped, leaves a finished world of the same size and seed alone, and waits where another
+    process is drawing it. Raises UserError on a
     folder that holds anything else.
     """
     folder = Path(folder)
     if images < 1:
         raise UserError(f"images is {images}, but a world needs at least 1 picture")
-    world = {"images": images, "seed": seed}
-    _claim(folder, world)
+    with only_one(folder, "drawing a world"):
+        return _draw(folder, images, seed)
+
+
+def _draw(folder: Path, images: int, seed: int) -> Path:
+    _claim(folder, {"images": images, "seed": seed})
     if (folder / "facts.json").exists():  # written last
         return folder
     pictures = folder / "flickr30k_images"

@@ -1,9 +1,16 @@
-"""One file of the embedding cache: rows with their image names and the pictures left out, whole by itself."""
+"""One file of the embedding cache: rows with their image names and the pictures left out, whole by itself.
+
+Several processes or machines may each make a part of a cache. Their shards have names of their own, so those of parts
+that were made apart are simply copied into one folder.
+"""
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -11,6 +18,43 @@ from safetensors.torch import save
 
 from .atomic import atomic_path
 from .errors import UserError
+
+
+class Part(NamedTuple):
+    """Part `index` of `count`, counted from 0: a run of the pictures, and the names of its shards."""
+
+    index: int = 0
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> "Part":
+        """ "2/4", the second of four. Raises UserError on anything else."""
+        index, _, count = text.partition("/")
+        if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+            raise UserError(f"part is {text!r}, but must be 1/4 for the first of four, and so on to 4/4")
+        return cls(int(index) - 1, int(count))
+
+    def __str__(self) -> str:
+        return f"{self.index + 1}/{self.count}"
+
+    def of(self, names: list[str]) -> list[str]:
+        return names[len(names) * self.index // self.count : len(names) * (self.index + 1) // self.count]
+
+    @property
+    def _stem(self) -> str:
+        return "shard" if self.count == 1 else f"shard-p{self.index + 1}of{self.count}"
+
+    def free(self, folder: Path) -> Iterator[Path]:
+        """The shards that this part may still write to `folder`."""
+        paths = (folder / f"{self._stem}-{number:05}.safetensors" for number in count())
+        return (path for path in paths if not path.exists())
+
+    def partial(self) -> str:
+        """The pattern of what this part may have left half written."""
+        return f".{self._stem}-[0-9]*.partial"
+
+
+WHOLE = Part()
 
 
 @dataclass(frozen=True)

@@ -135,9 +135,9 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(tmp_path, images, tin
     seconds = build(tmp_path / "whole")
     whole = content(tmp_path / "whole")
     rng = random.Random(0)
-    for attempt in range(2):
+    for attempt in range(5):
         folder = tmp_path / f"killed-{attempt}"
-        for _ in range(3):
+        for _ in range(4):
             build(folder, patience=rng.uniform(0, 0.6 * seconds))
         build(folder)
         assert content(folder) == whole

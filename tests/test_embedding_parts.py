@@ -1,0 +1,157 @@
+"""A cache made by several processes, together or apart, is the cache that one makes."""
+
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import child
+import pytest
+
+from helpers.embeddings import EmbeddingCache, build_cache
+from helpers.errors import UserError
+from helpers.locks import only_one
+from helpers.pretrained import load_clip
+from helpers.scenes import draw_world
+from helpers.shards import Part
+
+SMALL = {"batch_size": 4, "shard_size": 7}
+
+
+@pytest.fixture(scope="module")
+def clip(tiny_clip):
+    return load_clip(tiny_clip)
+
+
+@pytest.fixture(scope="module")
+def names(data):
+    return data.image_names()
+
+
+@pytest.fixture(scope="module")
+def whole(data, names, clip, tmp_path_factory):
+    """The cache that one process makes."""
+    return build_cache(tmp_path_factory.mktemp("whole") / "cache", data.images, names, clip, **SMALL)
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def spawn(data, names, tiny_clip):
+    """Make a part in a process of its own; returns it, once it has loaded CLIP."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["helpers.embeddings"])
+
+    def process(folder, part):
+        started = context.Event()
+        sizes = {**SMALL, "part": part}
+        work = context.Process(target=child.build, args=(folder, data.images, names, tiny_clip, sizes, started))
+        work.start()
+        assert started.wait(60)
+        return work
+
+    return process
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_the_parts_make_up_the_whole(whole, data, names, clip, count, tmp_path):
+    for index in reversed(range(count)):
+        cache = build_cache(tmp_path / "cache", data.images, names, clip, **SMALL, part=Part(index, count))
+    assert sorted(cache.image_names) == sorted(whole.image_names)
+    assert cache.rows(names).equal(whole.rows(names))
+    assert len(cache.index()) == len(names)
+
+
+def test_parts_that_were_made_apart_are_copied_together(whole, data, names, clip, tmp_path):
+    for index in range(2):
+        build_cache(tmp_path / f"{index}", data.images, names, clip, **SMALL, part=Part(index, 2))
+    for shard in (tmp_path / "1").glob("shard-*"):
+        shutil.copy(shard, tmp_path / "0")
+    assert EmbeddingCache.open(tmp_path / "0").rows(names).equal(whole.rows(names))
+    before = content(tmp_path / "0")
+    assert len(build_cache(tmp_path / "0", data.images, names, clip)) == len(names)  # nothing is left to embed
+    shards = {name: value for name, value in before.items() if name.startswith("shard")}
+    assert {name: value for name, value in content(tmp_path / "0").items() if name.startswith("shard")} == shards
+
+
+def test_two_parts_at_the_same_time_in_one_folder(whole, names, spawn, tmp_path):
+    works = [spawn(tmp_path / "cache", Part(index, 2)) for index in range(2)]
+    for work in works:
+        work.join(60)
+    assert [work.exitcode for work in works] == [0, 0]
+    assert EmbeddingCache.open(tmp_path / "cache").rows(names).equal(whole.rows(names))
+    assert not list((tmp_path / "cache").glob(".*"))
+
+
+def test_a_part_killed_at_any_moment_goes_on_to_the_same_bytes(data, names, clip, spawn, tmp_path):
+    """While another part's half-written file lies beside it, which is none of its business."""
+    begin = time.perf_counter()
+    build_cache(tmp_path / "uncut", data.images, names, clip, **SMALL, part=Part(1, 2))
+    seconds, uncut, moments = time.perf_counter() - begin, content(tmp_path / "uncut"), random.Random(0)
+    for attempt in range(4):
+        folder = tmp_path / f"killed-{attempt}"
+        for _ in range(5):
+            work = spawn(folder, Part(1, 2))
+            work.join(moments.uniform(0, 0.6 * seconds))
+            if work.is_alive():
+                os.kill(work.pid, signal.SIGKILL)
+            work.join(60)
+        others = folder / ".shard-p1of2-00000.safetensors.partial"
+        others.write_bytes(b"another process is writing this")
+        build_cache(folder, data.images, names, clip, **SMALL, part=Part(1, 2))
+        assert others.exists()
+        others.unlink()
+        assert content(folder) == uncut
+
+
+def test_one_part_is_made_by_one_process(data, names, clip, tmp_path):
+    with (
+        only_one(tmp_path / "cache", "making part 2/2 of the embeddings"),
+        pytest.raises(UserError, match=r"another process is making part 2/2 of the embeddings in .*cache: wait for it"),
+    ):
+        build_cache(tmp_path / "cache", data.images, names, clip, part=Part(1, 2))
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "x", "1", "1/", "-1/4", "1/0"])
+def test_a_part_that_is_none(text):
+    with pytest.raises(UserError, match=f"part is '{text}', but must be 1/4 for the first of four, and so on to 4/4"):
+        Part.parse(text)
+
+
+def test_parts_are_whole_and_do_not_meet():
+    names = [str(number) for number in range(10)]
+    for count in range(1, 13):
+        assert [name for index in range(count) for name in Part(index, count).of(names)] == names
+    assert Part.parse("2/4") == Part(1, 4)
+
+
+def test_torchrun_shares_the_pictures_out(data, names, tmp_path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "helpers"]
+    flags = ["--images", data.images, "--captions", data.images.parent / "results.csv", "--out", tmp_path / "two"]
+    words = [*torchrun, "embed", "--clip", "tiny", *map(str, flags)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("embeddings lie in") == 1
+    two = EmbeddingCache.open(tmp_path / "two")
+    assert {path.name for path in two.folder.glob("shard-*")} == {f"shard-p{n}of2-00000.safetensors" for n in (1, 2)}
+    one = build_cache(tmp_path / "one", data.images, names, load_clip("tiny"))
+    assert (two.rows(names) - one.rows(names)).abs().max() < 1e-3
+
+
+def test_a_world_is_drawn_by_one_process_and_found_by_the_other(tmp_path):
+    context = multiprocessing.get_context("fork")
+    works = [context.Process(target=draw_world, args=(tmp_path / "world", 40)) for _ in range(2)]
+    for work in works:
+        work.start()
+    for work in works:
+        work.join(60)
+    assert [work.exitcode for work in works] == [0, 0]
+    assert len(list((tmp_path / "world" / "flickr30k_images").iterdir())) == 40
+    assert not list(tmp_path.rglob(".*"))
