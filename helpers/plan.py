@@ -65,15 +65,17 @@ class Plan:
         hours, left = self.hours(), self.total - self.done
         lines = [
             f"computing on {self.computing_on}",
-            f"{self.memory_gb:.1f} of {self.device_memory_gb:.1f} GB in use at a step on the longest captions",
-            f"{left} steps of {self.step_seconds:.3g} s and {self.validations} validations of "
+            f"plan: {self.memory_gb:.1f} of {self.device_memory_gb:.1f} GB in use at a step on the longest captions",
+            f"plan: {left} steps of {self.step_seconds:.3g} s and {self.validations} validations of "
             f"{self.validation_seconds:.3g} s: {_hours(hours)}, which on Kaggle is {_sessions(hours)} and "
             f"{hours / QUOTA_HOURS:.1%} of a week's {QUOTA_HOURS} GPU hours",
-            f"{self.disk_gb:.2g} GB on disk when it is done",
+            f"plan: {self.disk_gb:.2g} GB on disk when it is done",
         ]
         if hours > SESSION_HOURS:
             fitting = int(self.epochs * left / self.total * SESSION_HOURS / hours)
-            lines.append(f"one session has room for {fitting} epochs (--epochs), or --resume goes on in the next one")
+            lines.append(
+                f"plan: one session has room for {fitting} epochs (--epochs), or --resume goes on in the next one"
+            )
         return "\n".join(lines)
 
 

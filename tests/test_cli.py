@@ -71,7 +71,9 @@ def test_a_user_who_types_them_sees_progress_and_what_lies_where(tmp_path):
                               capture_output=True, text=True, timeout=300, check=False)  # fmt: skip
         assert done.returncode == 0, done.stderr
         lines = [line for line in done.stderr.replace("\r", "\n").splitlines() if line.strip() and "%|" not in line]
-        assert [line for line in lines if not line.strip().startswith(("computing on", "stopped after"))] == []
+        assert [
+            line for line in lines if not line.strip().startswith(("computing on", "plan: ", "stopped after"))
+        ] == []
         return done.stdout
 
     root = str(Path(__file__).parents[1])
@@ -88,7 +90,8 @@ def test_embed_train_resume_and_evaluate(run, photos, world, tmp_path, finished)
     train = ("train", *CONFIG, *photos, "--cache", "cache", "--out", "run")
     status, _, progress = run(*train, "--max-steps", 5)
     assert status == 0
-    assert "stopped after step 5 of 16, because the 5 steps of this session are done; --resume goes on" in progress
+    assert "plan: 16 steps of " in progress
+    assert "stopped after step 5 of 16, because the 5 steps of this session are done; 11 steps remain, " in progress
     assert run(*train, "--resume")[0] == 0
     assert list(Run(tmp_path / "run").history().loss) == list(finished.history().loss)
     status, _, progress = run(*train, "--resume")
