@@ -211,8 +211,9 @@ def _check_notebook(file: Path) -> Iterator[str]:
     counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
     if counts != list(range(1, len(counts) + 1)):
         yield f"code_file {file.name} was not run from top to bottom: run all its cells once, and commit it"
-    if notebook.metadata.get("kernelspec", {}).get("language") != "python":
-        yield f"code_file {file.name} names no Python kernel: choose Python 3 in Jupyter, and save it"
+    kernel = notebook.metadata.get("kernelspec", {}).get("name")
+    if kernel != "python3":
+        yield f"code_file {file.name} names the kernel {kernel!r}, but Kaggle's is 'python3': choose Python 3, save it"
 
 
 if __name__ == "__main__":
