@@ -5,10 +5,13 @@ The road, top to bottom; imports point down only, and importing does nothing vis
     cli, flags                the commands and their flags
     ablation, series          one thing changed over several seeds; the notebooks, one after the other
     journey, explorer         pictures, embeddings, captioner in three calls; the widget
+    launching, sessions       training on every card from a notebook; from one Kaggle session to the next
     training, preparation     one loop, and what it needs before its first step
+    learner, plan, logbook    one optimizer step; what a run will take, rehearsed; how it goes, written down
     evaluation, probing       does it see? what can be read from an embedding?
     writer                    captioner + tokenizer + image processor: pictures in, captions out
     runs, checkpoint, meter   what a training leaves behind, how it goes on, how fast it is
+    likelihood, packing       the one loss, on captions laid end to end without padding
     batches                   captions tokenised once, every batch a function of the step
     captioner                 embedding -> prefix -> GPT-2 -> loss, generate
     mapping, freezing         the mapping modules; which GPT-2 tensors train
@@ -17,7 +20,7 @@ The road, top to bottom; imports point down only, and importing does nothing vis
     pretrained                a CLIP and a GPT-2 from the hub, a folder, or the pair in helpers/tiny
     pretraining               such a pair, trained small from scratch (pretraining_data, small_clip, small_gpt2)
     scenes, wording           the drawn world, and its captions read back into facts
-    config, schedule, accelerator, stopping, plotting, atomic, errors
+    config, schedule, accelerator, inputs, stopping, plotting, locks, atomic, errors
 
 Shapes: B batch, P prefix length, T caption tokens, D CLIP's width, E GPT-2's width, V vocabulary, N images.
 """
