@@ -243,6 +243,13 @@ def test_the_command_prints_the_push_in_order(built, copy, monkeypatch, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_the_readme_has_the_commands_that_are_printed(built):
+    readme = (ROOT / "kaggle" / "README.md").read_text()
+    for command in push_commands(built):
+        line = re.sub(r"-p \S*/", "-p build/kaggle/", command)
+        assert line in readme or line.startswith("kaggle kernels status"), line
+
+
 def test_the_order_follows_the_sources_and_not_the_names(copy):
     edit(copy / FIRST / KERNEL_FILE, kernel_sources=["me/clipxgpt-05-qualitative-results"])
     edit(copy / SECOND / KERNEL_FILE, kernel_sources=[])
