@@ -93,7 +93,7 @@ def run(kernel: Path, sources: dict[str, Path], place: Path, layout: str, name: 
     began, working = time.monotonic(), place / "output" / (name or kernel.name)
     working.mkdir(parents=True)
     run_session(kernel, sources, working, place / "tmp", layout, PYTHON)
-    print(f"{working.name:<30}{layout:<8}{time.monotonic() - began:>6.0f} s")
+    print(f"{working.name:<32}{layout:<8}{time.monotonic() - began:>6.0f} s")
     return working
 
 
