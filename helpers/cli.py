@@ -64,14 +64,18 @@ def pretrain(
     print(f"the pair lies in {out / 'clip'} and {out / 'gpt2'}")
 
 
-def embed(images: Path, captions: Path, clip: str, out: Path, part: str | None) -> None:
+def embed(images: Path, captions: Path, clip: str, out: Path, part: str) -> None:
     from .config import Config
     from .journey import open_cache, open_data
-    from .shards import Part
+    from .shards import WHOLE, Part
 
+    share = Part.parse(part)
     data = open_data(images, captions)
     _report_left_out(data)
-    _report_cache(open_cache(data, Config(clip=clip), out, Part.parse(part) if part else None), out)
+    cache = open_cache(data, Config(clip=clip), out, share)
+    if share != WHOLE:
+        print(f"part {share} of the pictures is done")
+    _report_cache(cache, out)
 
 
 def train(

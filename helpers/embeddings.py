@@ -95,11 +95,12 @@ def build_cache(
     shard is made anew. Killed, it loses a shard (shard_size pictures) at most, and going on gives the same bytes, for
     a batch never spans shards. A picture is known by its name alone: a file that has changed is not looked at again.
     part: which share of the pictures to see to; the other parts may be made at the same time, in this folder or in one
-    of their own. A CLIP on the CPU moves to the best device there is when there is something to embed.
+    of their own. A CLIP on the CPU moves to the best device there is when there is something to embed: until then no
+    card is touched, and on a finished cache nothing is written.
     Raises UserError on a folder of other things or of another CLIP, on pictures none of which can be read, on a full
     disk, and where another process makes this part.
     """
-    folder, images, names = Path(folder), Path(images), part.of(list(dict.fromkeys(image_names)))
+    folder, images, names = Path(folder), Path(images), list(dict.fromkeys(image_names))
     with only_one(folder, f"making part {part} of the embeddings", wait=False):
         return _build(folder, images, names, clip, batch_size, shard_size, part)
 
@@ -108,26 +109,23 @@ def _build(
     folder: Path, images: Path, names: list[str], clip: Clip, batch_size: int, shard_size: int, part: Part
 ) -> EmbeddingCache:
     try:
-        cache = _claim(folder, clip, part)
+        cache, share = _claim(folder, clip, part), part.of(names)
         before = dict(cache.left_out.itertuples(index=False))
         known = {*cache.image_names, *before}
-        pending, again = [name for name in names if name not in known], [name for name in names if name in before]
+        pending, again = [name for name in share if name not in known], [name for name in share if name in before]
         if pending and not any(_exists(images, name) for name in names):
             raise UserError(f"{images} has none of the {len(names)} pictures, such as {names[0]}; give their folder")
         chunks = [some[i : i + shard_size] for some in (pending, again) for i in range(0, len(some), shard_size)]
-        free, todo = part.free(folder), len(pending) + len(again)
-        if todo and clip.vision.device.type == "cpu":
-            clip.vision.to(choose_accelerator().device)
-        with (
-            tqdm(
-                total=len(names), initial=len(names) - todo, desc="embedding", unit="picture", disable=not todo
-            ) as bar,
-            ThreadPoolExecutor(os.cpu_count()) as pool,
-        ):
-            for chunk in chunks:
-                shard = _embed(chunk, images, clip, batch_size, pool, bar)
-                if shard.image_names or any(before.get(name) != why for name, why in shard.left_out.items()):
-                    shard.write(next(free))
+        if chunks:
+            free, done = part.free(folder), len(share) - len(pending) - len(again)
+            with (
+                tqdm(total=len(share), initial=done, desc="embedding", unit="picture") as bar,
+                ThreadPoolExecutor(os.cpu_count()) as pool,
+            ):
+                for chunk in chunks:
+                    shard = _embed(chunk, images, clip, batch_size, pool, bar)
+                    if shard.image_names or any(before.get(name) != why for name, why in shard.left_out.items()):
+                        shard.write(next(free))
         with only_one(folder, "writing the tables"):
             cache = EmbeddingCache.open(folder)
             _write_tables(cache)
@@ -135,7 +133,7 @@ def _build(
         raise UserError(
             f"{folder} cannot be written ({error.strerror or error}); mend that and run it again to go on"
         ) from error
-    if (names or part == WHOLE) and not set(names) & set(cache.image_names):
+    if part == WHOLE and not set(names) & set(cache.image_names):  # a small part may well have no picture
         name, reason = next(cache.left_out.itertuples(index=False), ("the list", "is empty"))
         raise UserError(f"none of {len(names)} pictures can be embedded, such as {name}, which {reason}")
     return cache
@@ -158,7 +156,7 @@ def _claim(folder: Path, clip: Clip, part: Part) -> EmbeddingCache:
             shard.verify()
         except UserError:
             tqdm.write(f"{path} is broken and is made anew")
-            path.unlink()
+            path.unlink(missing_ok=True)  # another part may have found it too
         else:
             shards.append(shard)
     return EmbeddingCache(folder, fingerprint, shards)
@@ -175,6 +173,8 @@ def _embed(names: list[str], images: Path, clip: Clip, batch_size: int, pool: Th
         left_out |= {name: why for name, why in pictures.items() if isinstance(why, str)}
         seen = {name: pixels for name, pixels in pictures.items() if not isinstance(pixels, str)}
         if seen:
+            if clip.vision.device.type == "cpu":
+                clip.vision.to(choose_accelerator().device)
             rows.append(clip.embed(torch.cat(list(seen.values()))).half())  # [batch, D]
             if not rows[-1].isfinite().all():
                 raise UserError(f"{clip.name} gives embeddings that are not finite in float16; load it in float32")

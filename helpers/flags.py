@@ -39,7 +39,7 @@ def build_parser() -> Parser:
     _add_photos(flag, splits=False)
     flag("--clip", required=True, metavar="NAME_OR_DIR", help="hub name, folder, or tiny")
     flag("--out", type=Path, required=True, metavar="CACHE")
-    flag("--part", metavar="2/4", help="embed only this part of the pictures, on one of several machines")
+    flag("--part", default="1/1", metavar="2/4", help="embed only this part, on one of several machines (all)")
 
     command = add("train", "train a captioner, or go on with a run")
     flag = command.add_argument

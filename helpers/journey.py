@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pandas as pd
+import torch
 from accelerate import PartialState
 
 from .accelerator import choose_accelerator
@@ -77,19 +78,20 @@ def open_drawn_world(folder: str | Path = "data/drawn", images: int = WORLD_IMAG
 
 
 def open_cache(
-    data: Data, config: Config, folder: str | Path = "data/drawn-embeddings", part: Part | None = None
+    data: Data, config: Config, folder: str | Path = "data/drawn-embeddings", part: Part = WHOLE
 ) -> EmbeddingCache:
-    """The embeddings of all images of `data` by the config's CLIP; what is missing is added.
+    """The embeddings of all images of `data`, or of a part of them, by the config's CLIP; what is missing is added.
 
-    Under torchrun each process makes its part, and all wait until the cache is whole. part: make this one alone.
+    Under torchrun the processes share the work out, and all wait until it is done. A card is used only where something
+    has to be embedded.
     """
-    clip = load_clip(config.clip)
+    clip, names = load_clip(config.clip), data.image_names()
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if part or processes == 1:
-        return build_cache(folder, data.images, data.image_names(), clip, part=part or WHOLE)
-    # Long, for the parts are not done at the same time.
-    state = PartialState(cpu=choose_accelerator().device.type == "cpu", timeout=timedelta(days=1))
-    build_cache(folder, data.images, data.image_names(), clip, part=Part(state.process_index, processes))
+    if processes == 1:
+        return build_cache(folder, data.images, names, clip, part=part)
+    # It gives each process a card of its own. The timeout is long, for the processes are not done at the same time.
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=1))
+    build_cache(folder, data.images, names, clip, part=part.split(state.process_index, processes))
     state.wait_for_everyone()
     return EmbeddingCache.open(folder)
 

@@ -1,7 +1,7 @@
 """One process at a time: for what two terminals, or the processes of torchrun, might do to one folder at once."""
 
-import getpass
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,9 +17,9 @@ def only_one(folder: str | Path, work: str, wait: bool = True) -> Iterator[None]
     """Keep other processes of this machine from doing `work` in `folder` meanwhile; a killed one frees it.
 
     wait: for the other to end; without it UserError is raised. The lock lies among the machine's temporary files, so
-    the folder may be read-only and is left clean.
+    the folder may be read-only and is left clean; it stays there, empty, for removing it would race with who waits.
     """
-    place = hashlib.sha256(f"{getpass.getuser()} {Path(folder).resolve()} {work}".encode()).hexdigest()[:20]
+    place = hashlib.sha256(f"{os.getuid()} {Path(folder).resolve()} {work}".encode()).hexdigest()[:20]
     lock = FileLock(Path(tempfile.gettempdir()) / f"clipxgpt-{place}.lock", timeout=-1 if wait else 0)
     try:
         lock.acquire()

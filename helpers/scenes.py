@@ -87,8 +87,7 @@ def draw_world(folder: str | Path, images: int, seed: int = 0) -> Path:
     """Draw a world of pictures with five captions each into `folder`; return the folder.
 
     Goes on where it was stopped, leaves a finished world of the same size and seed alone, and waits where another
-    process is drawing it. Raises UserError on a
-    folder that holds anything else.
+    process is drawing it. Raises UserError on a folder that holds anything else.
     """
     folder = Path(folder)
     if images < 1:

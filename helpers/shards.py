@@ -37,6 +37,10 @@ class Part(NamedTuple):
     def __str__(self) -> str:
         return f"{self.index + 1}/{self.count}"
 
+    def split(self, index: int, count: int) -> "Part":
+        """Part `index` of `count` of this one."""
+        return Part(self.index * count + index, self.count * count)
+
     def of(self, names: list[str]) -> list[str]:
         return names[len(names) * self.index // self.count : len(names) * (self.index + 1) // self.count]
 

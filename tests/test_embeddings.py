@@ -79,12 +79,16 @@ def test_the_folder_is_readable_without_the_helpers(folder, images, clip):
     ]  # fmt: skip
 
 
-def test_what_is_cached_is_not_seen_again(folder, images, clip, monkeypatch):
+def test_a_finished_cache_needs_no_pictures_no_card_and_no_writing(folder, images, clip, monkeypatch):
     before = build_cache(folder, images, NAMES, clip, **SMALL)
     written = content(folder)
     for name in READABLE:
         (images / name).unlink()
+    folder.chmod(0o555)  # as on a read-only disk; the time below tells it to root too, who may write all the same
+    changed = folder.stat().st_mtime_ns
+    monkeypatch.delattr("helpers.embeddings.choose_accelerator")  # notebooks fork a process for each card afterwards
     after = build_cache(folder, images, NAMES, clip, **SMALL)
+    assert folder.stat().st_mtime_ns == changed
     assert content(folder) == written
     assert torch.equal(after.rows(READABLE), before.rows(READABLE))
     after.verify()
@@ -117,7 +121,7 @@ def test_a_caption_without_an_image_and_a_name_that_leads_out(folder, images, cl
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(tmp_path, images, tiny_clip):
     context = multiprocessing.get_context("forkserver")  # a child as clean as a new process, without its imports
-    context.set_forkserver_preload(["helpers.embeddings"])
+    context.set_forkserver_preload(["helpers.journey"])
 
     def build(folder: Path, patience: float | None = None) -> float:
         started = context.Event()
