@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help setup run test test-unit test-real test-kaggle kaggle lab pair clean
+.PHONY: help setup run test test-unit test-real test-kaggle kaggle bench bench-quick lab pair clean
 
 help:  ## show these lines
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -44,6 +44,12 @@ test-kaggle: $(READY) .venv-kaggle/ready  ## the built kernels, run as Kaggle ru
 kaggle: $(READY)  ## build and check what is pushed to Kaggle, into build/kaggle: make kaggle KAGGLE_USERNAME=name
 	$(BIN)/python kaggle/build_kernels.py $(if $(KAGGLE_USERNAME),--username $(KAGGLE_USERNAME))
 	$(BIN)/python kaggle/check.py
+
+bench: $(READY)  ## every work against its baseline, at real size on this machine, into benchmarks/results (20 minutes)
+	$(BIN)/python -m benchmarks.run
+
+bench-quick: $(READY)  ## three of them, once, in under three minutes
+	$(BIN)/python -m benchmarks.run --quick
 
 lab: $(READY)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks

@@ -1,0 +1,187 @@
+"""Each work twice, as the baseline does it and as ours does: `python -m benchmarks.arms WORK ARM` times one of them.
+
+An arm runs in a process of its own, so that its peak memory is its own. What it prints is JSON: seconds for each item
+in each repetition after the first; the peak of resident memory in GB, libraries included; and by how much the memory of
+the process's own grew at most, without the pages of mapped files, which the system takes back when it needs them.
+"""
+
+import json
+import multiprocessing
+import resource
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from PIL import Image
+
+from benchmarks import baselines, models
+from helpers.config import Config
+from helpers.embeddings import EmbeddingCache, build_cache
+from helpers.learner import Learner
+from helpers.likelihood import Likelihood
+from helpers.preparation import parameter_groups
+from helpers.pretrained import Clip, CLIPImageProcessor
+from helpers.shards import Shard, sha256_of
+
+TOKENS = 16  # of each caption that is written
+Arm = Callable[[], tuple[Callable[[], object], int]]  # sets up; returns the work, and how many items it does
+
+
+def our_step(size: str) -> Arm:
+    def arm():
+        captioner, stream = models.captioner(size), models.batches(size)
+        config = Config(mapper_lr=1e-4, gpt2_lr=1e-4, epochs=1)
+        optimizer = torch.optim.AdamW(parameter_groups(captioner, config), fused=True)
+        accelerator = Accelerator(cpu=True)
+        model, optimizer = accelerator.prepare(Likelihood(captioner).train(), optimizer)
+        learner = Learner(accelerator, model, optimizer, config, total=1000)
+        return lambda: learner.learn(next(stream), 10), 64
+
+    return arm
+
+
+def padded_step(size: str, **changed: object) -> Arm:
+    def arm():
+        step, stream = baselines.padded_step(models.captioner(size, **changed)), models.batches(size)
+        return lambda: step(next(stream)), 64
+
+    return arm
+
+
+def our_captions(beams: int) -> Arm:
+    def arm():
+        captioner, embeddings = models.captioner().eval(), torch.randn(64, 768)
+        choices = {"num_beams": beams, "max_new_tokens": TOKENS, "min_new_tokens": TOKENS, "do_sample": False}
+        return lambda: captioner.generate(embeddings, **choices), 64
+
+    return arm
+
+
+def captions_in_a_loop(loop: Callable, pictures: int) -> Arm:
+    def arm():
+        captioner, embeddings = models.captioner().eval(), torch.randn(pictures, 1, 768)
+        return lambda: [loop(captioner, embedding, TOKENS) for embedding in embeddings], pictures
+
+    return arm
+
+
+def _photos(folder: Path, count: int = 64) -> list[str]:
+    """JPEG files of 500 x 375 of random clouds of color, about as large as photos are."""
+    rng, names = np.random.default_rng(0), [f"{number:03}.jpg" for number in range(count)]
+    for name in names:
+        small = Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8))
+        small.resize((500, 375), Image.Resampling.BICUBIC).save(folder / name, quality=90)
+    return names
+
+
+def our_embeddings() -> tuple[Callable[[], object], int]:
+    folder, clip = Path(tempfile.mkdtemp()), Clip(models.vision_tower(), CLIPImageProcessor(), "random")
+    names = _photos(folder)
+    return lambda: build_cache(tempfile.mkdtemp(), folder, names, clip), len(names)
+
+
+def embeddings_in_a_loop() -> tuple[Callable[[], object], int]:
+    folder, vision, processor = Path(tempfile.mkdtemp()), models.vision_tower(), CLIPImageProcessor()
+    names = _photos(folder)
+    return lambda: [baselines.embed_one(vision, processor, folder / name) for name in names], len(names)
+
+
+ROWS, READ = 100_000, 10_000
+NAMES = [f"{number:08}.jpg" for number in range(ROWS)]
+
+
+def our_cache() -> tuple[Callable[[], object], int]:
+    folder = _written_elsewhere(_write_cache)
+    wanted = [NAMES[place] for place in _wanted()]
+    return lambda: EmbeddingCache.open(folder).rows(wanted), READ
+
+
+def pickled_cache() -> tuple[Callable[[], object], int]:
+    folder, wanted = _written_elsewhere(_write_pickle), _wanted()
+    return lambda: baselines.read_pickle(folder / "cache.pkl", wanted), READ
+
+
+def _wanted() -> list[int]:
+    return np.random.default_rng(0).permutation(ROWS)[:READ].tolist()
+
+
+def _written_elsewhere(write: Callable[[Path], None]) -> Path:
+    """A folder that a process of its own has written to, so that its memory is not counted here."""
+    folder = Path(tempfile.mkdtemp())
+    process = multiprocessing.get_context("fork").Process(target=write, args=(folder,))
+    process.start()
+    process.join()
+    return folder
+
+
+def _write_cache(folder: Path) -> None:
+    clip = Clip(models.vision_tower(), CLIPImageProcessor(), "random")
+    (folder / "fingerprint.json").write_text(json.dumps(clip.fingerprint()))
+    for number, start in enumerate(range(0, ROWS, 512)):
+        some = NAMES[start : start + 512]
+        rows = torch.randn(len(some), 768).half()
+        Shard(rows, some, {}, sha256_of(rows)).write(folder / f"shard-{number:05}.safetensors")
+
+
+def _write_pickle(folder: Path) -> None:
+    baselines.write_pickle(folder / "cache.pkl", NAMES, torch.randn(ROWS, 768))
+
+
+WORKS: dict[str, dict[str, Arm]] = {
+    "training step, GPT-2 small": {"baseline": padded_step("small"), "ours": our_step("small")},
+    "training step, GPT-2 medium": {"baseline": padded_step("medium"), "ours": our_step("medium")},
+    "training step, ClipCap's": {
+        "baseline": padded_step("small", mapper="mlp", prefix=10, freezing="none"),
+        "ours": our_step("small"),
+    },
+    "greedy captions": {"baseline": captions_in_a_loop(baselines.greedy_loop, 4), "ours": our_captions(1)},
+    "beam search, 5 beams": {"baseline": captions_in_a_loop(baselines.beam_loop, 2), "ours": our_captions(5)},
+    "embedding photos": {"baseline": embeddings_in_a_loop, "ours": our_embeddings},
+    "reading 10,000 of 100,000 rows": {"baseline": pickled_cache, "ours": our_cache},
+}
+
+
+def main(name: str, arm: str, repetitions: str, threads: str) -> None:
+    torch.set_num_threads(int(threads))
+    work, items = WORKS[name][arm]()
+    own, seconds = OwnMemory(), []
+    for _ in range(int(repetitions) + 1):  # the first warms up
+        begun = time.perf_counter()
+        work()
+        seconds.append((time.perf_counter() - begun) / items)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"seconds": seconds[1:], "peak_gb": peak / 1e9, "grown_gb": own.growth() / 1e9}))
+
+
+class OwnMemory:
+    """Looks every few milliseconds how much memory the process has of its own (Linux: RssAnon)."""
+
+    def __init__(self) -> None:
+        self.seen, self.done = [self.now()], threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+
+    def growth(self) -> int:
+        """Bytes by which it grew at most since the beginning."""
+        self.done.set()
+        self.thread.join()
+        return max(self.seen) - self.seen[0]
+
+    @staticmethod
+    def now() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+
+    def _watch(self) -> None:
+        while not self.done.wait(0.005):
+            self.seen.append(self.now())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

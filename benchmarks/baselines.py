@@ -1,0 +1,90 @@
+"""What ours is compared with, written from the descriptions of the original project and of ClipCap.
+
+The original (jmisilo/clip-gpt-captioning): captions padded to the longest, logits at every position, Adam over all
+parameters, one picture at a time in caching and captioning, no key-value cache, a pickled list of tuples.
+ClipCap (Mokady et al. 2021): the same padded step with an MLP, a prefix of 10 and all of GPT-2 trained; beam search
+that computes the whole text again for every token. Where one of them is wrong (see notebook 04), it is made right here,
+so that both sides of a comparison compute the same loss.
+"""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch.nn import functional as F
+from transformers import CLIPVisionModel
+
+from helpers.batches import Batch
+from helpers.captioner import IGNORE, Captioner
+from helpers.pretrained import CLIPImageProcessor
+
+
+def padded_step(captioner: Captioner) -> Callable[[Batch], float]:
+    """The original's training step, and with its mapper and all of GPT-2 trained ClipCap's."""
+    captioner.gpt2.set_attn_implementation("eager")
+    optimizer = torch.optim.Adam(captioner.parameters(), lr=1e-4)
+
+    def step(batch: Batch) -> float:
+        prefix = captioner.prefix(batch.embeddings)
+        inputs = torch.cat([prefix, captioner.gpt2.transformer.wte(batch.input_ids)], dim=1)
+        logits = captioner.gpt2(inputs_embeds=inputs, use_cache=False).logits  # [B, P+T, V]
+        wanted = F.pad(batch.labels, (prefix.shape[1] - 1, 1), value=IGNORE)
+        loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORE)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(captioner.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.item()
+
+    return step
+
+
+@torch.no_grad()
+def greedy_loop(captioner: Captioner, embedding: torch.Tensor, tokens: int) -> list[int]:
+    """One picture's caption; the whole text is computed again for each token."""
+    inputs, written = captioner.prefix(embedding), []
+    for _ in range(tokens):
+        token = captioner.gpt2(inputs_embeds=inputs, use_cache=False).logits[:, -1].argmax(dim=-1)
+        written.append(token.item())
+        inputs = torch.cat([inputs, captioner.gpt2.transformer.wte(token).unsqueeze(1)], dim=1)
+    return written
+
+
+@torch.no_grad()
+def beam_loop(captioner: Captioner, embedding: torch.Tensor, tokens: int, beams: int = 5) -> torch.Tensor:
+    """One picture's best of five beams; likewise without a cache."""
+    inputs, scores, written = captioner.prefix(embedding), None, None
+    for _ in range(tokens):
+        logits = captioner.gpt2(inputs_embeds=inputs, use_cache=False).logits[:, -1].log_softmax(dim=-1)
+        if scores is None:
+            scores, chosen = logits.topk(beams, dim=-1)
+            scores, written = scores[0], chosen[0].unsqueeze(1)
+            inputs = inputs.expand(beams, -1, -1)
+        else:
+            scores, flat = (scores.unsqueeze(1) + logits).flatten().topk(beams)
+            source, token = flat // logits.shape[1], flat % logits.shape[1]
+            written = torch.cat([written[source], token.unsqueeze(1)], dim=1)
+            inputs = inputs[source]
+        inputs = torch.cat([inputs, captioner.gpt2.transformer.wte(written[:, -1:])], dim=1)
+    return written[scores.argmax()]
+
+
+@torch.no_grad()
+def embed_one(vision: CLIPVisionModel, processor: CLIPImageProcessor, path: Path) -> torch.Tensor:
+    """The embedding of one picture file."""
+    with Image.open(path) as picture:
+        pixel_values = processor(images=picture.convert("RGB"), return_tensors="pt")["pixel_values"]
+    return vision(pixel_values=pixel_values).pooler_output
+
+
+def write_pickle(path: Path, names: list[str], embeddings: torch.Tensor) -> None:
+    """The original's cache: a list of (name, embedding of one image, caption)."""
+    rows = [(name, row.clone().unsqueeze(0), "A dog runs.") for name, row in zip(names, embeddings, strict=True)]
+    path.write_bytes(pickle.dumps(rows))
+
+
+def read_pickle(path: Path, wanted: list[int]) -> torch.Tensor:
+    rows = pickle.loads(path.read_bytes())
+    return torch.cat([rows[place][1] for place in wanted])

@@ -1,0 +1,60 @@
+"""How fast ours could be at best here: the time of its matrix products alone, at that precision on this machine.
+
+Everything else a step does (attention, layer norms, dropout, softmax, optimizer, Python) comes on top. Products are
+listed as (rows, inner, columns) with how often a step computes each; every one of them is timed on its own.
+"""
+
+import time
+from collections import Counter
+
+import torch
+
+from benchmarks import models
+from helpers.packing import pack
+
+Product = tuple[int, int, int]
+
+
+def training_step(size: str, captions: int = 64, prefix: int = 4) -> Counter[Product]:
+    """Of one step with first-and-last freezing, embeddings trained, on a batch of real lengths."""
+    packed = pack(next(models.batches(size, captions)), prefix)
+    places, targets = packed.tokens.numel(), len(packed.targets)
+    width, layers = models.GPT2[size].n_embd, models.GPT2[size].n_layer
+    products: Counter[Product] = Counter()
+    for inner, columns in ((width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)):
+        products[places, inner, columns] += layers  # forward
+        products[places, columns, inner] += layers  # gradient of the inputs, through frozen blocks too
+        products[inner, places, columns] += 2  # gradient of the weights of the first and the last block
+    vocabulary = models.GPT2[size].vocab_size
+    products[targets, width, vocabulary] += 1
+    products[targets, vocabulary, width] += 1
+    products[vocabulary, targets, width] += 1
+    rows, wide = captions * prefix, models.WIDTH[size]  # the mapper's encoder layers have the width of GPT-2
+    for inner, columns in ((width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)):
+        for product in ((rows, inner, columns), (rows, columns, inner), (inner, rows, columns)):
+            products[product] += 6
+    products[captions, wide, prefix * width] += 2  # in, and its weights' gradient
+    return products
+
+
+def vision_tower(pictures: int = 32) -> Counter[Product]:
+    """Of CLIP ViT-B/32 on a batch of pictures: 50 places each, 12 layers of width 768."""
+    rows, width = 50 * pictures, 768
+    products: Counter[Product] = Counter()
+    for inner, columns in ((width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)):
+        products[rows, inner, columns] += 12
+    products[49 * pictures, 3 * 32 * 32, width] += 1
+    return products
+
+
+def seconds(products: Counter[Product], repetitions: int = 3) -> float:
+    """What these products take, one after the other, each timed by its best repetition."""
+    total = 0.0
+    for (rows, inner, columns), times in products.items():
+        one, two, times_taken = torch.randn(rows, inner), torch.randn(inner, columns), []
+        for _ in range(repetitions + 1):
+            begun = time.perf_counter()
+            one @ two
+            times_taken.append(time.perf_counter() - begun)
+        total += times * min(times_taken)
+    return total
