@@ -19,7 +19,7 @@ def only_one(folder: str | Path, work: str, wait: bool = True) -> Iterator[None]
     wait: for the other to end; without it UserError is raised. The lock lies among the machine's temporary files, so
     the folder may be read-only and is left clean; it stays there, empty, for removing it would race with who waits.
     """
-    place = hashlib.sha256(f"{os.getuid()} {Path(folder).resolve()} {work}".encode()).hexdigest()[:20]
+    place = hashlib.sha256(f"{_user()} {Path(folder).resolve()} {work}".encode()).hexdigest()[:20]
     lock = FileLock(Path(tempfile.gettempdir()) / f"clipxgpt-{place}.lock", timeout=-1 if wait else 0)
     try:
         lock.acquire()
@@ -29,3 +29,8 @@ def only_one(folder: str | Path, work: str, wait: bool = True) -> Iterator[None]
         yield
     finally:
         lock.release()
+
+
+def _user() -> int:
+    """Whose locks: others may not write to these. Windows has no such number, and temporary files for each user."""
+    return os.getuid() if hasattr(os, "getuid") else 0
