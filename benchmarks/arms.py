@@ -48,7 +48,10 @@ def our_step(size: str) -> Arm:
 
 def padded_step(size: str, **changed: object) -> Arm:
     def arm():
-        step, stream = baselines.padded_step(models.captioner(size, **changed)), models.batches(size)
+        step, stream = (
+            baselines.padded_step(models.captioner(size, activation="gelu_new", **changed)),
+            models.batches(size),
+        )
         return lambda: step(next(stream)), 64
 
     return arm
@@ -65,7 +68,7 @@ def our_captions(beams: int) -> Arm:
 
 def captions_in_a_loop(loop: Callable, pictures: int) -> Arm:
     def arm():
-        captioner, embeddings = models.captioner().eval(), torch.randn(pictures, 1, 768)
+        captioner, embeddings = models.captioner(activation="gelu_new").eval(), torch.randn(pictures, 1, 768)
         return lambda: [loop(captioner, embedding, TOKENS) for embedding in embeddings], pictures
 
     return arm

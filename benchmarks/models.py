@@ -20,12 +20,17 @@ WIDTH = {"small": 768, "medium": 1024}  # of the embeddings, as CLIP ViT-B/32 an
 
 
 def captioner(
-    size: str = "small", mapper: str = "encoder", prefix: int = 4, freezing: str = "first-and-last"
-) -> Captioner:
-    """A captioner in training mode. Its CLIP has one layer, since the embeddings come from a cache."""
+    size: str = "small", mapper: str = "encoder", prefix: int = 4, freezing: str = "first-and-last",
+    activation: str = "gelu_pytorch_tanh",
+) -> Captioner:  # fmt: skip
+    """A captioner in training mode. Its CLIP has one layer, since the embeddings come from a cache.
+
+    activation: as `load_gpt2` sets it; the baselines have "gelu_new", GPT-2's own name for the same function.
+    """
     torch.manual_seed(0)
     vision = CLIPVisionConfig(hidden_size=WIDTH[size], num_hidden_layers=1, num_attention_heads=8)
-    made = Captioner(CaptionerConfig(vision, GPT2[size], mapper, prefix), gpt2=GPT2LMHeadModel(GPT2[size]))
+    shapes = GPT2Config(**{**GPT2[size].to_dict(), "activation_function": activation})
+    made = Captioner(CaptionerConfig(vision, shapes, mapper, prefix), gpt2=GPT2LMHeadModel(shapes))
     freeze(made.gpt2, freezing)
     return made.train()
 

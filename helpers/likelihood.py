@@ -64,10 +64,9 @@ class _SummedNats(torch.autograd.Function):
         total = torch.zeros((), device=hidden.device)
         for start in range(0, len(targets), CHUNK):
             part, wanted = hidden[start : start + CHUNK].to(low.dtype), targets[start : start + CHUNK].unsqueeze(1)
-            logits = (part @ low.T).float()  # [n, V]
-            norm = logits.logsumexp(dim=1, keepdim=True)  # [n, 1]
-            total += (norm - logits.gather(1, wanted)).sum()
-            gradient = logits.sub_(norm).exp_()  # [n, V], of the sum over the logits: probability, less 1 at the target
+            logs = (part @ low.T).float().log_softmax(dim=1)  # [n, V]
+            total -= logs.gather(1, wanted).sum()
+            gradient = logs.exp_()  # [n, V], of the sum over the logits: the probability, less 1 at the target
             gradient.scatter_add_(1, wanted, gradient.new_full(wanted.shape, -1))
             gradient = gradient.to(low.dtype)
             if of_hidden:

@@ -140,9 +140,11 @@ def load_model(kind: type[PreTrainedModel], source: str, types: tuple[str, ...],
         config = AutoConfig.from_pretrained(source)
         if config.model_type not in types:
             raise UserError(f"{source} is a model of type {config.model_type}, but a {what} is needed here; name one")
+        if getattr(config, "activation_function", None) == "gelu_new":  # GPT-2's: the same function, in one operation
+            config.activation_function = "gelu_pytorch_tanh"
         with quietly():
             model, report = kind.from_pretrained(
-                source, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+                source, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
             )
     missing = sorted(map(str, report["missing_keys"]))
     if missing:
