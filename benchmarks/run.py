@@ -92,6 +92,23 @@ def line(row: dict[str, Any]) -> str:
     return text + (f"; its matrix products alone take {share:.0%} of its time" if share else "")
 
 
+def as_markdown(works: list[dict[str, Any]]) -> str:
+    """The table as README.md has it."""
+    lines = ["| work | times as fast | goal | memory | goal | matrix products alone |", "|---|---|---|---|---|---|"]
+    for row in works:
+        (low, high), share = row["speed_spread"], row["share_of_matrix_products"]
+        cells = [
+            row["work"],
+            f"{row['speed']:.1f} [{low:.1f}, {high:.1f}]",
+            f"{row['goal_speed']:g}",
+            f"{row['memory']:.2f}",
+            f"{row['goal_memory']:g}" if row["goal_memory"] else "",
+            f"{share:.0%}" if share else "",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def machine(threads: int) -> dict[str, Any]:
     model = [text for text in Path("/proc/cpuinfo").read_text().splitlines() if text.startswith("model name")]
     return {

@@ -140,12 +140,11 @@ def load_model(kind: type[PreTrainedModel], source: str, types: tuple[str, ...],
         config = AutoConfig.from_pretrained(source)
         if config.model_type not in types:
             raise UserError(f"{source} is a model of type {config.model_type}, but a {what} is needed here; name one")
+        choices: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True}
         if getattr(config, "activation_function", None) == "gelu_new":  # GPT-2's: the same function, in one operation
-            config.activation_function = "gelu_pytorch_tanh"
+            choices["activation_function"] = "gelu_pytorch_tanh"
         with quietly():
-            model, report = kind.from_pretrained(
-                source, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
-            )
+            model, report = kind.from_pretrained(source, output_loading_info=True, **choices)
     missing = sorted(map(str, report["missing_keys"]))
     if missing:
         raise UserError(

@@ -1,6 +1,7 @@
 """What ours is compared with computes the same thing: a baseline that did other work would make any ratio."""
 
 import copy
+import json
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from models import random_captioner
 from test_likelihood import random_batch
 
 from benchmarks import baselines, limit, models
+from benchmarks.run import RESULTS, as_markdown
 from helpers.freezing import freeze
 from helpers.likelihood import Likelihood
 from helpers.packing import pack
@@ -53,3 +55,8 @@ def test_the_limit_counts_the_arithmetic_of_a_step():
     wanted = packed.tokens.numel() * block * (12 * 4 + 2 * 2) + len(packed.targets) * head * 6
     wanted += 64 * 4 * 6 * block * 6 + 2 * 2 * 64 * 768 * 4 * 768
     assert operations == wanted
+
+
+def test_the_table_in_the_readme_is_that_of_the_results():
+    works = json.loads((RESULTS / "table.json").read_text())["works"]
+    assert as_markdown(works) in (RESULTS.parent / "README.md").read_text()

@@ -164,3 +164,11 @@ def test_weights_that_are_attached_stand_for_a_name_on_the_hub(tiny_clip, tiny_g
     shutil.copytree(tiny_clip, tmp_path / "models/someone/any/pytorch/default/1/weights/clip-vit-base-patch32")
     assert load_gpt2("gpt2")[0].config.n_embd == 32
     assert load_clip("openai/clip-vit-base-patch32").width == 32
+
+
+def test_gpt2s_activation_is_its_own_function_in_one_operation(tiny_gpt2):
+    reference = GPT2LMHeadModel.from_pretrained(tiny_gpt2)
+    ours = load_gpt2(tiny_gpt2)[0]
+    assert (reference.config.activation_function, ours.config.activation_function) == ("gelu_new", "gelu_pytorch_tanh")
+    ids = torch.arange(20).unsqueeze(0)
+    torch.testing.assert_close(ours(ids).logits, reference.eval()(ids).logits, rtol=1e-5, atol=1e-5)
