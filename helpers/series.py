@@ -1,6 +1,7 @@
 """The notebooks, executed one after the other with papermill, and what they leave behind."""
 
 import json
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -28,7 +29,8 @@ def run_series(out: Path) -> None:
         print(f"[{number}/{len(notebooks)}] {notebook.name}", flush=True)
         try:
             takes_run = "RUN" in papermill.inspect_notebook(notebook)
-            with atomic_path(out / "notebooks" / notebook.name) as partial:
+            # The ending of a file that is not whole yet is none that papermill expects.
+            with atomic_path(out / "notebooks" / notebook.name) as partial, warnings.catch_warnings(action="ignore"):
                 papermill.execute_notebook(
                     notebook,
                     partial,
