@@ -8,6 +8,7 @@ from tqdm import tqdm
 from .atomic import atomic_path
 from .checkpoint import newest_step
 from .inputs import search_inputs
+from .locks import only_one
 from .runs import Run
 
 
@@ -19,11 +20,14 @@ def carry_over(folder: str | Path) -> None:
     """
     folder = Path(folder)
     found = max(search_inputs(folder), key=_progress, default=None)
-    if found is None or _progress(found) <= _progress(folder):
+    if found is None:
         return
-    tqdm.write(f"{folder} goes on from {found}")
-    with atomic_path(folder) as partial:
-        shutil.copytree(found, partial, copy_function=shutil.copyfile)  # contents alone: inputs are read-only
+    with only_one(folder, "carrying over"):  # of torchrun's processes the first one copies and the others find it done
+        if _progress(found) <= _progress(folder):
+            return
+        tqdm.write(f"{folder} goes on from {found}")
+        with atomic_path(folder) as partial:
+            shutil.copytree(found, partial, copy_function=shutil.copyfile)  # contents alone: inputs are read-only
 
 
 def _progress(folder: Path) -> tuple[int, int]:
