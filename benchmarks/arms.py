@@ -48,10 +48,8 @@ def our_step(size: str) -> Arm:
 
 def padded_step(size: str, **changed: object) -> Arm:
     def arm():
-        step, stream = (
-            baselines.padded_step(models.captioner(size, activation="gelu_new", **changed)),
-            models.batches(size),
-        )
+        step = baselines.padded_step(models.captioner(size, activation="gelu_new", **changed))
+        stream = models.batches(size)
         return lambda: step(next(stream)), 64
 
     return arm

@@ -45,7 +45,7 @@ def _judge_card(name: str, capability: tuple[int, int], error: str | None) -> Ch
     if error is not None:
         raise UserError(
             f"{name} ({sm}) is here, but PyTorch {torch.__version__} cannot run on it ({error}): `{_install_line()}` "
-            f"brings the kernels of cards since sm_50, or hide the card with CUDA_VISIBLE_DEVICES="
+            "brings the kernels of cards since sm_50, or hide the card with CUDA_VISIBLE_DEVICES="
         )
     if capability >= (8, 0):
         return Choice(torch.device("cuda"), "bf16", f"{name} ({sm}) computes bfloat16 natively")
@@ -73,8 +73,9 @@ def _install_line() -> str:
 
     The version is named with its build, or pip takes the one that is installed for the one that is asked for.
     """
-    major, minor, *_ = (int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
-    version = torch.__version__.split("+")[0] if (major, minor) <= (2, 14) else "2.14.0"
+    version = torch.__version__.split("+")[0]
+    major, minor = (int(part) for part in version.split(".")[:2])
+    version = version if (major, minor) <= (2, 14) else "2.14.0"
     return f"pip install torch=={version}+cu126 --index-url https://download.pytorch.org/whl/cu126"
 
 

@@ -28,9 +28,6 @@ class Batch(NamedTuple):
         """How many caption tokens are scored."""
         return int((self.labels != IGNORE).sum())
 
-    def to(self, device: torch.device) -> "Batch":
-        return Batch(*(tensor.to(device) for tensor in self))
-
     def part(self, index: int, parts: int) -> tuple["Batch", float]:
         """One process's share, every `parts`-th row from row `index` on, and what its mean loss weighs.
 

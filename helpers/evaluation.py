@@ -15,7 +15,6 @@ from .captioner import Captioner
 from .embeddings import EmbeddingCache
 from .errors import UserError
 from .likelihood import Likelihood
-from .packing import pack
 from .scenes import Scene, is_right, read_caption
 from .writer import CaptionWriter, Decoding
 
@@ -127,8 +126,8 @@ def _nats_by_image(
     likelihood = Likelihood(captioner).eval()
     for rows in batches.in_order():
         images = batches.image_of[rows]
-        packed = pack(batches.rows(rows)._replace(embeddings=embeddings[images]), captioner.config.prefix_length)
-        image_of = images[packed.captions.flatten()[packed.sources]]  # int64 [N], of each token
-        nats.index_add_(0, image_of, likelihood.nats(packed.to(captioner.device)).double().cpu())
+        packed = likelihood.pack(batches.rows(rows)._replace(embeddings=embeddings[images]))
+        image_of = images[packed.captions.flatten()[packed.sources].cpu()]  # int64 [N], of each token
+        nats.index_add_(0, image_of, likelihood.nats(packed).double().cpu())
         tokens.index_add_(0, image_of, torch.ones(len(image_of), dtype=torch.float64))
     return nats.numpy(), tokens.numpy()

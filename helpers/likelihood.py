@@ -11,8 +11,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .batches import Batch, CaptionBatches
 from .captioner import Captioner
-from .packing import Packed
+from .packing import Packed, pack
 
 CHUNK = 512  # tokens whose logits are there at a time
 
@@ -39,6 +40,10 @@ class Likelihood(nn.Module):
             [F.cross_entropy(F.linear(part, weight).float(), wanted, reduction="none") for part, wanted in parts]
         )
 
+    def pack(self, batch: Batch) -> Packed:
+        """A padded batch, packed for this captioner and on its device."""
+        return pack(batch, self.captioner.config.prefix_length).to(self.captioner.device)
+
     def hidden(self, packed: Packed) -> torch.Tensor:
         """GPT-2's last hidden states where a token is predicted, [N, E]."""
         captioner = self.captioner
@@ -50,6 +55,23 @@ class Likelihood(nn.Module):
             use_cache=False,
         )  # fmt: skip
         return output.last_hidden_state.flatten(0, 1)[packed.sources]
+
+
+@torch.no_grad()
+def validation_loss(likelihood: Likelihood, batches: CaptionBatches, first: int | None = None) -> float:
+    """Mean loss over every caption token of `batches`, in nats a token. Leaves the captioner as it found it.
+
+    first: look only at so many batches from the beginning on.
+    """
+    was_training = likelihood.training
+    likelihood.eval()
+    loss, targets = 0.0, 0
+    for rows in batches.in_order()[:first]:
+        packed = likelihood.pack(batches.rows(rows))
+        loss += likelihood(packed).item() * len(packed.targets)
+        targets += len(packed.targets)
+    likelihood.train(was_training)
+    return loss / targets
 
 
 class _SummedNats(torch.autograd.Function):

@@ -15,8 +15,7 @@ from .batches import CaptionBatches
 from .checkpoint import capture, restore
 from .errors import UserError
 from .learner import Learner
-from .likelihood import Likelihood
-from .packing import pack
+from .likelihood import Likelihood, validation_loss
 
 SESSION_HOURS, QUOTA_HOURS = 9, 30  # Kaggle's: of a session, and of GPU time in a week
 DISK_SPEED = 0.1e9  # bytes a second, a slow disk
@@ -95,7 +94,7 @@ def rehearse(
     try:
         learner.learn(batches.longest(), done + 1)
         steps = [_seconds(device, lambda n=n: learner.learn(batches.at(done + n), done + n + 1)) for n in range(3)]
-        validation = _seconds(device, lambda: _score(likelihood, held_out))
+        validation = _seconds(device, lambda: validation_loss(likelihood, held_out, first=1))
     except RuntimeError as error:
         if not _is_out_of_memory(error):
             raise
@@ -122,16 +121,6 @@ def rehearse(
         captioner_gb=whole,
         disk_gb=checkpoint * (config.keep_checkpoints + 1) + 2 * whole,
     )
-
-
-@torch.no_grad()
-def _score(likelihood: Likelihood, held_out: CaptionBatches) -> None:
-    """What a validation does with each of its batches."""
-    likelihood.eval()
-    captioner = likelihood.captioner
-    batch = pack(held_out.rows(held_out.in_order()[0]), captioner.config.prefix_length)
-    likelihood(batch.to(captioner.device))
-    likelihood.train()
 
 
 def _seconds(device: torch.device, work: Callable[[], object]) -> float:

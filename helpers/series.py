@@ -30,7 +30,8 @@ def run_series(out: Path) -> None:
         try:
             takes_run = "RUN" in papermill.inspect_notebook(notebook)
             # The ending of a file that is not whole yet is none that papermill expects.
-            with atomic_path(out / "notebooks" / notebook.name) as partial, warnings.catch_warnings(action="ignore"):
+            with atomic_path(out / "notebooks" / notebook.name) as partial, warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="The specified file")
                 papermill.execute_notebook(
                     notebook,
                     partial,

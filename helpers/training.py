@@ -12,15 +12,13 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 
 from .accelerator import choose_accelerator
-from .batches import CaptionBatches
 from .checkpoint import best_of, checkpoints, load_newest, save_checkpoint
 from .config import Config
 from .embeddings import EmbeddingCache
 from .learner import Learner
-from .likelihood import Likelihood
+from .likelihood import Likelihood, validation_loss
 from .logbook import Logbook
 from .meter import Meter
-from .packing import pack
 from .plan import rehearse
 from .plotting import plot_loss_and_lr, save_figure
 from .preparation import identity, make_accelerator, parameter_groups, split_batches
@@ -137,20 +135,6 @@ def train(
         each.finish()
     accelerator.wait_for_everyone()
     return run
-
-
-@torch.no_grad()
-def validation_loss(likelihood: Likelihood, batches: CaptionBatches) -> float:
-    """Mean loss over every caption token of `batches`, in nats a token. Leaves the captioner as it found it."""
-    was_training, captioner = likelihood.training, likelihood.captioner
-    likelihood.eval()
-    loss, targets = 0.0, 0
-    for rows in batches.in_order():
-        packed = pack(batches.rows(rows), captioner.config.prefix_length).to(captioner.device)
-        loss += likelihood(packed).item() * len(packed.targets)
-        targets += len(packed.targets)
-    likelihood.train(was_training)
-    return loss / targets
 
 
 def _leave_captioner(writer: CaptionWriter, run: Run) -> None:

@@ -19,9 +19,8 @@ from helpers.evaluation import (
     share_right,
     wrong_facts,
 )
-from helpers.likelihood import Likelihood
+from helpers.likelihood import Likelihood, validation_loss
 from helpers.scenes import Scene
-from helpers.training import validation_loss
 
 SCENE = Scene("gray", "red", "circle", 1, "left", "blue", "star")
 RIGHT = "A red circle left of a blue star on plain gray."
