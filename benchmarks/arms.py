@@ -33,15 +33,15 @@ TOKENS = 16  # of each caption that is written
 Arm = Callable[[], tuple[Callable[[], object], int]]  # sets up; returns the work, and how many items it does
 
 
-def our_step(size: str) -> Arm:
+def our_step(size: str, captions: int = 64, prefix: int = 4) -> Arm:
     def arm():
-        captioner, stream = models.captioner(size), models.batches(size)
-        config = Config(mapper_lr=1e-4, gpt2_lr=1e-4, epochs=1)
+        captioner, stream = models.captioner(size, prefix=prefix), models.batches(size, captions)
+        config = Config(mapper_lr=1e-4, gpt2_lr=1e-4, epochs=1, prefix_length=prefix)
         optimizer = torch.optim.AdamW(parameter_groups(captioner, config), fused=True)
         accelerator = Accelerator(cpu=True)
         model, optimizer = accelerator.prepare(Likelihood(captioner).train(), optimizer)
         learner = Learner(accelerator, model, optimizer, config, total=1000)
-        return lambda: learner.learn(next(stream), 10), 64
+        return lambda: learner.learn(next(stream), 10), captions
 
     return arm
 
@@ -97,41 +97,44 @@ ROWS, READ = 100_000, 10_000
 NAMES = [f"{number:08}.jpg" for number in range(ROWS)]
 
 
-def our_cache() -> tuple[Callable[[], object], int]:
-    folder = _written_elsewhere(_write_cache)
-    wanted = [NAMES[place] for place in _wanted()]
-    return lambda: EmbeddingCache.open(folder).rows(wanted), READ
+def our_cache(rows: int = ROWS, read: int = READ) -> Arm:
+    def arm():
+        folder = _written_elsewhere(_write_cache, NAMES[:rows])
+        wanted = [NAMES[place] for place in _wanted(rows, read)]
+        return lambda: EmbeddingCache.open(folder).rows(wanted), read
+
+    return arm
 
 
 def pickled_cache() -> tuple[Callable[[], object], int]:
-    folder, wanted = _written_elsewhere(_write_pickle), _wanted()
+    folder, wanted = _written_elsewhere(_write_pickle, NAMES), _wanted(ROWS, READ)
     return lambda: baselines.read_pickle(folder / "cache.pkl", wanted), READ
 
 
-def _wanted() -> list[int]:
-    return np.random.default_rng(0).permutation(ROWS)[:READ].tolist()
+def _wanted(rows: int, read: int) -> list[int]:
+    return np.random.default_rng(0).permutation(rows)[:read].tolist()
 
 
-def _written_elsewhere(write: Callable[[Path], None]) -> Path:
+def _written_elsewhere(write: Callable[[Path, list[str]], None], names: list[str]) -> Path:
     """A folder that a process of its own has written to, so that its memory is not counted here."""
     folder = Path(tempfile.mkdtemp())
-    process = multiprocessing.get_context("fork").Process(target=write, args=(folder,))
+    process = multiprocessing.get_context("fork").Process(target=write, args=(folder, names))
     process.start()
     process.join()
     return folder
 
 
-def _write_cache(folder: Path) -> None:
+def _write_cache(folder: Path, names: list[str]) -> None:
     clip = Clip(models.vision_tower(), CLIPImageProcessor(), "random")
     (folder / "fingerprint.json").write_text(json.dumps(clip.fingerprint()))
-    for number, start in enumerate(range(0, ROWS, 512)):
-        some = NAMES[start : start + 512]
+    for number, start in enumerate(range(0, len(names), 512)):
+        some = names[start : start + 512]
         rows = torch.randn(len(some), 768).half()
         Shard(rows, some, {}, sha256_of(rows)).write(folder / f"shard-{number:05}.safetensors")
 
 
-def _write_pickle(folder: Path) -> None:
-    baselines.write_pickle(folder / "cache.pkl", NAMES, torch.randn(ROWS, 768))
+def _write_pickle(folder: Path, names: list[str]) -> None:
+    baselines.write_pickle(folder / "cache.pkl", names, torch.randn(len(names), 768))
 
 
 WORKS: dict[str, dict[str, Arm]] = {
@@ -144,20 +147,25 @@ WORKS: dict[str, dict[str, Arm]] = {
     "greedy captions": {"baseline": captions_in_a_loop(baselines.greedy_loop, 4), "ours": our_captions(1)},
     "beam search, 5 beams": {"baseline": captions_in_a_loop(baselines.beam_loop, 2), "ours": our_captions(5)},
     "embedding photos": {"baseline": embeddings_in_a_loop, "ours": our_embeddings},
-    "reading 10,000 of 100,000 rows": {"baseline": pickled_cache, "ours": our_cache},
+    "reading 10,000 of 100,000 rows": {"baseline": pickled_cache, "ours": our_cache()},
 }
 
 
 def main(name: str, arm: str, repetitions: str, threads: str) -> None:
     torch.set_num_threads(int(threads))
-    work, items = WORKS[name][arm]()
+    print(json.dumps(timed(WORKS[name][arm], int(repetitions))))
+
+
+def timed(arm: Arm, repetitions: int) -> dict[str, object]:
+    """An arm's seconds and memory, in this process."""
+    work, items = arm()
     own, seconds = OwnMemory(), []
-    for _ in range(int(repetitions) + 1):  # the first warms up
+    for _ in range(repetitions + 1):  # the first warms up
         begun = time.perf_counter()
         work()
         seconds.append((time.perf_counter() - begun) / items)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"seconds": seconds[1:], "peak_gb": peak / 1e9, "grown_gb": own.growth() / 1e9}))
+    return {"seconds": seconds[1:], "peak_gb": peak / 1e9, "grown_gb": own.growth() / 1e9}
 
 
 class OwnMemory:

@@ -10,9 +10,11 @@ so that both sides of a comparison compute the same loss.
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
+from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPVisionModel
 
@@ -21,17 +23,45 @@ from helpers.captioner import IGNORE, Captioner
 from helpers.pretrained import CLIPImageProcessor
 
 
-def padded_step(captioner: Captioner) -> Callable[[Batch], float]:
-    """The original's training step, and with its mapper and all of GPT-2 trained ClipCap's."""
+def softmax_twice(logits: torch.Tensor, wanted: torch.Tensor, **choices: Any) -> torch.Tensor:
+    """The original's loss: a cross-entropy, which takes logits, of probabilities (see notebook 04)."""
+    return F.cross_entropy(logits.softmax(dim=-1), wanted, **choices)
+
+
+class MixingMapper(nn.Module):
+    """The original's mapper: `[B, D]` read as one sequence, so that in training the images attend to each other.
+
+    In evaluation it gets one picture at a time, as there.
+    """
+
+    def __init__(self, embedding_width: int, prefix_length: int, width: int, layers: int, heads: int):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(embedding_width, heads, 2 * embedding_width, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.output = nn.Linear(embedding_width, prefix_length * width)
+        self.prefix_length = prefix_length
+
+    def forward(self, embedding: torch.Tensor) -> torch.Tensor:
+        encoded = self.encoder(embedding) if self.training else self.encoder(embedding.unsqueeze(1)).squeeze(1)
+        return self.output(encoded).unflatten(1, (self.prefix_length, -1))  # [B, P, E]
+
+
+def padded_step(
+    captioner: Captioner, optimizer: torch.optim.Optimizer | None = None, loss_of: Callable = F.cross_entropy
+) -> Callable[[Batch], float]:
+    """The original's training step, and with its mapper and all of GPT-2 trained ClipCap's.
+
+    optimizer: Adam over all parameters, as the original has it, where it is not given.
+    """
     captioner.gpt2.set_attn_implementation("eager")
-    optimizer = torch.optim.Adam(captioner.parameters(), lr=1e-4)
+    optimizer = optimizer or torch.optim.Adam(captioner.parameters(), lr=1e-4)
 
     def step(batch: Batch) -> float:
         prefix = captioner.prefix(batch.embeddings)
         inputs = torch.cat([prefix, captioner.gpt2.transformer.wte(batch.input_ids)], dim=1)
         logits = captioner.gpt2(inputs_embeds=inputs, use_cache=False).logits  # [B, P+T, V]
         wanted = F.pad(batch.labels, (prefix.shape[1] - 1, 1), value=IGNORE)
-        loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORE)
+        loss = loss_of(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORE)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(captioner.parameters(), 1.0)
         optimizer.step()

@@ -37,6 +37,18 @@ def training_step(size: str, captions: int = 64, prefix: int = 4) -> Counter[Pro
     return products
 
 
+def captions(pictures: int = 64, beams: int = 1, tokens: int = 16, prefix: int = 4) -> Counter[Product]:
+    """Of writing captions by GPT-2 small with a key-value cache: the prefix once a picture, then a token a time."""
+    shapes, products = models.GPT2["small"], Counter()
+    width = shapes.n_embd
+    for inner, columns in ((width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)):
+        products[pictures * prefix, inner, columns] += shapes.n_layer
+        products[pictures * beams, inner, columns] += shapes.n_layer * (tokens - 1)
+    products[pictures, width, shapes.vocab_size] += 1
+    products[pictures * beams, width, shapes.vocab_size] += tokens - 1
+    return products
+
+
 def vision_tower(pictures: int = 32) -> Counter[Product]:
     """Of CLIP ViT-B/32 on a batch of pictures: 50 places each, 12 layers of width 768."""
     rows, width = 50 * pictures, 768

@@ -40,6 +40,8 @@ QUICK = ("greedy captions", "embedding photos", "reading 10,000 of 100,000 rows"
 LIMITS = {  # bare matrix products of one item
     "training step, GPT-2 small": lambda: limit.seconds(limit.training_step("small")) / 64,
     "training step, GPT-2 medium": lambda: limit.seconds(limit.training_step("medium")) / 64,
+    "greedy captions": lambda: limit.seconds(limit.captions()) / 64,
+    "beam search, 5 beams": lambda: limit.seconds(limit.captions(beams=5)) / 64,
     "embedding photos": lambda: limit.seconds(limit.vision_tower()) / 32,
 }
 

@@ -1,0 +1,145 @@
+"""Time to quality: minutes of one CPU thread until 0.8 of the drawn world's validation captions have every fact right.
+
+`python -m benchmarks.quality` trains each recipe with three seeds, as many at a time as there are cores, one thread
+each, and writes results/quality.csv: a row for each look at the validation pictures (recipe, seed, minutes, correct).
+What is in the file already is not run again. Minutes are the process's own CPU time in training steps alone.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+import pandas as pd
+import torch
+from accelerate import Accelerator
+
+from benchmarks.baselines import MixingMapper, padded_step, softmax_twice
+from helpers.atomic import write_text
+from helpers.batches import Batch, CaptionBatches
+from helpers.config import Config, preset
+from helpers.evaluation import share_right
+from helpers.freezing import freeze
+from helpers.journey import open_cache, open_drawn_world
+from helpers.learner import Learner
+from helpers.likelihood import Likelihood
+from helpers.preparation import parameter_groups
+from helpers.pretrained import load_clip
+from helpers.schedule import lr_at
+from helpers.writer import CaptionWriter
+
+RESULTS = Path(__file__).parent / "results" / "quality.csv"
+WANTED, SEEDS = 0.8, 3
+MOST_MINUTES, BETWEEN_LOOKS = 3.0, 0.1  # of training, until a recipe is given up, and between looks
+Step = Callable[[Batch, int], object]  # learns from a batch; the step's number counts from 1
+
+
+def ours(writer: CaptionWriter, config: Config, batches: CaptionBatches) -> Step:
+    """Preset tiny, by the trainer's own step."""
+    captioner = writer.captioner
+    captioner.start_from(batches.embeddings)
+    optimizer = torch.optim.AdamW(parameter_groups(captioner, config), fused=True)
+    accelerator = Accelerator(cpu=True)
+    model, optimizer = accelerator.prepare(Likelihood(captioner).train(), optimizer)
+    return Learner(accelerator, model, optimizer, config, config.epochs * batches.steps_per_epoch).learn
+
+
+def original(writer: CaptionWriter, config: Config, batches: CaptionBatches, peak: float = 9e-6) -> Step:
+    """Softmax twice, a mapper in which images attend to each other, and the peak that its schedule really reached."""
+    captioner, text = writer.captioner, writer.captioner.config.text_config
+    captioner.mapper = MixingMapper(
+        batches.embeddings.shape[1], config.prefix_length, text.n_embd, config.mapper_layers, config.mapper_heads
+    )
+    optimizer = torch.optim.Adam(captioner.parameters(), lr=peak)
+    step, total = padded_step(captioner, optimizer, softmax_twice), 150 * batches.steps_per_epoch
+    return scheduled(step, optimizer, lambda number: lr_at(number - 1, total, peak))
+
+
+def original_aimed(writer: CaptionWriter, config: Config, batches: CaptionBatches) -> Step:
+    """The same at the peak of 3e-3 that it aimed at."""
+    return original(writer, config, batches, peak=3e-3)
+
+
+def clipcap(
+    writer: CaptionWriter, config: Config, batches: CaptionBatches, peak: float = 2e-5, warmup: int = 5000
+) -> Step:
+    """An MLP, a prefix of 10, all of GPT-2 trained by AdamW, the rate rising for 5,000 steps (ClipCap's train.py)."""
+    captioner = writer.captioner
+    freeze(captioner.gpt2, "none")
+    optimizer = torch.optim.AdamW([each for each in captioner.parameters() if each.requires_grad], lr=peak)
+    return scheduled(padded_step(captioner, optimizer), optimizer, lambda number: peak * min(1.0, number / warmup))
+
+
+def clipcap_faster(writer: CaptionWriter, config: Config, batches: CaptionBatches) -> Step:
+    """The same at the learning rate of our mapping module, reached in 100 steps."""
+    return clipcap(writer, config, batches, peak=config.mapper_lr, warmup=100)
+
+
+def scheduled(step: Callable[[Batch], float], optimizer: torch.optim.Optimizer, rate: Callable[[int], float]) -> Step:
+    def learn(batch: Batch, number: int) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = rate(number)
+        step(batch)
+
+    return learn
+
+
+RECIPES = {
+    "ours": (ours, {}),
+    "the original's": (original, {}),
+    "the original's, at 3e-3": (original_aimed, {}),
+    "ClipCap's": (clipcap, {"mapper": "mlp", "prefix_length": 10, "freezing": "none", "batch_size": 40}),
+    "ClipCap's, at our rate": (clipcap_faster, {"mapper": "mlp", "prefix_length": 10, "freezing": "none"}),
+}
+
+
+def learn(recipe: str, seed: int) -> pd.DataFrame:
+    """The looks at one recipe with one seed, until it is good enough or its minutes are over."""
+    torch.set_num_threads(1)
+    begin, values = RECIPES[recipe]
+    config = preset("tiny").with_values(seed=seed, **values)
+    data = open_drawn_world()
+    cache, writer = open_cache(data, config), CaptionWriter.assemble(config, load_clip(config.clip))
+    train, names = data.captions[data.captions.split == "train"], data.image_names("val")
+    batches = CaptionBatches(train, cache, writer.tokenizer, config.batch_size, seed=seed)
+    step, rows = begin(writer, config, batches), []
+    for minutes in training(step, writer, batches, forever=recipe != "ours", epochs=config.epochs):
+        writer.captioner.eval()
+        correct = share_right(names, writer.write(cache.rows(names), batch_size=512), data.facts)
+        rows.append({"recipe": recipe, "seed": seed, "minutes": round(minutes, 4), "correct": round(correct, 4)})
+        if correct >= WANTED or minutes >= MOST_MINUTES:
+            break
+    return pd.DataFrame(rows)
+
+
+def training(step: Step, writer: CaptionWriter, batches: CaptionBatches, forever: bool, epochs: int) -> Iterator[float]:
+    """Minutes of training so far, each time it is time to look, and at the end."""
+    number, spent, seen = 0, 0.0, 0.0
+    while forever or number < epochs * batches.steps_per_epoch:
+        writer.captioner.train()
+        batch, begun = batches.at(number), time.process_time()
+        step(batch, number + 1)
+        number, spent = number + 1, spent + (time.process_time() - begun) / 60
+        if spent - seen >= BETWEEN_LOOKS:
+            seen = spent
+            yield spent
+    yield spent
+
+
+def main() -> None:
+    results = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=["recipe", "seed"])
+    done = set(zip(results.recipe, results.seed, strict=True))
+    wanted = [(recipe, seed) for seed in range(SEEDS) for recipe in RECIPES if (recipe, seed) not in done]
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        for future in as_completed([pool.submit(learn, *one) for one in wanted]):
+            rows = future.result()
+            results = pd.concat([results, rows], ignore_index=True) if len(results) else rows
+            write_text(RESULTS, results.to_csv(index=False))
+            print(rows.tail(1).to_string(index=False, header=False), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
