@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help setup run test test-unit test-real test-kaggle kaggle bench bench-quick lab pair clean
+.PHONY: help setup run test test-unit test-real test-kaggle kaggle bench bench-quick bench-growth bench-quality lab pair clean
 
 help:  ## show these lines
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -50,6 +50,12 @@ bench: $(READY)  ## every work against its baseline, at real size on this machin
 
 bench-quick: $(READY)  ## three of them, once, in under three minutes
 	$(BIN)/python -m benchmarks.run --quick
+
+bench-growth: $(READY)  ## how time and memory grow with pictures, captions, prefix and batch (10 minutes)
+	$(BIN)/python -m benchmarks.growth
+
+bench-quality: $(READY)  ## minutes until 0.8 of the drawn world's captions are right, by recipe (an hour)
+	$(BIN)/python -m benchmarks.quality
 
 lab: $(READY)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks

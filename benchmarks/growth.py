@@ -99,4 +99,4 @@ if __name__ == "__main__":
         main()
     else:
         torch.set_num_threads(int(sys.argv[3]))
-        print(json.dumps(timed(arm(sys.argv[1], int(sys.argv[2])), repetitions=2)))
+        print(json.dumps(timed(arm(sys.argv[1], int(sys.argv[2])), repetitions=1 if "size" in sys.argv[1] else 2)))

@@ -33,7 +33,7 @@ from helpers.writer import CaptionWriter
 
 RESULTS = Path(__file__).parent / "results" / "quality.csv"
 WANTED, SEEDS = 0.8, 3
-MOST_MINUTES, BETWEEN_LOOKS = 3.0, 0.1  # of training, until a recipe is given up, and between looks
+MOST_MINUTES, BETWEEN_LOOKS = 8.0, 0.1  # of training, until a recipe is given up, and between looks
 Step = Callable[[Batch, int], object]  # learns from a batch; the step's number counts from 1
 
 
@@ -135,6 +135,8 @@ def main() -> None:
     wanted = [(recipe, seed) for seed in range(SEEDS) for recipe in RECIPES if (recipe, seed) not in done]
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         for future in as_completed([pool.submit(learn, *one) for one in wanted]):
+            if future.exception():
+                pool.shutdown(cancel_futures=True)  # or what is left would be trained before the error is seen
             rows = future.result()
             results = pd.concat([results, rows], ignore_index=True) if len(results) else rows
             write_text(RESULTS, results.to_csv(index=False))

@@ -60,3 +60,23 @@ def test_the_limit_counts_the_arithmetic_of_a_step():
 def test_the_table_in_the_readme_is_that_of_the_results():
     works = json.loads((RESULTS / "table.json").read_text())["works"]
     assert as_markdown(works) in (RESULTS.parent / "README.md").read_text()
+
+
+def test_the_originals_mapper_mixes_the_images_of_a_batch_in_training_alone():
+    torch.manual_seed(0)
+    mapper, embeddings = baselines.MixingMapper(32, 4, 48, layers=2, heads=4), torch.randn(3, 32)
+    for layer in mapper.encoder.layers:
+        layer.self_attn.dropout = 0.0
+        layer.dropout1.p = layer.dropout2.p = layer.dropout.p = 0.0
+    mixed, alone = mapper.train()(embeddings), mapper.eval()(embeddings)
+    assert mixed.shape == alone.shape == (3, 4, 48)
+    assert not mixed.allclose(alone, atol=1e-3)
+    assert mapper(embeddings[:1]).allclose(alone[:1], atol=1e-5)
+    assert mapper.train()(embeddings[:1]).allclose(alone[:1], atol=1e-5)  # alone it has nobody to attend to
+
+
+def test_the_doubled_softmax_cannot_leave_its_bounds():
+    logits = torch.zeros(1, 50_257)
+    logits[0, 7] = 1e4
+    losses = [baselines.softmax_twice(logits, torch.tensor([target])).item() for target in (7, 8)]
+    assert losses == pytest.approx([9.825, 10.825], abs=1e-3)

@@ -68,6 +68,8 @@ def test_one_caption_for_each_embedding_in_order(lively, embeddings):
     assert lively.write(embeddings, batch_size=5) == together
     assert lively.write(embeddings.flip(0)) == together[::-1]
     assert lively.write(embeddings[:0]) == []
+    beams = Decoding(beams=4)
+    assert [lively.write(row, beams)[0] for row in embeddings.split(1)] == lively.write(embeddings, beams)
 
 
 def test_sampling_depends_on_its_seed_alone(writer, embeddings):
