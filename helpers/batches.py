@@ -15,6 +15,8 @@ from .captioner import IGNORE
 from .embeddings import EmbeddingCache
 from .errors import UserError
 
+TOGETHER = 1000  # captions that are tokenised at a time; the tokenizer keeps kilobytes of each until it is done
+
 
 class Batch(NamedTuple):
     """embeddings: float32 [B, D]; input_ids: int64 [B, T]; labels: int64 [B, T], -100 where there is padding."""
@@ -49,9 +51,13 @@ def tokenize(
     A caption longer than `max_tokens`, end-of-text included, is cut there: one caption of 1,000 tokens would pad all
     its neighbours. The text "<|endoftext|>" in a caption is plain text, not the special token.
     """
-    ids = tokenizer(captions, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
-    cut = [caption for caption, row in zip(captions, ids, strict=True) if len(row) + 1 > max_tokens]
-    return [torch.tensor([*row[: max_tokens - 1], tokenizer.eos_token_id]) for row in ids], cut
+    tokens, cut = [], []
+    for start in range(0, len(captions), TOGETHER):
+        some = captions[start : start + TOGETHER]
+        ids = tokenizer(some, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+        tokens += [torch.tensor([*row[: max_tokens - 1], tokenizer.eos_token_id]) for row in ids]
+        cut += [caption for caption, row in zip(some, ids, strict=True) if len(row) + 1 > max_tokens]
+    return tokens, cut
 
 
 class CaptionBatches:
