@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from benchmarks.arms import Arm, our_cache, our_step, timed
 from helpers.atomic import write_text
@@ -64,17 +65,19 @@ def measure(what: str, value: int, threads: int) -> dict[str, object]:
 
 
 def plot_growth(results: pd.DataFrame) -> Figure:
-    """Seconds and memory of each work against its size, both axes logarithmic but those of the prefix."""
+    """Seconds and memory of each work against its size; both axes of what reads are logarithmic."""
     figure = Figure(figsize=(13, 5), layout="constrained")
     for column, (what, rows) in zip(
         figure.subplots(2, len(POINTS)).T, results.groupby("what", sort=False), strict=True
     ):
         for axis, measure, color in zip(column, ("seconds", "memory_gb"), (BLUE, ORANGE), strict=True):
             axis.plot(rows.value, rows[measure], color=color, marker="o")
-            if what != "prefix length":
-                axis.set(xscale="log", yscale="log")
-            else:
+            if what in ("prefix length", "batch size"):
                 axis.set_ylim(bottom=0)
+            else:
+                axis.set(xscale="log", yscale="log")
+                for each in (axis.xaxis, axis.yaxis):
+                    each.set_minor_formatter(NullFormatter())
             axis.set(xlabel=what, ylabel=measure.replace("_gb", " (GB)"))
             axis.grid(color="#e6e8eb")
             axis.spines[["top", "right"]].set_visible(False)
