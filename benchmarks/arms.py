@@ -8,12 +8,14 @@ the process's own grew at most, without the pages of mapped files, which the sys
 import json
 import multiprocessing
 import resource
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +23,7 @@ from accelerate import Accelerator
 from PIL import Image
 
 from benchmarks import baselines, models
+from helpers.captioner import Captioner
 from helpers.config import Config
 from helpers.embeddings import EmbeddingCache, build_cache
 from helpers.learner import Learner
@@ -37,13 +40,18 @@ def our_step(size: str, captions: int = 64, prefix: int = 4) -> Arm:
     def arm():
         captioner, stream = models.captioner(size, prefix=prefix), models.batches(size, captions)
         config = Config(mapper_lr=1e-4, gpt2_lr=1e-4, epochs=1, prefix_length=prefix)
-        optimizer = torch.optim.AdamW(parameter_groups(captioner, config), fused=True)
-        accelerator = Accelerator(cpu=True)
-        model, optimizer = accelerator.prepare(Likelihood(captioner).train(), optimizer)
-        learner = Learner(accelerator, model, optimizer, config, total=1000)
+        learner = make_learner(captioner, config, total=1000)
         return lambda: learner.learn(next(stream), 10), captions
 
     return arm
+
+
+def make_learner(captioner: Captioner, config: Config, total: int) -> Learner:
+    """The trainer's own step, on the CPU."""
+    optimizer = torch.optim.AdamW(parameter_groups(captioner, config), fused=True)
+    accelerator = Accelerator(cpu=True)
+    model, optimizer = accelerator.prepare(Likelihood(captioner).train(), optimizer)
+    return Learner(accelerator, model, optimizer, config, total)
 
 
 def padded_step(size: str, **changed: object) -> Arm:
@@ -156,7 +164,7 @@ def main(name: str, arm: str, repetitions: str, threads: str) -> None:
     print(json.dumps(timed(WORKS[name][arm], int(repetitions))))
 
 
-def timed(arm: Arm, repetitions: int) -> dict[str, object]:
+def timed(arm: Arm, repetitions: int) -> dict[str, Any]:
     """An arm's seconds and memory, in this process."""
     work, items = arm()
     own, seconds = OwnMemory(), []
@@ -165,7 +173,16 @@ def timed(arm: Arm, repetitions: int) -> dict[str, object]:
         work()
         seconds.append((time.perf_counter() - begun) / items)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"seconds": seconds[1:], "peak_gb": peak / 1e9, "grown_gb": own.growth() / 1e9}
+    return {"items": items, "seconds": seconds[1:], "peak_gb": peak / 1e9, "grown_gb": own.growth() / 1e9}
+
+
+def in_a_process(module: str, *arguments: object) -> dict[str, Any]:
+    """What `python -m benchmarks.MODULE ARGUMENTS` prints in its last line, as JSON."""
+    words = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    if done.returncode:
+        sys.exit(f"{' '.join(words[2:])}: {done.stderr[-1000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 class OwnMemory:

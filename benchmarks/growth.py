@@ -1,11 +1,10 @@
 """How time and memory grow: `python -m benchmarks.growth` (make bench-growth) writes results/growth.csv and its figure.
 
-Each point is measured in a process of its own, at real size with random weights, as in arms.py.
+Each point is measured in a process of its own, the steps at real size with random weights, as in arms.py.
 """
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from benchmarks.arms import Arm, our_cache, our_step, timed
+from benchmarks.arms import Arm, in_a_process, our_cache, our_step, timed
 from helpers.atomic import write_text
 from helpers.batches import tokenize
 from helpers.plotting import BLUE, ORANGE, save_figure
@@ -53,15 +52,10 @@ def tokenised(captions: int) -> Arm:
 
 
 def measure(what: str, value: int, threads: int) -> dict[str, object]:
-    words = [sys.executable, "-m", "benchmarks.growth", what, str(value), str(threads)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
-    if done.returncode:
-        sys.exit(f"{what} = {value}: {done.stderr[-1000:]}")
-    seen = json.loads(done.stdout.splitlines()[-1])
-    items = {"batch size": value, "prefix length": 64, "images in the cache": 1_000}.get(what, 1)
+    seen = in_a_process("growth", what, value, threads)
     # A step's memory includes the model; what only reads counts what it adds.
     kind = "peak_gb" if what in ("batch size", "prefix length") else "grown_gb"
-    return {"what": what, "value": value, "seconds": min(seen["seconds"]) * items, "memory_gb": seen[kind]}
+    return {"what": what, "value": value, "seconds": min(seen["seconds"]) * seen["items"], "memory_gb": seen[kind]}
 
 
 def plot_growth(results: pd.DataFrame) -> Figure:

@@ -15,13 +15,18 @@ from helpers.packing import pack
 Product = tuple[int, int, int]
 
 
+def _block(width: int) -> list[tuple[int, int]]:
+    """(inner, columns) of the four products of a Transformer block."""
+    return [(width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)]
+
+
 def training_step(size: str, captions: int = 64, prefix: int = 4) -> Counter[Product]:
     """Of one step with first-and-last freezing, embeddings trained, on a batch of real lengths."""
     packed = pack(next(models.batches(size, captions)), prefix)
     places, targets = packed.tokens.numel(), len(packed.targets)
     width, layers = models.GPT2[size].n_embd, models.GPT2[size].n_layer
     products: Counter[Product] = Counter()
-    for inner, columns in ((width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)):
+    for inner, columns in _block(width):
         products[places, inner, columns] += layers  # forward
         products[places, columns, inner] += layers  # gradient of the inputs, through frozen blocks too
         products[inner, places, columns] += 2  # gradient of the weights of the first and the last block
@@ -30,7 +35,7 @@ def training_step(size: str, captions: int = 64, prefix: int = 4) -> Counter[Pro
     products[targets, vocabulary, width] += 1
     products[vocabulary, targets, width] += 1
     rows, wide = captions * prefix, models.WIDTH[size]  # the mapper's encoder layers have the width of GPT-2
-    for inner, columns in ((width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)):
+    for inner, columns in _block(width):
         for product in ((rows, inner, columns), (rows, columns, inner), (inner, rows, columns)):
             products[product] += 6
     products[captions, wide, prefix * width] += 2  # in, and its weights' gradient
@@ -41,7 +46,7 @@ def captions(pictures: int = 64, beams: int = 1, tokens: int = 16, prefix: int =
     """Of writing captions by GPT-2 small with a key-value cache: the prefix once a picture, then a token a time."""
     shapes, products = models.GPT2["small"], Counter()
     width = shapes.n_embd
-    for inner, columns in ((width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)):
+    for inner, columns in _block(width):
         products[pictures * prefix, inner, columns] += shapes.n_layer
         products[pictures * beams, inner, columns] += shapes.n_layer * (tokens - 1)
     products[pictures, width, shapes.vocab_size] += 1
@@ -53,7 +58,7 @@ def vision_tower(pictures: int = 32) -> Counter[Product]:
     """Of CLIP ViT-B/32 on a batch of pictures: 50 places each, 12 layers of width 768."""
     rows, width = 50 * pictures, 768
     products: Counter[Product] = Counter()
-    for inner, columns in ((width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)):
+    for inner, columns in _block(width):
         products[rows, inner, columns] += 12
     products[49 * pictures, 3 * 32 * 32, width] += 1
     return products

@@ -10,13 +10,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
 import torch
-from accelerate import Accelerator
 
+from benchmarks.arms import make_learner
 from benchmarks.baselines import MixingMapper, padded_step, softmax_twice
 from helpers.atomic import write_text
 from helpers.batches import Batch, CaptionBatches
@@ -24,9 +25,6 @@ from helpers.config import Config, preset
 from helpers.evaluation import share_right
 from helpers.freezing import freeze
 from helpers.journey import open_cache, open_drawn_world
-from helpers.learner import Learner
-from helpers.likelihood import Likelihood
-from helpers.preparation import parameter_groups
 from helpers.pretrained import load_clip
 from helpers.schedule import lr_at
 from helpers.writer import CaptionWriter
@@ -41,10 +39,7 @@ def ours(writer: CaptionWriter, config: Config, batches: CaptionBatches) -> Step
     """Preset tiny, by the trainer's own step."""
     captioner = writer.captioner
     captioner.start_from(batches.embeddings)
-    optimizer = torch.optim.AdamW(parameter_groups(captioner, config), fused=True)
-    accelerator = Accelerator(cpu=True)
-    model, optimizer = accelerator.prepare(Likelihood(captioner).train(), optimizer)
-    return Learner(accelerator, model, optimizer, config, config.epochs * batches.steps_per_epoch).learn
+    return make_learner(captioner, config, config.epochs * batches.steps_per_epoch).learn
 
 
 def original(writer: CaptionWriter, config: Config, batches: CaptionBatches, peak: float = 9e-6) -> Step:
@@ -58,11 +53,6 @@ def original(writer: CaptionWriter, config: Config, batches: CaptionBatches, pea
     return scheduled(step, optimizer, lambda number: lr_at(number - 1, total, peak))
 
 
-def original_aimed(writer: CaptionWriter, config: Config, batches: CaptionBatches) -> Step:
-    """The same at the peak of 3e-3 that it aimed at."""
-    return original(writer, config, batches, peak=3e-3)
-
-
 def clipcap(
     writer: CaptionWriter, config: Config, batches: CaptionBatches, peak: float = 2e-5, warmup: int = 5000
 ) -> Step:
@@ -71,11 +61,6 @@ def clipcap(
     freeze(captioner.gpt2, "none")
     optimizer = torch.optim.AdamW([each for each in captioner.parameters() if each.requires_grad], lr=peak)
     return scheduled(padded_step(captioner, optimizer), optimizer, lambda number: peak * min(1.0, number / warmup))
-
-
-def clipcap_faster(writer: CaptionWriter, config: Config, batches: CaptionBatches) -> Step:
-    """The same at the learning rate of our mapping module, reached in 100 steps."""
-    return clipcap(writer, config, batches, peak=config.mapper_lr, warmup=100)
 
 
 def scheduled(step: Callable[[Batch], float], optimizer: torch.optim.Optimizer, rate: Callable[[int], float]) -> Step:
@@ -87,12 +72,13 @@ def scheduled(step: Callable[[Batch], float], optimizer: torch.optim.Optimizer, 
     return learn
 
 
-RECIPES = {
+CLIPCAP = {"mapper": "mlp", "prefix_length": 10, "freezing": "none"}
+RECIPES = {  # the step, and what it changes of preset tiny
     "ours": (ours, {}),
     "the original's": (original, {}),
-    "the original's, at 3e-3": (original_aimed, {}),
-    "ClipCap's": (clipcap, {"mapper": "mlp", "prefix_length": 10, "freezing": "none", "batch_size": 40}),
-    "ClipCap's, at our rate": (clipcap_faster, {"mapper": "mlp", "prefix_length": 10, "freezing": "none"}),
+    "the original's, at 3e-3": (partial(original, peak=3e-3), {}),
+    "ClipCap's": (clipcap, CLIPCAP | {"batch_size": 40}),
+    "ClipCap's, at our rate": (partial(clipcap, peak=preset("tiny").mapper_lr, warmup=100), CLIPCAP),
 }
 
 

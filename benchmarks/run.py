@@ -8,8 +8,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ import torch
 import transformers
 
 from benchmarks import limit
-from benchmarks.arms import WORKS
+from benchmarks.arms import WORKS, in_a_process
 
 RESULTS = Path(__file__).parent / "results"
 GOALS = {  # times as fast as the baseline, share of its memory
@@ -65,7 +63,10 @@ def main() -> None:
 
 def measure(name: str, rounds: int, repetitions: int, threads: int) -> dict[str, Any]:
     """Both arms of one work in turns. Ratios are baseline to ours, so above 1 is faster and smaller."""
-    runs = [{arm: _run(name, arm, repetitions, threads) for arm in ("baseline", "ours")} for _ in range(rounds)]
+    runs = [
+        {arm: in_a_process("arms", name, arm, repetitions, threads) for arm in ("baseline", "ours")}
+        for _ in range(rounds)
+    ]
     ratios = [
         one / two
         for run in runs
@@ -122,14 +123,6 @@ def machine(threads: int) -> dict[str, Any]:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
-
-
-def _run(name: str, arm: str, repetitions: int, threads: int) -> dict[str, Any]:
-    words = [sys.executable, "-m", "benchmarks.arms", name, arm, str(repetitions), str(threads)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
-    if done.returncode:
-        sys.exit(f"{name}, {arm}: {done.stderr[-1000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 if __name__ == "__main__":
