@@ -31,7 +31,7 @@ from helpers.writer import CaptionWriter
 
 RESULTS = Path(__file__).parent / "results" / "quality.csv"
 WANTED, SEEDS = 0.8, 3
-MOST_MINUTES, BETWEEN_LOOKS = 8.0, 0.1  # of training, until a recipe is given up, and between looks
+MOST_MINUTES, BETWEEN_LOOKS = 4.0, 0.1  # of training, until a recipe is given up, and between looks
 Step = Callable[[Batch, int], object]  # learns from a batch; the step's number counts from 1
 
 

@@ -15,7 +15,9 @@ from .batches import Batch, CaptionBatches
 from .captioner import Captioner
 from .packing import Packed, pack
 
-CHUNK = 512  # tokens whose logits are there at a time
+CHUNK = 1024  # tokens whose logits' gradient is there at a time
+ROWS = 64  # tokens of them whose logits are there in float32
+SLICE = 4096  # words of the vocabulary whose weights' gradient is computed at a time
 
 
 class Likelihood(nn.Module):
@@ -75,32 +77,51 @@ def validation_loss(likelihood: Likelihood, batches: CaptionBatches, first: int 
 
 
 class _SummedNats(torch.autograd.Function):
-    """The summed cross-entropy of `hidden @ weight.T`; a chunk's gradient is computed while its logits are there."""
+    """The summed cross-entropy of `hidden @ weight.T`; a chunk's gradient is computed while its logits are there.
+
+    Logits are in float32 for a few rows only, which a CPU's cache holds, and what stays of them for the products that
+    follow is their gradient. The weights' gradient is summed slice by slice, without a second matrix of its size.
+    """
 
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         of_hidden, of_weight = ctx.needs_input_grad[:2]
+        low = weight.to(_dtype(weight))  # [V, E]
+        inputs, targets = hidden.to(low.dtype), targets.unsqueeze(1)
         hidden_grad = torch.empty_like(hidden) if of_hidden else None
         weight_grad = torch.zeros_like(weight) if of_weight else None
-        low = weight.to(_dtype(weight))
         total = torch.zeros((), device=hidden.device)
-        for start in range(0, len(targets), CHUNK):
-            part, wanted = hidden[start : start + CHUNK].to(low.dtype), targets[start : start + CHUNK].unsqueeze(1)
-            logs = (part @ low.T).float().log_softmax(dim=1)  # [n, V]
-            total -= logs.gather(1, wanted).sum()
-            gradient = logs.exp_()  # [n, V], of the sum over the logits: the probability, less 1 at the target
-            gradient.scatter_add_(1, wanted, gradient.new_full(wanted.shape, -1))
-            gradient = gradient.to(low.dtype)
+        for start in range(0, len(inputs), CHUNK):
+            chunk = slice(start, start + CHUNK)
+            gradient, nats = _gradient_of_logits(inputs[chunk], low, targets[chunk])  # [n, V]
+            total += nats
             if of_hidden:
-                hidden_grad[start : start + CHUNK] = gradient @ low
+                hidden_grad[chunk] = gradient @ low
             if of_weight:
-                weight_grad += gradient.T @ part
+                for sums, words in zip(weight_grad.split(SLICE), gradient.split(SLICE, dim=1), strict=True):
+                    sums += words.T @ inputs[chunk]
         ctx.save_for_backward(hidden_grad, weight_grad)
         return total
 
     @staticmethod
     def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return *(grad if grad is None else grad * upstream for grad in ctx.saved_tensors), None
+        return *(grad if grad is None else grad.mul_(upstream) for grad in ctx.saved_tensors), None
+
+
+def _gradient_of_logits(
+    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of the summed loss: the probability of each word, less 1 at the target, [n, V]; and the loss itself, in nats."""
+    gradient = hidden.new_empty(len(hidden), len(weight))
+    nats = torch.zeros((), device=hidden.device)
+    parts = (tensor.split(ROWS) for tensor in (hidden, targets, gradient))
+    for rows, wanted, out in zip(*parts, strict=True):
+        logs = (rows @ weight.T).float()  # [ROWS, V]
+        logs -= logs.logsumexp(dim=1, keepdim=True)
+        nats -= logs.gather(1, wanted).sum()
+        out.copy_(logs.exp_())
+        out.scatter_add_(1, wanted, out.new_full(wanted.shape, -1))
+    return gradient, nats
 
 
 def _dtype(tensor: torch.Tensor) -> torch.dtype:
