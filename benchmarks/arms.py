@@ -1,5 +1,6 @@
 """Each work twice, as the baseline does it and as ours does: `python -m benchmarks.arms WORK ARM` times one of them.
 
+Ours is timed in float32 and in bfloat16 ("ours, bf16"), which a CPU may compute in hardware; the baselines are float32.
 An arm runs in a process of its own, so that its peak memory is its own. What it prints is JSON: seconds for each item
 in each repetition after the first; the peak of resident memory in GB, libraries included; and by how much the memory of
 the process's own grew at most, without the pages of mapped files, which the system takes back when it needs them.
@@ -28,6 +29,7 @@ from helpers.config import Config
 from helpers.embeddings import EmbeddingCache, build_cache
 from helpers.learner import Learner
 from helpers.likelihood import Likelihood
+from helpers.memory import keep_freed_memory
 from helpers.preparation import parameter_groups
 from helpers.pretrained import Clip, CLIPImageProcessor
 from helpers.shards import Shard, sha256_of
@@ -36,20 +38,21 @@ TOKENS = 16  # of each caption that is written
 Arm = Callable[[], tuple[Callable[[], object], int]]  # sets up; returns the work, and how many items it does
 
 
-def our_step(size: str, captions: int = 64, prefix: int = 4) -> Arm:
+def our_step(size: str, captions: int = 64, prefix: int = 4, precision: str = "no") -> Arm:
     def arm():
+        keep_freed_memory()
         captioner, stream = models.captioner(size, prefix=prefix), models.batches(size, captions)
         config = Config(mapper_lr=1e-4, gpt2_lr=1e-4, epochs=1, prefix_length=prefix)
-        learner = make_learner(captioner, config, total=1000)
+        learner = make_learner(captioner, config, 1000, precision)
         return lambda: learner.learn(next(stream), 10), captions
 
     return arm
 
 
-def make_learner(captioner: Captioner, config: Config, total: int) -> Learner:
-    """The trainer's own step, on the CPU."""
+def make_learner(captioner: Captioner, config: Config, total: int, precision: str = "no") -> Learner:
+    """The trainer's own step, on the CPU. precision: as Accelerate calls it; "no" is float32."""
     optimizer = torch.optim.AdamW(parameter_groups(captioner, config), fused=True)
-    accelerator = Accelerator(cpu=True)
+    accelerator = Accelerator(cpu=True, mixed_precision=precision)
     model, optimizer = accelerator.prepare(Likelihood(captioner).train(), optimizer)
     return Learner(accelerator, model, optimizer, config, total)
 
@@ -63,10 +66,12 @@ def padded_step(size: str, **changed: object) -> Arm:
     return arm
 
 
-def our_captions(beams: int) -> Arm:
+def our_captions(beams: int, dtype: torch.dtype = torch.float32) -> Arm:
     def arm():
-        captioner, embeddings = models.captioner().eval(), torch.randn(64, 768)
-        choices = {"num_beams": beams, "max_new_tokens": TOKENS, "min_new_tokens": TOKENS, "do_sample": False}
+        keep_freed_memory()
+        captioner, embeddings = models.captioner().eval().to(dtype), torch.randn(64, 768)
+        captioner.generation_config.eos_token_id = None  # so that every caption has all its tokens, as in the loops
+        choices = {"num_beams": beams, "max_new_tokens": TOKENS, "do_sample": False}
         return lambda: captioner.generate(embeddings, **choices), 64
 
     return arm
@@ -89,10 +94,14 @@ def _photos(folder: Path, count: int = 64) -> list[str]:
     return names
 
 
-def our_embeddings() -> tuple[Callable[[], object], int]:
-    folder, clip = Path(tempfile.mkdtemp()), Clip(models.vision_tower(), CLIPImageProcessor(), "random")
-    names = _photos(folder)
-    return lambda: build_cache(tempfile.mkdtemp(), folder, names, clip), len(names)
+def our_embeddings(dtype: torch.dtype = torch.float32) -> Arm:
+    def arm():
+        keep_freed_memory()
+        folder, clip = Path(tempfile.mkdtemp()), Clip(models.vision_tower().to(dtype), CLIPImageProcessor(), "random")
+        names = _photos(folder)
+        return lambda: build_cache(tempfile.mkdtemp(), folder, names, clip), len(names)
+
+    return arm
 
 
 def embeddings_in_a_loop() -> tuple[Callable[[], object], int]:
@@ -146,15 +155,36 @@ def _write_pickle(folder: Path, names: list[str]) -> None:
 
 
 WORKS: dict[str, dict[str, Arm]] = {
-    "training step, GPT-2 small": {"baseline": padded_step("small"), "ours": our_step("small")},
-    "training step, GPT-2 medium": {"baseline": padded_step("medium"), "ours": our_step("medium")},
+    "training step, GPT-2 small": {
+        "baseline": padded_step("small"),
+        "ours": our_step("small"),
+        "ours, bf16": our_step("small", precision="bf16"),
+    },
+    "training step, GPT-2 medium": {
+        "baseline": padded_step("medium"),
+        "ours": our_step("medium"),
+        "ours, bf16": our_step("medium", precision="bf16"),
+    },
     "training step, ClipCap's": {
         "baseline": padded_step("small", mapper="mlp", prefix=10, freezing="none"),
         "ours": our_step("small"),
+        "ours, bf16": our_step("small", precision="bf16"),
     },
-    "greedy captions": {"baseline": captions_in_a_loop(baselines.greedy_loop, 4), "ours": our_captions(1)},
-    "beam search, 5 beams": {"baseline": captions_in_a_loop(baselines.beam_loop, 2), "ours": our_captions(5)},
-    "embedding photos": {"baseline": embeddings_in_a_loop, "ours": our_embeddings},
+    "greedy captions": {
+        "baseline": captions_in_a_loop(baselines.greedy_loop, 4),
+        "ours": our_captions(1),
+        "ours, bf16": our_captions(1, torch.bfloat16),
+    },
+    "beam search, 5 beams": {
+        "baseline": captions_in_a_loop(baselines.beam_loop, 2),
+        "ours": our_captions(5),
+        "ours, bf16": our_captions(5, torch.bfloat16),
+    },
+    "embedding photos": {
+        "baseline": embeddings_in_a_loop,
+        "ours": our_embeddings(),
+        "ours, bf16": our_embeddings(torch.bfloat16),
+    },
     "reading 10,000 of 100,000 rows": {"baseline": pickled_cache, "ours": our_cache()},
 }
 

@@ -1,4 +1,4 @@
-"""How fast ours could be at best here: the time of its matrix products alone, at that precision on this machine.
+"""How fast ours could be at best here: the time of its matrix products alone, in that precision on this machine.
 
 Everything else a step does (attention, layer norms, dropout, softmax, optimizer, Python) comes on top. Products are
 listed as (rows, inner, columns) with how often a step computes each; every one of them is timed on its own.
@@ -64,11 +64,11 @@ def vision_tower(pictures: int = 32) -> Counter[Product]:
     return products
 
 
-def seconds(products: Counter[Product], repetitions: int = 3) -> float:
+def seconds(products: Counter[Product], dtype: torch.dtype = torch.float32, repetitions: int = 3) -> float:
     """What these products take, one after the other, each timed by its best repetition."""
     total = 0.0
     for (rows, inner, columns), times in products.items():
-        one, two, times_taken = torch.randn(rows, inner), torch.randn(inner, columns), []
+        one, two, times_taken = torch.randn(rows, inner).to(dtype), torch.randn(inner, columns).to(dtype), []
         for _ in range(repetitions + 1):
             begun = time.perf_counter()
             one @ two

@@ -118,6 +118,7 @@ def training(step: Step, writer: CaptionWriter, batches: CaptionBatches, forever
 def main() -> None:
     results = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=["recipe", "seed"])
     done = set(zip(results.recipe, results.seed, strict=True))
+    open_cache(open_drawn_world(), preset("tiny"))  # made once, before the processes would meet over it
     wanted = [(recipe, seed) for seed in range(SEEDS) for recipe in RECIPES if (recipe, seed) not in done]
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         for future in as_completed([pool.submit(learn, *one) for one in wanted]):

@@ -10,6 +10,7 @@ from typing import Any
 from .config import preset
 from .errors import UserError
 from .flags import build_parser, read_vary
+from .memory import keep_freed_memory
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -19,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.environ["TQDM_DISABLE"] = "1"
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     try:
+        keep_freed_memory()
         with warnings.catch_warnings():
             warnings.showwarning = lambda warning, *_where, **_also: _complain(warning)
             options = vars(build_parser().parse_args(arguments))

@@ -82,14 +82,19 @@ class CaptionWriter:
         return cls(captioner, tokenizer, clip.processor)
 
     @classmethod
-    def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> "CaptionWriter":
-        """The captioner that `save` wrote. Raises UserError when there is none in `folder`."""
+    def load(
+        cls, folder: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> "CaptionWriter":
+        """The captioner that `save` wrote. Raises UserError when there is none in `folder`.
+
+        dtype: in which it computes. A half is enough to write captions; to measure likelihoods it is too coarse.
+        """
         if not any(Path(folder).glob("*.safetensors")):
             raise UserError(f"{folder} holds no captioner: give the `captioner` folder of a run, or train one first")
         captioner = load_model(Captioner, str(folder), (CaptionerConfig.model_type,), "captioner")
         with one_line_errors(str(folder), "captioner"), quietly():
             tokenizer, processor = (part.from_pretrained(folder) for part in (AutoTokenizer, CLIPImageProcessor))
-        return cls(captioner.eval().to(device), tokenizer, processor)
+        return cls(captioner.eval().to(device, dtype), tokenizer, processor)
 
     def save(self, folder: str | Path) -> None:
         """Write captioner, tokenizer and image processor to `folder`, whole or not at all."""

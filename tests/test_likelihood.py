@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import random_captioner
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers.batches import Batch
 from helpers.captioner import IGNORE
@@ -51,9 +52,10 @@ def test_real_lengths_leave_two_percent_of_padding():
 
 
 @pytest.mark.parametrize("freezing", ["none", "first-and-last", "all"])
-@pytest.mark.parametrize("chunk", [7, 512])
-def test_packed_equals_padded_in_loss_and_gradients(monkeypatch, freezing, chunk):
-    monkeypatch.setattr("helpers.likelihood.CHUNK", chunk)
+@pytest.mark.parametrize(("chunk", "rows", "words"), [(7, 3, 50), (1024, 64, 4096)])
+def test_packed_equals_padded_in_loss_and_gradients(monkeypatch, freezing, chunk, rows, words):
+    for name, value in (("CHUNK", chunk), ("ROWS", rows), ("SLICE", words)):
+        monkeypatch.setattr(f"helpers.likelihood.{name}", value)
     captioner = random_captioner().eval()
     freeze(captioner.gpt2, freezing)
     batch = random_batch([3, 1, 9, 20, 14, 5, 11, 2, 30, 8, 8, 17])
@@ -91,11 +93,21 @@ def test_in_bfloat16_it_is_the_same_within_its_precision():
 
 
 def test_the_vocabulary_matrix_is_never_whole(monkeypatch):
-    """The largest tensor that is made while computing has CHUNK rows of logits."""
+    """No tensor that is made while computing has more than CHUNK rows of logits, in float32 more than ROWS."""
     monkeypatch.setattr("helpers.likelihood.CHUNK", 8)
-    sizes = []
-    original = torch.Tensor.log_softmax
-    monkeypatch.setattr(torch.Tensor, "log_softmax", lambda self, dim: sizes.append(len(self)) or original(self, dim))
-    Likelihood(random_captioner().eval())(pack(random_batch([30, 20, 10]), 4))
-    assert max(sizes) == 8
-    assert sum(sizes) == 60
+    monkeypatch.setattr("helpers.likelihood.ROWS", 4)
+    captioner = random_captioner().eval()
+    seen = {torch.float32: set(), torch.bfloat16: set()}
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            made = function(*args, **(kwargs or {}))
+            if isinstance(made, torch.Tensor) and made.shape[1:] == (captioner.config.text_config.vocab_size,):
+                seen[made.dtype].add(len(made))
+            return made
+
+    packed = pack(random_batch([30, 20, 10]), 4)
+    with Watch(), torch.autocast("cpu", torch.bfloat16):
+        Likelihood(captioner)(packed)
+    assert max(seen[torch.float32]) == 4
+    assert max(seen[torch.bfloat16]) == 8
