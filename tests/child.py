@@ -1,10 +1,12 @@
 """What a child process does in a test; apart, so that it imports little and starts soon."""
 
 import os
+import threading
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from helpers.config import Config
 from helpers.embeddings import build_cache
@@ -12,7 +14,13 @@ from helpers.journey import Data
 from helpers.pretrained import load_clip
 
 
+def own_bars() -> None:
+    """Bars with a lock of this process's own: killed while it holds the shared one, it would stop all others."""
+    tqdm.set_lock(threading.RLock())
+
+
 def build(folder: Path, images: Path, names: list[str], clip: Path, sizes: dict[str, int], started: Event) -> None:
+    own_bars()
     torch.set_num_threads(1)
     loaded = load_clip(clip)
     started.set()
@@ -23,6 +31,7 @@ def train(config: Config, data: Data, cache: Path, folder: Path, began: Event) -
     """Train to the end, or go on to it; `began` is set at the first row of the history."""
     from helpers.training import train as train_captioner
 
+    own_bars()
     train_captioner(config, data.captions, cache, folder, resume=True, watch=lambda _history: began.set())
 
 
