@@ -29,7 +29,6 @@ from helpers.config import Config
 from helpers.embeddings import EmbeddingCache, build_cache
 from helpers.learner import Learner
 from helpers.likelihood import Likelihood
-from helpers.memory import keep_freed_memory
 from helpers.preparation import parameter_groups
 from helpers.pretrained import Clip, CLIPImageProcessor
 from helpers.shards import Shard, sha256_of
@@ -40,7 +39,6 @@ Arm = Callable[[], tuple[Callable[[], object], int]]  # sets up; returns the wor
 
 def our_step(size: str, captions: int = 64, prefix: int = 4, precision: str = "no") -> Arm:
     def arm():
-        keep_freed_memory()
         captioner, stream = models.captioner(size, prefix=prefix), models.batches(size, captions)
         config = Config(mapper_lr=1e-4, gpt2_lr=1e-4, epochs=1, prefix_length=prefix)
         learner = make_learner(captioner, config, 1000, precision)
@@ -68,7 +66,6 @@ def padded_step(size: str, **changed: object) -> Arm:
 
 def our_captions(beams: int, dtype: torch.dtype = torch.float32) -> Arm:
     def arm():
-        keep_freed_memory()
         captioner, embeddings = models.captioner().eval().to(dtype), torch.randn(64, 768)
         captioner.generation_config.eos_token_id = None  # so that every caption has all its tokens, as in the loops
         choices = {"num_beams": beams, "max_new_tokens": TOKENS, "do_sample": False}
@@ -96,7 +93,6 @@ def _photos(folder: Path, count: int = 64) -> list[str]:
 
 def our_embeddings(dtype: torch.dtype = torch.float32) -> Arm:
     def arm():
-        keep_freed_memory()
         folder, clip = Path(tempfile.mkdtemp()), Clip(models.vision_tower().to(dtype), CLIPImageProcessor(), "random")
         names = _photos(folder)
         return lambda: build_cache(tempfile.mkdtemp(), folder, names, clip), len(names)

@@ -20,7 +20,7 @@ The road, top to bottom; imports point down only, and importing does nothing vis
     pretrained                a CLIP and a GPT-2 from the hub, a folder, or the pair in helpers/tiny
     pretraining               such a pair, trained small from scratch (pretraining_data, small_clip, small_gpt2)
     scenes, wording           the drawn world, and its captions read back into facts
-    config, schedule, accelerator, inputs, stopping, plotting, locks, memory, atomic, errors
+    config, schedule, accelerator, inputs, stopping, plotting, locks, atomic, errors
 
 Shapes: B batch, P prefix length, T caption tokens, D CLIP's width, E GPT-2's width, V vocabulary, N images.
 """

@@ -10,7 +10,6 @@ from typing import Any
 from .config import preset
 from .errors import UserError
 from .flags import build_parser, read_vary
-from .memory import keep_freed_memory
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -20,7 +19,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.environ["TQDM_DISABLE"] = "1"
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     try:
-        keep_freed_memory()
         with warnings.catch_warnings():
             warnings.showwarning = lambda warning, *_where, **_also: _complain(warning)
             options = vars(build_parser().parse_args(arguments))

@@ -12,7 +12,7 @@ import torch
 from .batches import Batch
 from .captioner import IGNORE
 
-CAPTIONS_A_ROW = 6  # more would pad less, but attention looks at every pair of places in a row
+CAPTIONS_A_ROW = 8  # more would pad less, but attention looks at every pair of places in a row
 
 
 class Packed(NamedTuple):

@@ -276,7 +276,7 @@ def test_a_run_may_go_on_in_other_micro_batches(start, finished):
 
 def test_the_best_checkpoint_stays_and_becomes_a_captioner(start, tmp_path):
     """With a learning rate that soon spoils everything."""
-    run = start(epochs=6, mapper_lr=0.3, gpt2_lr=0.3, warmup=0.9)
+    run = start(epochs=6, mapper_lr=0.3, gpt2_lr=0.3, warmup=1.0)
     history = run.history().dropna()
     best = history.step[history.val_loss.idxmin()]
     assert best < history.step.iloc[-2]
