@@ -1,8 +1,8 @@
 """Time to quality: minutes of one CPU thread until 0.8 of the drawn world's validation captions have every fact right.
 
 `python -m benchmarks.quality` trains each recipe with three seeds, as many at a time as there are cores, one thread
-each, and writes results/quality.csv: a row for each look at the validation pictures (recipe, seed, minutes, correct).
-What is in the file already is not run again. Minutes are the process's own CPU time in training steps alone.
+each, and writes notebooks/results/quality.csv: a row for each look at the validation pictures (recipe, seed, minutes,
+correct). What is in the file already is not run again. Minutes are the process's own CPU time in training steps alone.
 """
 
 import os
@@ -29,7 +29,7 @@ from helpers.pretrained import load_clip
 from helpers.schedule import lr_at
 from helpers.writer import CaptionWriter
 
-RESULTS = Path(__file__).parent / "results" / "quality.csv"
+RESULTS = Path(__file__).parents[1] / "notebooks" / "results" / "quality.csv"  # notebook 04 draws it
 WANTED, SEEDS = 0.8, 3
 MOST_MINUTES, BETWEEN_LOOKS = 4.0, 0.1  # of training, until a recipe is given up, and between looks
 Step = Callable[[Batch, int], object]  # learns from a batch; the step's number counts from 1

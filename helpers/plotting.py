@@ -93,3 +93,21 @@ def plot_comparison(results: pd.DataFrame, by: str, measure: str = "correct", la
     axis.grid(axis="x", color="#e6e8eb")
     axis.set_axisbelow(True)
     return figure
+
+
+def plot_time_to_quality(looks: pd.DataFrame, wanted: float = 0.8) -> Figure:
+    """The share of right captions against minutes of training: a line a seed, a color a recipe.
+
+    looks: columns recipe, seed, minutes, correct, as `benchmarks/quality.py` writes them.
+    """
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    axis = figure.subplots()
+    colors = dict(zip(looks.recipe.unique(), (BLUE, ORANGE, GREEN, GREY, "#8e5ea8"), strict=False))
+    for (recipe, seed), rows in looks.groupby(["recipe", "seed"], sort=False):
+        label = recipe if seed == 0 else None
+        axis.plot([0.0, *rows.minutes], [0.0, *rows.correct], color=colors[recipe], linewidth=1.4, label=label)
+    axis.axhline(wanted, color="#c9ccd1", linewidth=1, linestyle="--")
+    axis.set(xlabel="minutes of one CPU thread", ylabel="captions with every fact right", ylim=(0, 1))
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=8)
+    return figure

@@ -6,7 +6,14 @@ import pytest
 from PIL import Image
 
 from helpers import plotting
-from helpers.plotting import LiveFigure, plot_comparison, plot_loss_and_lr, save_figure, show_pictures
+from helpers.plotting import (
+    LiveFigure,
+    plot_comparison,
+    plot_loss_and_lr,
+    plot_time_to_quality,
+    save_figure,
+    show_pictures,
+)
 
 
 def test_loss_and_learning_rate_are_on_one_figure(finished, tmp_path):
@@ -61,3 +68,13 @@ def test_a_comparison_has_a_row_a_value_and_a_dot_a_seed():
     assert [label.get_text() for label in axis.get_yticklabels()] == ["1", "4"]
     assert [dots.get_offsets()[:, 0].tolist() for dots in axis.collections] == [[0.2, 0.4], [0.7, 0.9]]
     assert [line.get_xdata()[0] for line in axis.get_lines()] == pytest.approx([0.3, 0.8])
+
+
+def test_time_to_quality_is_a_line_a_seed_from_nothing_on():
+    looks = pd.DataFrame([["ours", 0, 0.1, 0.5], ["ours", 0, 0.2, 0.9], ["ours", 1, 0.1, 0.4], ["theirs", 0, 0.1, 0.1]],
+                         columns=["recipe", "seed", "minutes", "correct"])  # fmt: skip
+    (axis,) = plot_time_to_quality(looks).axes
+    first, second, third, _wanted = axis.get_lines()
+    assert first.get_xydata().tolist() == [[0, 0], [0.1, 0.5], [0.2, 0.9]]
+    assert first.get_color() == second.get_color() != third.get_color()
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["ours", "theirs"]
