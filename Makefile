@@ -54,7 +54,7 @@ bench-quick: $(READY)  ## three of them, once, in under three minutes
 bench-growth: $(READY)  ## how time and memory grow with pictures, captions, prefix and batch (10 minutes)
 	$(BIN)/python -m benchmarks.growth
 
-bench-quality: $(READY)  ## minutes until 0.8 of the drawn world's captions are right, by recipe (an hour)
+bench-quality: $(READY)  ## minutes until 0.8 of the drawn world's captions are right, by recipe (20 minutes)
 	$(BIN)/python -m benchmarks.quality
 
 lab: $(READY)  ## JupyterLab on the notebooks
