@@ -64,6 +64,8 @@ def build(username: str, out: Path = OUT, values: dict[str, Any] | None = None) 
     if unused:
         raise UserError(f"no kernel sets {', '.join(sorted(unused))}: name a parameter of a kaggle/*/{PARAMETERS_FILE}")
     shutil.copytree(ROOT / "helpers", out / DATASET / "helpers", ignore=shutil.ignore_patterns("__pycache__"))
+    results = Path("notebooks", "results")  # what notebooks draw that took too long for them
+    shutil.copytree(ROOT / results, out / DATASET / results)
     (out / DATASET / DATASET_FILE).write_text(_for_user(HERE / DATASET / DATASET_FILE, username), encoding="utf-8")
 
 

@@ -62,23 +62,25 @@ def rehearse_dataset(folder: Path) -> Iterator[str]:
         yield f"the client would create {body['ownerSlug']}/{body['slug']}, but id is {metadata['id']}: mend the id"
     if body.get("isPrivate") is not True:
         yield "the client would publish it: leave out --public"
-    held = {path.relative_to(folder / "helpers").as_posix() for path in (folder / "helpers").rglob("*.*")}
-    if lost := held - set(zipfile.ZipFile(io.BytesIO(sent["blob"])).namelist()):
-        yield f"the client would leave out {len(lost)} files, such as {min(lost)}: give it another name"
+    for part in ("helpers", "notebooks"):
+        held = {path.relative_to(folder / part).as_posix() for path in (folder / part).rglob("*.*")}
+        if lost := held - set(zipfile.ZipFile(io.BytesIO(sent[f"{part}.zip"])).namelist()):
+            yield f"the client would leave out {len(lost)} files, such as {min(lost)}: give it another name"
 
 
 def record(push: Callable[[Any], Any]) -> tuple[dict[str, bytes], str]:
     """What `push(client)` would send, by the end of each address, and what the client says against it, in one line.
 
-    The client runs as it is, as a user of no account and in a folder of its own; what is replaced is `send` of the HTTP
-    library under it.
+    A file is there by the name that it was announced by. The client runs as it is, as a user of no account and in a
+    folder of its own; what is replaced is `send` of the HTTP library under it.
     """
     sent: dict[str, bytes] = {}
 
     def send(_adapter: HTTPAdapter, request: requests.PreparedRequest, **_how: Any) -> requests.Response:
         what = str(request.url).rsplit("/", 1)[-1]
         body = request.body or b""
-        sent[what] = body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else body.read()
+        content = body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else body.read()
+        sent[json.loads(sent["StartBlobUpload"])["name"] if what == "blob" else what] = content
         response = requests.Response()
         response.status_code = ANSWERS[what].get("code", 200)
         response.headers["Content-Type"] = "application/json"

@@ -94,6 +94,12 @@ def test_the_dataset_has_helpers_as_they_are(built):
     assert copied == {path for path in here if "__pycache__" not in path.parts}
 
 
+def test_the_dataset_has_the_results_that_notebooks_draw(built):
+    wanted = {path.name: path.read_text() for path in (ROOT / "notebooks" / "results").iterdir()}
+    copied = {path.name: path.read_text() for path in (built / DATASET / "notebooks" / "results").iterdir()}
+    assert copied == wanted
+
+
 def test_other_values_for_a_simulation(tmp_path):
     build("me", tmp_path / "out", {"MAX_HOURS": 0.005})
     for number, line in ((1, "MAX_HOURS = 0.005  #"), (3, "MAX_HOURS = 0.005  #")):
@@ -290,8 +296,8 @@ def test_the_dataset_is_private_and_whole(built):
     request = json.loads(sent["CreateDataset"])
     assert (request["ownerSlug"], request["slug"]) == ("me", DATASET)
     assert request["isPrivate"] is True
-    assert len(request["files"]) == 1
-    assert len(sent["blob"]) > 1_000_000  # helpers.zip, with the tiny pair
+    assert len(request["files"]) == 2
+    assert len(sent["helpers.zip"]) > 1_000_000  # with the tiny pair
 
 
 def test_what_the_client_refuses_is_said_in_a_line(copy):
