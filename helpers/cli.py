@@ -112,7 +112,7 @@ def predict(
     from .writer import CaptionWriter, Decoding
 
     decoding = Decoding(beams=beams, temperature=temperature, top_p=top_p, seed=seed)
-    writer = CaptionWriter.load(captioner, choose_accelerator().device)
+    writer = CaptionWriter.load(captioner, choose_accelerator("fp32").device)
     status, names = 0, [path.stem for path in image]
     for number, path in enumerate(image, start=1):
         try:
@@ -140,7 +140,7 @@ def evaluate(
     from .writer import CaptionWriter, Decoding
 
     decoding = Decoding(beams=beams)
-    writer = CaptionWriter.load(captioner, choose_accelerator().device)
+    writer = CaptionWriter.load(captioner, choose_accelerator("fp32").device)
     data = open_data(images, captions, splits)
     _report_left_out(data)
     known, wanted = sorted(set(data.captions.split)), split.split(",")

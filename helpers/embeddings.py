@@ -174,7 +174,7 @@ def _embed(names: list[str], images: Path, clip: Clip, batch_size: int, pool: Th
         seen = {name: pixels for name, pixels in pictures.items() if not isinstance(pixels, str)}
         if seen:
             if clip.vision.device.type == "cpu":
-                clip.vision.to(choose_accelerator().device)
+                clip.vision.to(choose_accelerator("fp32").device)
             rows.append(clip.embed(torch.cat(list(seen.values()))).half())  # [batch, D]
             if not rows[-1].isfinite().all():
                 raise UserError(f"{clip.name} gives embeddings that are not finite in float16; load it in float32")

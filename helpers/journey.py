@@ -107,4 +107,4 @@ def open_captioner(
     run = Run(Path(out))
     if finish or not run.captioner.exists():
         run = train(config, data.captions, cache.folder, out, resume=True, watch=watch)
-    return run, CaptionWriter.load(run.captioner, choose_accelerator(config.precision).device)
+    return run, CaptionWriter.load(run.captioner, choose_accelerator("fp32").device)

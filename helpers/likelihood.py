@@ -1,8 +1,8 @@
 """Teacher forcing on packed captions: the one loss of the training, and the likelihood of references.
 
 The logits of all tokens over GPT-2's vocabulary would be the largest tensor by far (64 captions of 13 tokens, 50,257
-logits each: 170 MB, and as much again for their gradient). They are computed where there is a target only, and a few
-hundred tokens at a time. PyTorch 2.13 brings `F.linear_cross_entropy` for that; Kaggle's image does not have it yet.
+logits each: 170 MB, and as much again for their gradient). They are computed where there is a target only, and 64
+tokens at a time. PyTorch 2.13 brings `F.linear_cross_entropy` for that; Kaggle's image does not have it yet.
 """
 
 from contextlib import nullcontext
@@ -32,6 +32,8 @@ class Likelihood(nn.Module):
 
     def forward(self, packed: Packed) -> torch.Tensor:
         """The mean loss over the N caption tokens, a float32 scalar."""
+        if not torch.is_grad_enabled():
+            return self.nats(packed).mean()
         hidden = self.hidden(packed)
         return _SummedNats.apply(hidden, self.captioner.gpt2.lm_head.weight, packed.targets) / len(packed.targets)
 
@@ -39,7 +41,7 @@ class Likelihood(nn.Module):
     def nats(self, packed: Packed) -> torch.Tensor:
         """The loss of each caption token, float32 [N]."""
         hidden, weight = self.hidden(packed), self.captioner.gpt2.lm_head.weight
-        parts = zip(hidden.split(CHUNK), packed.targets.split(CHUNK), strict=True)
+        parts = zip(hidden.split(ROWS), packed.targets.split(ROWS), strict=True)
         return torch.cat(
             [F.cross_entropy(F.linear(part, weight).float(), wanted, reduction="none") for part, wanted in parts]
         )
@@ -54,7 +56,7 @@ class Likelihood(nn.Module):
         prefix = captioner.prefix(packed.embeddings)  # [B, P, E]
         inputs = captioner.gpt2.transformer.wte(packed.tokens)  # [R, L, E]
         flat = inputs.flatten(0, 1).index_copy(0, packed.prefixes, prefix.flatten(0, 1).to(inputs.dtype))  # [R*L, E]
-        # On a CPU plain products are faster than the fused attention for rows as short as these, in bfloat16 twice.
+        # On a CPU plain products are faster than the fused attention for rows as short as these, in bfloat16 by half.
         with sdpa_kernel(SDPBackend.MATH) if flat.device.type == "cpu" else nullcontext():
             output = captioner.gpt2.transformer(
                 inputs_embeds=flat.view_as(inputs), position_ids=packed.positions, attention_mask=packed.mask,
