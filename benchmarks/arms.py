@@ -20,16 +20,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from PIL import Image
 
 from benchmarks import baselines, models
+from helpers.accelerator import PRECISIONS, Choice
 from helpers.captioner import Captioner
 from helpers.config import Config
 from helpers.embeddings import EmbeddingCache, build_cache
 from helpers.learner import Learner
 from helpers.likelihood import Likelihood
-from helpers.preparation import parameter_groups
+from helpers.preparation import make_accelerator, parameter_groups
 from helpers.pretrained import Clip, CLIPImageProcessor
 from helpers.shards import Shard, sha256_of
 
@@ -37,20 +37,21 @@ TOKENS = 16  # of each caption that is written
 Arm = Callable[[], tuple[Callable[[], object], int]]  # sets up; returns the work, and how many items it does
 
 
-def our_step(size: str, captions: int = 64, prefix: int = 4, precision: str = "no") -> Arm:
+def our_step(size: str, captions: int = 64, prefix: int = 4, precision: str = "fp32") -> Arm:
     def arm():
         captioner, stream = models.captioner(size, prefix=prefix), models.batches(size, captions)
-        config = Config(mapper_lr=1e-4, gpt2_lr=1e-4, epochs=1, prefix_length=prefix)
-        learner = make_learner(captioner, config, 1000, precision)
+        config = Config(mapper_lr=1e-4, gpt2_lr=1e-4, epochs=1, prefix_length=prefix, precision=precision)
+        learner = make_learner(captioner, config, total=1000)
         return lambda: learner.learn(next(stream), 10), captions
 
     return arm
 
 
-def make_learner(captioner: Captioner, config: Config, total: int, precision: str = "no") -> Learner:
-    """The trainer's own step, on the CPU. precision: as Accelerate calls it; "no" is float32."""
+def make_learner(captioner: Captioner, config: Config, total: int) -> Learner:
+    """The trainer's own step, on the CPU in the config's precision."""
     optimizer = torch.optim.AdamW(parameter_groups(captioner, config), fused=True)
-    accelerator = Accelerator(cpu=True, mixed_precision=precision)
+    choice = Choice(torch.device("cpu"), config.precision, "a benchmark")
+    accelerator = make_accelerator(choice, tracker=None, folder=".")
     model, optimizer = accelerator.prepare(Likelihood(captioner).train(), optimizer)
     return Learner(accelerator, model, optimizer, config, total)
 
@@ -64,9 +65,9 @@ def padded_step(size: str, **changed: object) -> Arm:
     return arm
 
 
-def our_captions(beams: int, dtype: torch.dtype = torch.float32) -> Arm:
+def our_captions(beams: int, precision: str) -> Arm:
     def arm():
-        captioner, embeddings = models.captioner().eval().to(dtype), torch.randn(64, 768)
+        captioner, embeddings = models.captioner().eval().to(PRECISIONS[precision]), torch.randn(64, 768)
         captioner.generation_config.eos_token_id = None  # so that every caption has all its tokens, as in the loops
         choices = {"num_beams": beams, "max_new_tokens": TOKENS, "do_sample": False}
         return lambda: captioner.generate(embeddings, **choices), 64
@@ -91,10 +92,10 @@ def _photos(folder: Path, count: int = 64) -> list[str]:
     return names
 
 
-def our_embeddings(dtype: torch.dtype = torch.float32) -> Arm:
+def our_embeddings(precision: str) -> Arm:
     def arm():
-        folder, clip = Path(tempfile.mkdtemp()), Clip(models.vision_tower().to(dtype), CLIPImageProcessor(), "random")
-        names = _photos(folder)
+        folder, vision = Path(tempfile.mkdtemp()), models.vision_tower().to(PRECISIONS[precision])
+        names, clip = _photos(folder), Clip(vision, CLIPImageProcessor(), "random")
         return lambda: build_cache(tempfile.mkdtemp(), folder, names, clip), len(names)
 
     return arm
@@ -150,37 +151,23 @@ def _write_pickle(folder: Path, names: list[str]) -> None:
     baselines.write_pickle(folder / "cache.pkl", names, torch.randn(len(names), 768))
 
 
+OURS = {"ours": "fp32", "ours, bf16": "bf16"}  # the precision of our arms
+
+
+def in_both(make: Callable[..., Arm], *choices: object) -> dict[str, Arm]:
+    return {name: make(*choices, precision=precision) for name, precision in OURS.items()}
+
+
 WORKS: dict[str, dict[str, Arm]] = {
-    "training step, GPT-2 small": {
-        "baseline": padded_step("small"),
-        "ours": our_step("small"),
-        "ours, bf16": our_step("small", precision="bf16"),
-    },
-    "training step, GPT-2 medium": {
-        "baseline": padded_step("medium"),
-        "ours": our_step("medium"),
-        "ours, bf16": our_step("medium", precision="bf16"),
-    },
+    "training step, GPT-2 small": {"baseline": padded_step("small"), **in_both(our_step, "small")},
+    "training step, GPT-2 medium": {"baseline": padded_step("medium"), **in_both(our_step, "medium")},
     "training step, ClipCap's": {
         "baseline": padded_step("small", mapper="mlp", prefix=10, freezing="none"),
-        "ours": our_step("small"),
-        "ours, bf16": our_step("small", precision="bf16"),
+        **in_both(our_step, "small"),
     },
-    "greedy captions": {
-        "baseline": captions_in_a_loop(baselines.greedy_loop, 4),
-        "ours": our_captions(1),
-        "ours, bf16": our_captions(1, torch.bfloat16),
-    },
-    "beam search, 5 beams": {
-        "baseline": captions_in_a_loop(baselines.beam_loop, 2),
-        "ours": our_captions(5),
-        "ours, bf16": our_captions(5, torch.bfloat16),
-    },
-    "embedding photos": {
-        "baseline": embeddings_in_a_loop,
-        "ours": our_embeddings(),
-        "ours, bf16": our_embeddings(torch.bfloat16),
-    },
+    "greedy captions": {"baseline": captions_in_a_loop(baselines.greedy_loop, 4), **in_both(our_captions, 1)},
+    "beam search, 5 beams": {"baseline": captions_in_a_loop(baselines.beam_loop, 2), **in_both(our_captions, 5)},
+    "embedding photos": {"baseline": embeddings_in_a_loop, **in_both(our_embeddings)},
     "reading 10,000 of 100,000 rows": {"baseline": pickled_cache, "ours": our_cache()},
 }
 

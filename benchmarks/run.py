@@ -17,8 +17,8 @@ import torch
 import transformers
 
 from benchmarks import limit
-from benchmarks.arms import WORKS, in_a_process
-from helpers.accelerator import choose_accelerator
+from benchmarks.arms import OURS, WORKS, in_a_process
+from helpers.accelerator import PRECISIONS, choose_accelerator
 from helpers.atomic import write_text
 
 RESULTS = Path(__file__).parent / "results"
@@ -46,7 +46,6 @@ LIMITS: dict[str, Callable[[], tuple[Counter, int]]] = {  # bare matrix products
     "beam search, 5 beams": lambda: (limit.captions(beams=5), 64),
     "embedding photos": lambda: (limit.vision_tower(), 32),
 }
-DTYPES = {"ours": torch.float32, "ours, bf16": torch.bfloat16}
 
 
 def main() -> None:
@@ -87,7 +86,7 @@ def compare(name: str, arm: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
     if name in LIMITS:
         products, items = LIMITS[name]()
         seconds = statistics.median(second for run in runs for second in run[arm]["seconds"])
-        share = limit.seconds(products, DTYPES[arm]) / items / seconds
+        share = limit.seconds(products, PRECISIONS[OURS[arm]]) / items / seconds
     return {
         "speed": statistics.median(ratios),
         "speed_spread": [min(ratios), max(ratios)],
@@ -118,8 +117,8 @@ def line(row: dict[str, Any]) -> str:
 
 def as_markdown(works: list[dict[str, Any]]) -> str:
     """The table as README.md has it."""
-    rows = [HEADER, ["---"] * len(HEADER), *map(cells, works)]
-    return "\n".join(f"| {' | '.join(row)} |".replace("| --- ", "|---").replace("--- |", "---|") for row in rows)
+    head, *rows = (f"| {' | '.join(row)} |" for row in (HEADER, *map(cells, works)))
+    return "\n".join([head, "|---" * len(HEADER) + "|", *rows])
 
 
 def machine(threads: int) -> dict[str, Any]:

@@ -62,9 +62,9 @@ def rehearse_dataset(folder: Path) -> Iterator[str]:
         yield f"the client would create {body['ownerSlug']}/{body['slug']}, but id is {metadata['id']}: mend the id"
     if body.get("isPrivate") is not True:
         yield "the client would publish it: leave out --public"
-    for part in ("helpers", "notebooks"):
-        held = {path.relative_to(folder / part).as_posix() for path in (folder / part).rglob("*.*")}
-        if lost := held - set(zipfile.ZipFile(io.BytesIO(sent[f"{part}.zip"])).namelist()):
+    for part in (path for path in folder.iterdir() if path.is_dir()):
+        held = {path.relative_to(part).as_posix() for path in part.rglob("*.*")}
+        if lost := held - set(zipfile.ZipFile(io.BytesIO(sent[f"{part.name}.zip"])).namelist()):
             yield f"the client would leave out {len(lost)} files, such as {min(lost)}: give it another name"
 
 
