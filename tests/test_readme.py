@@ -1,6 +1,10 @@
 """The README's code runs as it stands there, but for its paths and the size of the run."""
 
+import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 from helpers.pictures import open_picture
@@ -9,10 +13,15 @@ from helpers.writer import Decoding
 README = Path(__file__).parents[1] / "README.md"
 
 
+def own_captions(data):
+    """A practitioner's file: two columns, one caption of them pasted in by mistake and 1,000 words long."""
+    table = data.captions[data.captions.image_name.isin(data.image_names()[:30])].copy()
+    table.loc[table[table.split == "train"].index[0], "caption"] = "a red circle in the middle " * 167
+    return table.rename(columns={"image_name": "image"})[["image", "caption"]]
+
+
 def test_both_pieces_of_code(data, tmp_path, monkeypatch, capsys):
-    table = data.captions[data.captions.image_name.isin(data.image_names()[:30])]
-    table = table.rename(columns={"image_name": "image"})[["image", "caption"]]
-    table.to_csv(tmp_path / "my_captions.csv", index=False)
+    own_captions(data).to_csv(tmp_path / "my_captions.csv", index=False)
     another = data.images / data.image_names()[-1]
     here = {
         "my_photos": str(data.images), "another.jpg": str(another), "runs/tiny/captioner": "runs/mine/captioner",
@@ -33,3 +42,23 @@ def test_both_pieces_of_code(data, tmp_path, monkeypatch, capsys):
     exec(in_code, names)
     captions = writer.tokenizer.batch_decode(names["token_ids"], skip_special_tokens=True)
     assert [caption.strip() for caption in captions] == writer.write(writer.embed([picture]), Decoding(beams=5))
+
+
+def test_own_photos_by_three_commands(data, tmp_path):
+    own_captions(data).to_csv(tmp_path / "my_captions.csv", index=False)
+    (tmp_path / "my_photos").symlink_to(data.images.resolve())
+    (tmp_path / "another.jpg").write_bytes((data.images / data.image_names()[-1]).read_bytes())
+    section = README.read_text(encoding="utf-8").split("## Your own photos")[1].split("\n## ")[0]
+    (block,) = re.findall(r"```\n(clipxgpt.*?)```", section, flags=re.DOTALL)
+    commands = [shlex.split(line.replace("small", "tiny").replace("--epochs 10", "--epochs 1 --mapper-layers 1"))
+                for line in block.splitlines()]  # fmt: skip
+    assert [command[:2] for command in commands] == [["clipxgpt", name] for name in ("train", "evaluate", "predict")]
+    environment = {**os.environ, "PYTHONPATH": str(README.parent), "OMP_NUM_THREADS": "1"}
+    said = []
+    for command in commands:
+        done = subprocess.run([sys.executable, "-m", "helpers", *command[1:]], cwd=tmp_path, env=environment,
+                              capture_output=True, text=True)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout + done.stderr)
+    assert "1 captions are cut at 64 tokens, such as 'a red circle in the middle" in said[0]
+    assert said[2].strip()
