@@ -25,6 +25,7 @@ from helpers.plan import Plan
 from helpers.pretrained import TINY, load_clip
 from helpers.runs import HISTORY, Run
 from helpers.training import train
+from helpers.writer import CaptionWriter
 
 TIMED = ["captions_per_second", "elapsed_seconds"]  # what a clock says differs from run to run
 
@@ -93,6 +94,15 @@ def test_stopped_and_resumed_it_ends_in_the_same_bits(start, finished, cuts):
         assert run.captioner.exists()
     assert checkpoints(run.checkpoints)[-1].name == f"step-{sum(cuts):08d}"
     assert same_bits(start(), finished)
+
+
+@pytest.mark.parametrize("mapper", ["encoder", "queries"])
+def test_on_patches_too_it_ends_in_the_same_bits(start, patches, tmp_path, mapper):
+    values = {"at": patches.folder, "pooling": "patches", "mapper": mapper, "epochs": 1}
+    for steps in (3, None):
+        run = start(folder=tmp_path / "cut", max_steps=steps, **values)
+    assert same_bits(run, start(folder=tmp_path / "whole", **values))
+    assert CaptionWriter.load(run.captioner).captioner.config.pooling == "patches"
 
 
 def test_a_finished_run_is_left_alone(start, finished, config):
@@ -222,6 +232,10 @@ def test_a_cache_of_another_clip_is_refused(start, data, tiny_clip, tmp_path):
     build_cache(tmp_path / "other", data.images, data.image_names()[:3], load_clip(tiny_clip))
     with pytest.raises(UserError, match=r"holds embeddings of .*, but asked for is tiny"):
         start(at=tmp_path / "other")
+    with pytest.raises(
+        UserError, match=r"float32, pooled\), but asked for is tiny .*float32, patches\); .* the pooling"
+    ):
+        start(pooling="patches")
     with pytest.raises(UserError, match="holds no embeddings; make them with"):
         start(at=tmp_path / "none")
 
