@@ -14,7 +14,7 @@ The road, top to bottom; imports point down only, and importing does nothing vis
     likelihood, packing       the one loss, on captions laid end to end without padding
     batches                   captions tokenised once, every batch a function of the step
     captioner                 embedding -> prefix -> GPT-2 -> loss, generate
-    mapping, freezing         the mapping modules; which GPT-2 tensors train
+    mapping, freezing, lora   the mapping modules; which GPT-2 tensors train; adapters beside them
     embeddings, shards        the cache: one CLIP embedding an image, pooled or with its patches
     flickr, pictures          captions files, split by image; every kind of picture file
     pretrained                a CLIP and a GPT-2 from the hub, a folder, or the pair in helpers/tiny

@@ -9,6 +9,7 @@ A `PreTrainedModel` like any other of transformers: `from_pretrained`, `save_pre
 
 import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from transformers.utils import ModelOutput
 
 from .errors import UserError
 from .freezing import rest_frozen
+from .lora import merged_state
 from .mapping import build_mapper
 from .pretrained import embedding_shape, see
 
@@ -118,6 +120,10 @@ class Captioner(PreTrainedModel, GenerationMixin):
         output = self.mapper.output
         output.weight.mul_(0.1)
         output.bias.copy_(neutral.repeat(len(output.bias) // len(neutral)))
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """As ever, with what LoRA's adapters have learned in the weights: a plain captioner that loads without peft."""
+        super().save_pretrained(save_directory, **{"state_dict": merged_state(self), **kwargs})
 
     @property
     def embedding_shape(self) -> tuple[int, ...]:

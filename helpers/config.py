@@ -7,7 +7,7 @@ from .errors import UserError
 
 POOLINGS = ("pooled", "patches")
 MAPPERS = ("mlp", "encoder", "queries")
-FREEZING = ("none", "all", "first-and-last", "last-n")
+FREEZING = ("none", "all", "first-and-last", "last-n", "lora")
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,10 @@ class Config:
     dropout: float = 0.1  # in the mapping module; GPT-2 keeps its own checkpoint's dropout
 
     # Which GPT-2 tensors train.
-    freezing: str = "first-and-last"  # "none", "all", "first-and-last" (the original's) or "last-n"
+    freezing: str = "first-and-last"  # "none", "all", "first-and-last" (the original's), "last-n" or "lora"
     last_n: int = 2  # blocks that train under "last-n"
-    train_embeddings: bool = True  # GPT-2's token and position embeddings, under "first-and-last" and "last-n"
+    lora_rank: int = 8  # of the adapters that train under "lora", beside the frozen weights of every block
+    train_embeddings: bool = True  # GPT-2's token and position embeddings, under "first-and-last", "last-n" and "lora"
 
     # Training.
     epochs: int = 150  # passes over all captions
@@ -59,7 +60,7 @@ class Config:
         _one_of("mapper", self.mapper, MAPPERS)
         _one_of("freezing", self.freezing, FREEZING)
         _one_of("precision", self.precision, ("auto", "fp32", "fp16", "bf16"))
-        for name in ("prefix_length", "mapper_layers", "mapper_heads", "last_n", "epochs", "batch_size",
+        for name in ("prefix_length", "mapper_layers", "mapper_heads", "last_n", "lora_rank", "epochs", "batch_size",
                      "micro_batches", "eval_every", "log_every", "keep_checkpoints"):  # fmt: skip
             _within(name, getattr(self, name), 1, float("inf"))
         _within("max_caption_tokens", self.max_caption_tokens, 2, float("inf"))

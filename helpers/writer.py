@@ -79,7 +79,7 @@ class CaptionWriter:
                 f"prefix_length is {config.prefix_length}, but GPT-2's context has {gpt2.config.n_positions} positions "
                 "for prefix and caption: choose a shorter prefix"
             )
-        freeze(captioner.gpt2, config.freezing, config.last_n, config.train_embeddings)
+        freeze(captioner.gpt2, config.freezing, config.last_n, config.train_embeddings, config.lora_rank)
         return cls(captioner, tokenizer, clip.processor)
 
     @classmethod

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from helpers.checkpoint import checkpoints, save_checkpoint
+from helpers.checkpoint import best_of, checkpoints, save_checkpoint
 from helpers.embeddings import build_cache
 from helpers.errors import UserError
 from helpers.likelihood import Likelihood
@@ -103,6 +103,39 @@ def test_on_patches_too_it_ends_in_the_same_bits(start, patches, tmp_path, mappe
         run = start(folder=tmp_path / "cut", max_steps=steps, **values)
     assert same_bits(run, start(folder=tmp_path / "whole", **values))
     assert CaptionWriter.load(run.captioner).captioner.config.pooling == "patches"
+
+
+@pytest.mark.parametrize("embeddings", [False, True])
+def test_with_adapters_too_it_ends_in_the_same_bits(start, data, cache, tmp_path, embeddings):
+    values = {"freezing": "lora", "lora_rank": 4, "train_embeddings": embeddings, "epochs": 1}
+    for steps in (3, None):
+        run = start(folder=tmp_path / "cut", max_steps=steps, **values)
+    whole = start(folder=tmp_path / "whole", **values)
+    assert same_bits(run, whole)
+    saved = {name for name in load_file(checkpoints(run.checkpoints)[-1] / "model.safetensors") if "gpt2." in name}
+    tables = {"gpt2.transformer.wte.weight", "gpt2.transformer.wpe.weight"}
+    assert {name for name in saved if ".lora_" not in name} == (tables if embeddings else set())
+    with pytest.raises(UserError, match="holds a run with lora_rank 4, here it is 8"):
+        start(folder=tmp_path / "whole", **{**values, "lora_rank": 8})
+
+    writer, names = CaptionWriter.load(run.captioner), data.image_names("val")
+    assert not [name for name in writer.captioner.state_dict() if "lora" in name or "base_layer" in name]
+    written = dict(zip(names, writer.write(cache.rows(names)), strict=True))
+    assert run.samples().iloc[-1].to_dict() == {name: written[name] for name in names[:4]}
+
+
+def test_the_best_of_a_run_with_adapters_is_saved_merged(start, cache, data, config):
+    values = {"freezing": "lora", "train_embeddings": False, "mapper_lr": 0.3, "gpt2_lr": 0.3, "warmup": 1.0}
+    run = start(epochs=4, **values)
+    best = checkpoints(run.checkpoints)[0]
+    assert best == best_of(checkpoints(run.checkpoints)) != checkpoints(run.checkpoints)[-1]
+    live = CaptionWriter.assemble(config.with_values(epochs=4, **values), load_clip("tiny"))
+    live.captioner.load_state_dict(load_file(best / "model.safetensors"), strict=False)
+    live.captioner.eval()
+    rows = cache.rows(data.image_names("val"))
+    saved = CaptionWriter.load(run.best_captioner)
+    torch.testing.assert_close(saved.captioner.prefix(rows), live.captioner.prefix(rows))
+    assert saved.write(rows) == live.write(rows)
 
 
 def test_a_finished_run_is_left_alone(start, finished, config):
@@ -248,7 +281,14 @@ def test_a_session_of_nothing_is_refused(start):
 
 
 @pytest.mark.parametrize(
-    "values", [{"freezing": "none"}, {"freezing": "all"}, {"precision": "bf16"}, {"mapper": "mlp"}]
+    "values",
+    [
+        {"freezing": "none"},
+        {"freezing": "all"},
+        {"precision": "bf16"},
+        {"mapper": "mlp"},
+        {"freezing": "lora", "precision": "bf16"},
+    ],
 )
 def test_other_ways_train_too(start, values):
     history = start(max_steps=4, **values).history()
