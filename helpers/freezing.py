@@ -5,7 +5,7 @@ import torch
 from transformers import GPT2LMHeadModel
 
 from .errors import UserError
-from .lora import adapters, add_adapters
+from .lora import adapters, add_adapters, is_adapted
 
 
 def trained_modules(policy: str, blocks: int, last_n: int = 2, embeddings: bool = True) -> list[str]:
@@ -39,8 +39,10 @@ def trained_modules(policy: str, blocks: int, last_n: int = 2, embeddings: bool 
 def freeze(gpt2: GPT2LMHeadModel, policy: str, last_n: int = 2, embeddings: bool = True, lora_rank: int = 8) -> None:
     """Let the tensors of `trained_modules` train and freeze all others, in place.
 
-    Under `lora` GPT-2 gets its adapters, and raises UserError where it cannot.
+    Under `lora` GPT-2 gets its adapters. Raises UserError where it cannot have them, or has them already.
     """
+    if any(map(is_adapted, gpt2.modules())):
+        raise UserError("this GPT-2 has LoRA adapters already: load it anew to freeze it in another way")
     trained = trained_modules(policy, gpt2.config.n_layer, last_n, embeddings)
     if policy == "lora":
         add_adapters(gpt2.transformer, lora_rank)

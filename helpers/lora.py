@@ -18,7 +18,7 @@ def adapters(blocks: int) -> list[str]:
 def add_adapters(transformer: nn.Module, rank: int) -> None:
     """Put an adapter of that rank beside each of GPT-2's layers named in TARGETS; at first it changes nothing.
 
-    Raises UserError where peft is not installed, the rank is too small or too large, or adapters are there already.
+    Raises UserError where peft is not installed, or the rank is too small or too large.
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
@@ -27,8 +27,6 @@ def add_adapters(transformer: nn.Module, rank: int) -> None:
     width = transformer.config.n_embd
     if not 1 <= rank <= width:
         raise UserError(f"lora_rank is {rank}, but must be between 1 and {width}, the width of this GPT-2")
-    if any(map(_is_adapted, transformer.modules())):
-        raise UserError("this GPT-2 has LoRA adapters already: load it anew to freeze it in another way")
     # GPT-2's layers are transformers' Conv1D, which keeps its weight the other way round: fan_in_fan_out.
     inject_adapter_in_model(
         LoraConfig(r=rank, lora_alpha=SCALE * rank, target_modules=list(TARGETS), fan_in_fan_out=True), transformer
@@ -39,12 +37,13 @@ def merged_state(model: nn.Module) -> dict[str, torch.Tensor]:
     """The tensors of `model` as they were without adapters, with what these do added to them; it stays as it is."""
     state = model.state_dict()
     for name, layer in model.named_modules():
-        if _is_adapted(layer):
+        if is_adapted(layer):
             own = {key: state.pop(key) for key in list(state) if key.startswith(f"{name}.")}
             state[f"{name}.weight"] = own[f"{name}.base_layer.weight"] + layer.get_delta_weight("default").detach()
             state[f"{name}.bias"] = own[f"{name}.base_layer.bias"]
     return state
 
 
-def _is_adapted(module: nn.Module) -> bool:
+def is_adapted(module: nn.Module) -> bool:
+    """Whether it is a layer with an adapter beside it."""
     return hasattr(module, "lora_A")

@@ -114,10 +114,11 @@ def test_a_rank_that_cannot_be_is_named(rank):
         adapted(rank=rank)
 
 
-def test_adapters_on_top_of_adapters_are_refused():
+@pytest.mark.parametrize("policy", ["lora", "first-and-last"])
+def test_a_gpt2_that_has_adapters_is_not_frozen_again(policy):
     captioner = adapted()
     with pytest.raises(UserError, match="has LoRA adapters already: load it anew"):
-        freeze(captioner.gpt2, "lora")
+        freeze(captioner.gpt2, policy)
 
 
 def test_without_peft_it_says_how_to_get_it(monkeypatch):
