@@ -14,13 +14,14 @@ The road, top to bottom; imports point down only, and importing does nothing vis
     likelihood, packing       the one loss, on captions laid end to end without padding
     batches                   captions tokenised once, every batch a function of the step
     captioner                 embedding -> prefix -> GPT-2 -> loss, generate
-    mapping, freezing         the mapping modules; which GPT-2 tensors train
-    embeddings, shards        the cache: one CLIP embedding an image
+    mapping, freezing, lora   the mapping modules; which GPT-2 tensors train; adapters beside them
+    embeddings, shards        the cache: one CLIP embedding an image, pooled or with its patches
     flickr, pictures          captions files, split by image; every kind of picture file
     pretrained                a CLIP and a GPT-2 from the hub, a folder, or the pair in helpers/tiny
     pretraining               such a pair, trained small from scratch (pretraining_data, small_clip, small_gpt2)
     scenes, wording           the drawn world, and its captions read back into facts
     config, schedule, accelerator, inputs, stopping, plotting, locks, atomic, errors
 
-Shapes: B batch, P prefix length, T caption tokens, D CLIP's width, E GPT-2's width, V vocabulary, N images.
+Shapes: B batch, P prefix length, T caption tokens, D CLIP's width, S patches and the class token, E GPT-2's width,
+V vocabulary, N images.
 """

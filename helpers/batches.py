@@ -1,4 +1,4 @@
-"""Captions tokenised once, images held as embeddings, and every batch a pure function of the step.
+"""Captions tokenised once, images as embeddings, and every batch a pure function of the step.
 
 There is no iterator whose position would have to be saved: `batches.at(1234)` is the same batch in every session.
 """
@@ -12,14 +12,18 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from .captioner import IGNORE
-from .embeddings import EmbeddingCache
+from .embeddings import EmbeddingCache, Rows
 from .errors import UserError
 
+TYPICAL = 500  # images of which all patches are looked at for their mean and spread
 TOGETHER = 1000  # captions that are tokenised at a time; the tokenizer keeps kilobytes of each until it is done
 
 
 class Batch(NamedTuple):
-    """embeddings: float32 [B, D]; input_ids: int64 [B, T]; labels: int64 [B, T], -100 where there is padding."""
+    """embeddings: float32 [B, D] or [B, S, D]; input_ids: int64 [B, T].
+
+    labels: int64 [B, T], the same ids, and -100 where there is padding.
+    """
 
     embeddings: torch.Tensor
     input_ids: torch.Tensor
@@ -86,12 +90,16 @@ class CaptionBatches:
                 "check that captions and cache belong to the same pictures"
             )
         self.image_names = list(self.captions.image_name.unique())
-        self.embeddings = cache.rows(self.image_names)  # float32 [N, D]
+        self.embeddings = cache.array(self.image_names)  # float32 [N, D], or [N, S, D] that is read batch by batch
         position = {name: row for row, name in enumerate(self.image_names)}
         self.image_of = torch.tensor([position[name] for name in self.captions.image_name])  # int64, one a caption
         self.tokens, self.cut = tokenize(tokenizer, list(self.captions.caption), max_tokens)
         self.batch_size, self.seed = batch_size, seed
         self._order_of = lru_cache(maxsize=2)(self._order)
+
+    def typical_embeddings(self) -> torch.Tensor:
+        """What to take mean and spread from: all embeddings, [N, D]; of patches, [n, S, D], those of some images."""
+        return self.embeddings[:: -(-len(self.embeddings) // TYPICAL) if isinstance(self.embeddings, Rows) else 1]
 
     @property
     def steps_per_epoch(self) -> int:

@@ -2,11 +2,14 @@
 
     pixel_values -CLIP-> embedding [B, D] -MappingModule-> prefix [B, P, E] -GPT-2-> logits [B, T, V]
 
+With `pooling` "patches" the embedding is a sequence, [B, S, D]: the class token and one vector for each patch.
+
 A `PreTrainedModel` like any other of transformers: `from_pretrained`, `save_pretrained`, `push_to_hub`, `generate`.
 """
 
 import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,8 +19,11 @@ from transformers.generation import GenerationConfig, GenerationMixin
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from .errors import UserError
 from .freezing import rest_frozen
+from .lora import merged_state
 from .mapping import build_mapper
+from .pretrained import embedding_shape, see
 
 IGNORE = -100  # the label of a position that is padding: it has no target
 
@@ -37,6 +43,7 @@ class CaptionerConfig(PreTrainedConfig):
         mapper_layers: int = 6,
         mapper_heads: int = 8,
         dropout: float = 0.1,
+        pooling: str = "pooled",
         **kwargs: Any,
     ):
         # First, for it resets the attention of sub-configs that are there already, and these belong to live models.
@@ -52,6 +59,7 @@ class CaptionerConfig(PreTrainedConfig):
         self.mapper_layers = mapper_layers
         self.mapper_heads = mapper_heads
         self.dropout = dropout
+        self.pooling = pooling
 
 
 AutoConfig.register(CaptionerConfig.model_type, CaptionerConfig, exist_ok=True)  # a captioner's folder has a known type
@@ -98,17 +106,34 @@ class Captioner(PreTrainedModel, GenerationMixin):
 
     @torch.no_grad()
     def start_from(self, embeddings: torch.Tensor) -> None:
-        """Standardise by the mean and spread of these training embeddings [N, D], and make the first prefix neutral.
+        """Standardise by mean and spread of these training embeddings, and make the first prefix neutral.
+
+        embeddings: [N, D], or [N, S, D] of patches, whose channels are standardised over all tokens alike.
 
         Neutral means P times GPT-2's own end-of-text embedding, after which it begins a text. The mapping module
         then starts from a language model that works, instead of first undoing a random prefix.
         """
-        self.embedding_mean.copy_(embeddings.mean(dim=0))
-        self.embedding_std.copy_(embeddings.std(dim=0).clamp_min(1e-4))
+        vectors = embeddings.flatten(0, -2)  # [N, D] or [N*S, D]
+        self.embedding_mean.copy_(vectors.mean(dim=0))
+        self.embedding_std.copy_(vectors.std(dim=0).clamp_min(1e-4))
         neutral = self.gpt2.transformer.wte.weight[self.config.text_config.eos_token_id]  # [E]
         output = self.mapper.output
         output.weight.mul_(0.1)
         output.bias.copy_(neutral.repeat(len(output.bias) // len(neutral)))
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """As ever, with what LoRA's adapters have learned in the weights: a plain captioner that loads without peft."""
+        super().save_pretrained(save_directory, **{"state_dict": merged_state(self), **kwargs})
+
+    @property
+    def embedding_shape(self) -> tuple[int, ...]:
+        """Of one image's embedding: (D,), or (S, D) of patches."""
+        return embedding_shape(self.config.vision_config, self.config.pooling)
+
+    @property
+    def mean_embedding(self) -> torch.Tensor:
+        """The embedding that says nothing of its image, [D] or [S, D]: each vector is the mean of those in training."""
+        return self.embedding_mean.expand(self.embedding_shape)
 
     @property
     def longest_caption(self) -> int:
@@ -122,12 +147,20 @@ class Captioner(PreTrainedModel, GenerationMixin):
         return self
 
     def prefix(self, embeddings: torch.Tensor | None = None, pixel_values: torch.Tensor | None = None) -> torch.Tensor:
-        """The prefix [B, P, E] of embeddings [B, D], or of pixel values [B, 3, H, W] that CLIP encodes first."""
+        """The prefix [B, P, E] of embeddings [B, D] or [B, S, D], or of pixel values [B, 3, H, W] that CLIP sees first.
+
+        Raises UserError on embeddings of the other pooling or of another CLIP's shape.
+        """
         if (embeddings is None) == (pixel_values is None):
             raise ValueError("give either embeddings [B, D] or pixel_values [B, 3, H, W]")
         if embeddings is None:
             with torch.no_grad():
-                embeddings = self.clip(pixel_values=pixel_values).pooler_output
+                embeddings = see(self.clip, pixel_values, self.config.pooling)
+        if embeddings.shape[1:] != self.embedding_shape:
+            raise UserError(
+                f"embeddings are {list(embeddings.shape)}, but this captioner's pooling is {self.config.pooling!r} and "
+                f"each must be {list(self.embedding_shape)}: make them with its own CLIP and pooling"
+            )
         standardised = (embeddings.to(self.embedding_mean.dtype) - self.embedding_mean) / self.embedding_std
         return self.mapper(standardised)
 

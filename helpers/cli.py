@@ -64,7 +64,7 @@ def pretrain(
     print(f"the pair lies in {out / 'clip'} and {out / 'gpt2'}")
 
 
-def embed(images: Path, captions: Path, clip: str, out: Path, part: str) -> None:
+def embed(images: Path, captions: Path, clip: str, pooling: str, out: Path, part: str) -> None:
     from .config import Config
     from .journey import open_cache, open_data
     from .shards import WHOLE, Part
@@ -72,7 +72,7 @@ def embed(images: Path, captions: Path, clip: str, out: Path, part: str) -> None
     share = Part.parse(part)
     data = open_data(images, captions)
     _report_left_out(data)
-    cache = open_cache(data, Config(clip=clip), out, share)
+    cache = open_cache(data, Config(clip=clip, pooling=pooling), out, share)
     if share != WHOLE:
         print(f"part {share} of the pictures is done")
     _report_cache(cache, out)
@@ -82,7 +82,7 @@ def train(
     preset_name: str, out: Path, images: Path | None, captions: Path | None, splits: Path | None, cache: Path | None,
     resume: bool, max_hours: float | None, max_steps: int | None, tracker: str | None, **values: Any,
 ) -> None:  # fmt: skip
-    from .journey import open_cache, open_data, open_drawn_world
+    from .journey import DRAWN_CACHES, open_cache, open_data, open_drawn_world
     from .runs import refuse_taken
     from .sessions import carry_over
     from .training import train as train_captioner
@@ -97,7 +97,7 @@ def train(
     refuse_taken(out, resume)  # before the pictures are embedded, which may take long
     data = open_drawn_world() if images is None else open_data(images, captions, splits)
     _report_left_out(data)
-    cache = cache or (Path("data/drawn-embeddings") if images is None else out / "embeddings")
+    cache = cache or (DRAWN_CACHES[config.pooling] if images is None else out / "embeddings")
     _report_cache(open_cache(data, config, cache), cache)
     run = train_captioner(config, data.captions, cache, out, resume, max_steps, max_hours, tracker=tracker)
     print(f"the run lies in {run.folder}, its captioner in {run.captioner}")

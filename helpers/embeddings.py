@@ -1,7 +1,7 @@
 """The embedding cache: each picture seen by CLIP once, in a folder that a kill leaves whole.
 
 fingerprint.json          which CLIP, preprocessing, pooling and dtype made the rows
-shard-00000.safetensors   float16 rows [n, D] with their image names and the pictures left out; whole by itself
+shard-00000.safetensors   float16 rows, [n, D] or [n, S, D], with their image names and the pictures left out
                           (shard-p2of4-00000.safetensors, where the second of four processes or machines made it)
 index.csv, left_out.csv   where each image's row is, and what has none and why, for pandas
 """
@@ -24,7 +24,7 @@ from .atomic import sweep_partial, write_json, write_text
 from .errors import UserError
 from .locks import only_one
 from .pictures import open_picture, picture_path
-from .pretrained import Clip
+from .pretrained import POOLING, Clip
 from .shards import WHOLE, Part, Shard, sha256_of
 
 FINGERPRINT = "fingerprint.json"
@@ -35,12 +35,13 @@ class EmbeddingCache:
     """The rows of a cache folder by image name.
 
     folder: where it is. fingerprint: of the CLIP that made it. image_names: in the order of the rows. width: D.
-    left_out: the pictures without a row, DataFrame[image_name, reason].
+    shape: of a row, (D,) or (S, D) of patches. left_out: the pictures without a row, DataFrame[image_name, reason].
     """
 
     def __init__(self, folder: Path, fingerprint: dict[str, Any], shards: list[Shard]) -> None:
         self.folder, self.fingerprint, self._shards = folder, fingerprint, shards
         self.width: int = fingerprint["width"]
+        self.shape = (fingerprint["tokens"], self.width) if "tokens" in fingerprint else (self.width,)
         self._places = {
             name: (number, row) for number, shard in enumerate(shards) for row, name in enumerate(shard.image_names)
         }
@@ -59,7 +60,7 @@ class EmbeddingCache:
         return len(self.image_names)
 
     def rows(self, image_names: Iterable[str]) -> torch.Tensor:
-        """The embeddings of these images in this order, float32 [N, D]. Raises UserError on one that is not here."""
+        """These images' embeddings in this order, float32 [N, D] or [N, S, D]. Raises UserError on one not here."""
         image_names = list(image_names)
         missing = [name for name in dict.fromkeys(image_names) if name not in self._places]
         if missing:
@@ -67,12 +68,16 @@ class EmbeddingCache:
             raise UserError(
                 f"{len(missing)} images have no embedding in {self.folder}, such as {some}; embed them first"
             )
-        rows = torch.empty(len(image_names), self.width)
+        rows = torch.empty(len(image_names), *self.shape)
         places = torch.tensor([self._places[name] for name in image_names]).reshape(-1, 2)  # shard, row in it
         for number in places[:, 0].unique().tolist():
             positions = (places[:, 0] == number).nonzero().squeeze(1)
             rows[positions] = self._shards[number].embeddings[places[positions, 1]].float()
         return rows
+
+    def array(self, image_names: Iterable[str]) -> "torch.Tensor | Rows":
+        """The same as `rows`, but patches stay on disk until they are indexed."""
+        return self.rows(image_names) if len(self.shape) == 1 else Rows(self, list(image_names))
 
     def index(self) -> pd.DataFrame:
         """Where each row is: DataFrame[image_name, shard, row]."""
@@ -83,6 +88,20 @@ class EmbeddingCache:
         """Read every row. Raises UserError on the first shard whose rows are not those that were written."""
         for shard in self._shards:
             shard.verify()
+
+
+class Rows:
+    """Patches of some images, float32 [N, S, D] but read when indexed: Flickr30k's by ViT-B/32 would fill 4.9 GB."""
+
+    def __init__(self, cache: EmbeddingCache, image_names: list[str]) -> None:
+        self._cache, self._image_names = cache, image_names
+        self.shape = (len(image_names), *cache.shape)
+
+    def __len__(self) -> int:
+        return len(self._image_names)
+
+    def __getitem__(self, rows: slice | torch.Tensor) -> torch.Tensor:
+        return self._cache.rows(self._image_names[number] for number in torch.arange(len(self))[rows])
 
 
 def build_cache(
@@ -165,7 +184,7 @@ def _claim(folder: Path, clip: Clip, part: Part) -> EmbeddingCache:
 def _embed(names: list[str], images: Path, clip: Clip, batch_size: int, pool: ThreadPoolExecutor, bar: tqdm) -> Shard:
     """The rows of one shard. While CLIP looks at a batch, threads open the pictures of the next one."""
     batches = [names[i : i + batch_size] for i in range(0, len(names), batch_size)]
-    rows, shown, left_out = [torch.empty(0, clip.width, dtype=torch.float16)], [], {}
+    rows, shown, left_out = [torch.empty(0, *clip.shape, dtype=torch.float16)], [], {}
     ahead = pool.map(partial(_prepare, images, clip), batches[0])
     for batch, following in zip(batches, [*batches[1:], []], strict=True):
         prepared, ahead = ahead, pool.map(partial(_prepare, images, clip), following)
@@ -175,7 +194,7 @@ def _embed(names: list[str], images: Path, clip: Clip, batch_size: int, pool: Th
         if seen:
             if clip.vision.device.type == "cpu":
                 clip.vision.to(choose_accelerator("fp32").device)
-            rows.append(clip.embed(torch.cat(list(seen.values()))).half())  # [batch, D]
+            rows.append(clip.embed(torch.cat(list(seen.values()))).half())  # [batch, D] or [batch, S, D]
             if not rows[-1].isfinite().all():
                 raise UserError(f"{clip.name} gives embeddings that are not finite in float16; load it in float32")
             shown += seen
@@ -218,12 +237,14 @@ def _read_fingerprint(folder: Path, clip: Clip | None) -> dict[str, Any]:
         raise UserError(f"{folder / FINGERPRINT} is broken; delete {folder} and embed the pictures again") from None
     wanted = clip.fingerprint() if clip else found
     if {**found, "name": None} != {**wanted, "name": None}:
+        what = "CLIP" if found["pooling"] == wanted["pooling"] else "pooling"
         raise UserError(f"{folder} holds embeddings of {_in_words(found)}, but asked for is {_in_words(wanted)}; "
-                        "give the cache another folder, or use the CLIP that made it")  # fmt: skip
+                        f"give the cache another folder, or use the {what} that made it")  # fmt: skip
     return found
 
 
 def _in_words(fingerprint: dict[str, Any]) -> str:
     settings = hashlib.sha256(json.dumps(fingerprint["preprocessing"], sort_keys=True).encode()).hexdigest()
-    weights, dtype = fingerprint["weights_sha256"], fingerprint["dtype"]
-    return f"{fingerprint['name']} (weights {weights[:8]}, preprocessing {settings[:8]}, {dtype})"
+    weights, dtype, pooling = (fingerprint[key] for key in ("weights_sha256", "dtype", "pooling"))
+    pooling = {text: name for name, text in POOLING.items()}.get(pooling, pooling)
+    return f"{fingerprint['name']} (weights {weights[:8]}, preprocessing {settings[:8]}, {dtype}, {pooling})"

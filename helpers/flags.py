@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .config import PRESETS, Config
+from .config import POOLINGS, PRESETS, Config
 from .errors import UserError
 
 
@@ -38,6 +38,7 @@ def build_parser() -> Parser:
     flag = add("embed", "encode every picture once with a frozen CLIP").add_argument
     _add_photos(flag, splits=False)
     flag("--clip", required=True, metavar="NAME_OR_DIR", help="hub name, folder, or tiny")
+    flag("--pooling", choices=POOLINGS, default="pooled", help="one vector a picture, or one a patch too (pooled)")
     flag("--out", type=Path, required=True, metavar="CACHE")
     flag("--part", default="1/1", metavar="2/4", help="embed only this part, on one of several machines (all)")
 

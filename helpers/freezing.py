@@ -5,6 +5,7 @@ import torch
 from transformers import GPT2LMHeadModel
 
 from .errors import UserError
+from .lora import adapters, add_adapters, is_adapted
 
 
 def trained_modules(policy: str, blocks: int, last_n: int = 2, embeddings: bool = True) -> list[str]:
@@ -12,8 +13,9 @@ def trained_modules(policy: str, blocks: int, last_n: int = 2, embeddings: bool 
 
     `first-and-last` is what the original did: its "first and last 14 layers" are 14 *tensors* of
     `list(gpt2.parameters())` on either end, that is wte, wpe and the first block, then the last block and the final
-    norm. `last-n` trains the last `last_n` blocks and the final norm. `embeddings` says whether wte and wpe join in
-    under these two; wte is also the output layer, its weights are tied.
+    norm. `last-n` trains the last `last_n` blocks and the final norm. `lora` trains adapters beside the weights
+    (lora.py). `embeddings` says whether wte and wpe join in under these three; wte is also the output layer, its
+    weights are tied.
     Raises UserError on an unknown policy or more blocks than there are.
     """
     every_block = [f"h.{i}" for i in range(blocks)]
@@ -27,14 +29,23 @@ def trained_modules(policy: str, blocks: int, last_n: int = 2, embeddings: bool 
         if not 1 <= last_n <= blocks:
             raise UserError(f"last_n is {last_n}, but this GPT-2 has {blocks} blocks: choose 1 to {blocks}")
         trained = every_block[-last_n:]
+    elif policy == "lora":
+        trained = adapters(blocks)
     else:
-        raise UserError(f"freezing is {policy!r}, but must be one of none, all, first-and-last, last-n")
-    return [*(["wte", "wpe"] if embeddings else []), *trained, "ln_f"]
+        raise UserError(f"freezing is {policy!r}, but must be one of none, all, first-and-last, last-n, lora")
+    return [*(["wte", "wpe"] if embeddings else []), *trained, *(["ln_f"] if policy != "lora" else [])]
 
 
-def freeze(gpt2: GPT2LMHeadModel, policy: str, last_n: int = 2, embeddings: bool = True) -> None:
-    """Let the tensors of `trained_modules` train and freeze all others, in place."""
+def freeze(gpt2: GPT2LMHeadModel, policy: str, last_n: int = 2, embeddings: bool = True, lora_rank: int = 8) -> None:
+    """Let the tensors of `trained_modules` train and freeze all others, in place.
+
+    Under `lora` GPT-2 gets its adapters. Raises UserError where it cannot have them, or has them already.
+    """
+    if any(map(is_adapted, gpt2.modules())):
+        raise UserError("this GPT-2 has LoRA adapters already: load it anew to freeze it in another way")
     trained = trained_modules(policy, gpt2.config.n_layer, last_n, embeddings)
+    if policy == "lora":
+        add_adapters(gpt2.transformer, lora_rank)
     gpt2.requires_grad_(False)
     for name in trained:
         gpt2.transformer.get_submodule(name).requires_grad_(True)

@@ -23,6 +23,7 @@ from .shards import WHOLE, Part
 from .training import train
 from .writer import CaptionWriter
 
+DRAWN_CACHES = {"pooled": Path("data/drawn-embeddings"), "patches": Path("data/drawn-patches")}
 WORLD_IMAGES = 3000  # pictures of the drawn world that the tiny preset trains and is judged on
 
 
@@ -77,15 +78,14 @@ def open_drawn_world(folder: str | Path = "data/drawn", images: int = WORLD_IMAG
     return open_data(world / "flickr30k_images", world / "results.csv")
 
 
-def open_cache(
-    data: Data, config: Config, folder: str | Path = "data/drawn-embeddings", part: Part = WHOLE
-) -> EmbeddingCache:
+def open_cache(data: Data, config: Config, folder: str | Path | None = None, part: Part = WHOLE) -> EmbeddingCache:
     """The embeddings of all images of `data`, or of a part of them, by the config's CLIP; what is missing is added.
 
-    Under torchrun the processes share the work out, and all wait until it is done. A card is used only where something
-    has to be embedded.
+    folder: where they lie; without it the drawn world's, which has one for each pooling. Under torchrun the
+    processes share the work out, and all wait until it is done. A card is used only where something has to be embedded.
     """
-    clip, names = load_clip(config.clip), data.image_names()
+    folder = folder or DRAWN_CACHES[config.pooling]
+    clip, names = load_clip(config.clip, pooling=config.pooling), data.image_names()
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes == 1:
         return build_cache(folder, data.images, names, clip, part=part)

@@ -1,7 +1,8 @@
-"""The mapping modules: one embedding of CLIP's width in, a prefix of P vectors of GPT-2's width out.
+"""The mapping modules: an embedding of CLIP's width in, a prefix of P vectors of GPT-2's width out.
 
 All three share one interface, `forward(embedding: [B, D]) -> prefix: [B, P, E]`, and map every image alone: a row of a
-batch comes out as it would by itself. The last layer of each is a linear one called `output`.
+batch comes out as it would by itself. `EncoderMapper` and `QueryMapper` take patches too, [B, S, D], of which token 0
+is the pooled one; an embedding [B, D] is to them a sequence of one. The last layer of each is a linear `output`.
 """
 
 import torch
@@ -21,6 +22,11 @@ class MlpMapper(nn.Module):
         self.output = nn.Linear(hidden, prefix_length * width)
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
+        if embedding.ndim != 2:
+            raise UserError(
+                f"the mlp mapper takes one vector a picture, [B, D], not {list(embedding.shape)}: choose queries or "
+                "encoder for patches"
+            )
         prefix = self.output(self.hidden(embedding))  # [B, P*E]
         return prefix.unflatten(1, (self.prefix_length, -1))  # [B, P, E]
 
@@ -29,8 +35,9 @@ class EncoderMapper(nn.Module):
     """The original's order: Transformer encoder layers at CLIP's width, then one linear layer expands to P vectors.
 
     The original fed its encoder `[B, D]`, which PyTorch reads as one sequence of B images that attend to each other.
-    Here each image is a sequence of its own, of length one. Attention over one token is a plain linear map, so the
-    encoder is in effect a deep residual MLP, and that is what this design can do.
+    Here each image is a sequence of its own. Of a pooled embedding it has length one: attention over one token is a
+    plain linear map, so the encoder is in effect a deep residual MLP, and that is what this design can do. Of patches
+    it is what token 0 has gathered from them that is expanded.
     """
 
     def __init__(self, embedding_width: int, prefix_length: int, width: int, dropout: float, layers: int, heads: int):
@@ -40,12 +47,16 @@ class EncoderMapper(nn.Module):
         self.output = nn.Linear(embedding_width, prefix_length * width)
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
-        encoded = self.encoder(embedding.unsqueeze(1)).squeeze(1)  # [B, 1, D] -> [B, D]
+        encoded = self.encoder(_sequence(embedding))[:, 0]  # [B, S, D] -> [B, D]
         return self.output(encoded).unflatten(1, (self.prefix_length, -1))  # [B, P, E]
 
 
 class QueryMapper(nn.Module):
-    """P learned queries beside the projected embedding in one encoder at GPT-2's width (ClipCap's Transformer)."""
+    """P learned queries beside the projected embedding in one encoder at GPT-2's width (ClipCap's Transformer).
+
+    Of patches each is projected, and the queries look at all of them; where a patch stood, CLIP's own position
+    embeddings have told it.
+    """
 
     def __init__(self, embedding_width: int, prefix_length: int, width: int, dropout: float, layers: int, heads: int):
         super().__init__()
@@ -56,10 +67,10 @@ class QueryMapper(nn.Module):
         self.output = nn.Linear(width, width)
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
-        image = self.project(embedding).unsqueeze(1)  # [B, 1, E]
+        image = self.project(_sequence(embedding))  # [B, S, E]
         queries = self.queries.expand(len(embedding), -1, -1)  # [B, P, E]
-        encoded = self.encoder(torch.cat([image, queries], dim=1))  # [B, 1+P, E]
-        return self.output(encoded[:, 1:])  # [B, P, E]
+        encoded = self.encoder(torch.cat([image, queries], dim=1))  # [B, S+P, E]
+        return self.output(encoded[:, image.shape[1] :])  # [B, P, E]
 
 
 def build_mapper(
@@ -78,6 +89,11 @@ def build_mapper(
     if encoder_width % heads:
         raise UserError(f"mapper_heads is {heads}, but must divide the width of the {kind} mapper, {encoder_width}")
     return design(embedding_width, prefix_length, width, dropout, layers, heads)
+
+
+def _sequence(embedding: torch.Tensor) -> torch.Tensor:
+    """[B, S, D] as it is, and [B, D] as a sequence of one, [B, 1, D]."""
+    return embedding if embedding.ndim == 3 else embedding.unsqueeze(1)
 
 
 def _encoder(width: int, layers: int, heads: int, dropout: float) -> nn.TransformerEncoder:

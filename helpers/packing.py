@@ -18,9 +18,10 @@ CAPTIONS_A_ROW = 8  # more would pad less, but attention looks at every pair of 
 class Packed(NamedTuple):
     """R rows of L places for B captions with N tokens in all; a "place" counts through all R*L of them.
 
-    embeddings: float32 [B, D]. tokens: int64 [R, L], what GPT-2 reads there, 0 where a prefix or padding is. positions:
-    int64 [R, L]. captions: int64 [R, L], which caption it belongs to, B for padding. prefixes: int64 [B * P], the
-    places of the prefixes. sources, targets: int64 [N], the place whose hidden state predicts a token, and that token.
+    embeddings: float32 [B, D] or [B, S, D]. tokens: int64 [R, L], what GPT-2 reads there, 0 where a prefix or padding
+    is. positions: int64 [R, L]. captions: int64 [R, L], which caption it belongs to, B for padding. prefixes: int64
+    [B * P], the places of the prefixes. sources, targets: int64 [N], the place whose hidden state predicts a token, and
+    that token.
     """
 
     embeddings: torch.Tensor

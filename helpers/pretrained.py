@@ -14,6 +14,7 @@ from PIL import Image
 from transformers import (
     AutoConfig,
     AutoTokenizer,
+    CLIPVisionConfig,
     CLIPVisionModel,
     GPT2LMHeadModel,
     PreTrainedModel,
@@ -30,22 +31,37 @@ from .errors import UserError
 from .inputs import search_inputs
 
 TINY = Path(__file__).parent / "tiny"
+# What an embedding is, in the words of a cache's fingerprint. "patches" are the tokens of the same layer that the
+# pooled output is taken from, and the class token stands first, so that they say all that the pooled output says and
+# what is measured between the two is the pooling alone. CLIP norms the class token only; the others get the same norm,
+# as in open_clip, or they would come in another scale. (LLaVA takes the layer before, without the class token: CLIP's
+# loss reaches the patches of the last layer through no output of their own.)
+POOLING = {
+    "pooled": "pooler_output of the vision tower, before projection",
+    "patches": "last_hidden_state of the vision tower, class token first, each token after the final norm",
+}
 PREPROCESSING = ("do_convert_rgb", "do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale",
                  "rescale_factor", "do_normalize", "image_mean", "image_std")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A frozen vision tower, its image processor, and the name it was asked for by."""
+    """A frozen vision tower, its image processor, the name it was asked for by, and which of its outputs is taken."""
 
     vision: CLIPVisionModel
     processor: CLIPImageProcessor
     name: str
+    pooling: str = "pooled"  # or "patches"
 
     @property
     def width(self) -> int:
         """D, the width of an embedding: 768 in ViT-B/32, 1024 in ViT-L/14."""
         return self.vision.config.hidden_size
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one picture's embedding: (D,), or (S, D) of patches."""
+        return embedding_shape(self.vision.config, self.pooling)
 
     def pixel_values(self, pictures: list[Image.Image]) -> torch.Tensor:
         """RGB pictures of any size, prepared as this CLIP wants them: float32 [B, 3, S, S] on the CPU."""
@@ -54,12 +70,12 @@ class Clip:
 
     @torch.no_grad()
     def embed(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """The pooled output before projection, float32 [B, D] on the CPU, wherever and however finely CLIP computes."""
+        """Embeddings, float32 [B, D] or [B, S, D] on the CPU, wherever and however finely CLIP computes."""
         pixel_values = pixel_values.to(self.vision.device, self.vision.dtype)
-        return self.vision(pixel_values=pixel_values).pooler_output.float().cpu()
+        return see(self.vision, pixel_values, self.pooling).float().cpu()
 
     def encode(self, pictures: list[Image.Image]) -> torch.Tensor:
-        """Embeddings of RGB pictures, float32 [B, D] on the CPU."""
+        """Embeddings of RGB pictures, float32 [B, D] or [B, S, D] on the CPU."""
         return self.embed(self.pixel_values(pictures))
 
     def fingerprint(self) -> dict[str, Any]:
@@ -69,9 +85,10 @@ class Clip:
             "name": self.name,
             "weights_sha256": self._weights_sha256,
             "preprocessing": settings,
-            "pooling": "pooler_output of the vision tower, before projection",
+            "pooling": POOLING[self.pooling],
             "dtype": str(self.vision.dtype).removeprefix("torch."),
             "width": self.width,
+            **({"tokens": self.shape[0]} if self.pooling == "patches" else {}),
         }
 
     @cached_property
@@ -85,11 +102,29 @@ class Clip:
         return digest.hexdigest()
 
 
-def load_clip(name: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Clip:
+def see(vision: CLIPVisionModel, pixel_values: torch.Tensor, pooling: str) -> torch.Tensor:
+    """What the tower makes of [B, 3, H, W]: [B, D], or under "patches" [B, S, D], whose token 0 is the pooled one."""
+    output = vision(pixel_values=pixel_values)
+    if pooling == "pooled":
+        return output.pooler_output
+    tower = getattr(vision, "vision_model", vision)  # in some versions of transformers the tower lies within
+    return tower.post_layernorm(output.last_hidden_state)
+
+
+def embedding_shape(vision_config: CLIPVisionConfig, pooling: str) -> tuple[int, ...]:
+    """(D,), or under "patches" (S, D), where S counts the patches and the class token: 50 in ViT-B/32, 257 in L/14."""
+    tokens = (vision_config.image_size // vision_config.patch_size) ** 2 + 1
+    return (vision_config.hidden_size,) if pooling == "pooled" else (tokens, vision_config.hidden_size)
+
+
+def load_clip(
+    name: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, pooling: str = "pooled"
+) -> Clip:
     """A frozen CLIP on `device`: the vision tower of a CLIP checkpoint, in eval mode, nothing of it trainable.
 
-    name: a name on the Hugging Face hub, a folder in the hub's layout, or "tiny". Raises UserError when it is not
-    found, is no CLIP, is not whole, or its processor makes pictures of a size that its tower does not take.
+    name: a name on the Hugging Face hub, a folder in the hub's layout, or "tiny". pooling: what its embeddings are,
+    "pooled" or "patches". Raises UserError when it is not found, is no CLIP, is not whole, or its processor makes
+    pictures of a size that its tower does not take.
     """
     source = _source(name, "clip")
     vision = load_model(CLIPVisionModel, source, ("clip", "clip_vision_model"), "CLIP")
@@ -100,7 +135,7 @@ def load_clip(name: str | Path, device: torch.device | str = "cpu", dtype: torch
         raise UserError(
             f"{name} crops pictures to {size}, but its CLIP takes {wanted} pixels; mend its preprocessor_config.json"
         )
-    return Clip(vision.requires_grad_(False).eval().to(device, dtype), processor, str(name))
+    return Clip(vision.requires_grad_(False).eval().to(device, dtype), processor, str(name), pooling)
 
 
 def load_gpt2(name: str | Path) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerBase]:

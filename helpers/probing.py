@@ -5,6 +5,7 @@ from dataclasses import fields
 import pandas as pd
 import torch
 
+from .errors import UserError
 from .scenes import Scene
 
 RIDGE = 1e-3  # keeps the least squares solvable where features of the embedding are collinear
@@ -17,8 +18,10 @@ def probe_facts(
 
     Returns one row a fact: fact, probe (the share of the M read right), commonest (the share that the commonest value
     in training would get right). A fact that a scene lacks, such as the second color of a single object, counts as a
-    value of its own.
+    value of its own. Raises UserError on patches, [N, S, D].
     """
+    if train.ndim != 2:
+        raise UserError(f"a probe reads one vector a picture, not {list(train.shape)}: give [N, D], such as token 0")
     mean, std = train.mean(dim=0), train.std(dim=0).clamp_min(1e-6)
     features, held_out = (torch.cat([(x - mean) / std, torch.ones(len(x), 1)], dim=1) for x in (train, test))
     rows = []

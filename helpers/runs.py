@@ -118,7 +118,8 @@ def begin_run(folder: str | Path, config: Config, data: dict[str, Any], resume: 
     if run.config_file.exists():
         try:
             found = json.loads(run.config_file.read_text(encoding="utf-8"))
-            parts = [("config", found["config"], config.to_dict()), ("data", found["data"], data)]
+            older = Config().to_dict() | found["config"]  # a field that is younger than the run had its default there
+            parts = [("config", older, config.to_dict()), ("data", found["data"], data)]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{run.config_file} is no run's config.json: name another folder for the run") from error
         for part in parts:

@@ -63,7 +63,7 @@ WHOLE = Part()
 
 @dataclass(frozen=True)
 class Shard:
-    """The rows of one file of the cache, float16 [n, D]; read from it they are memory-mapped."""
+    """The rows of one file of the cache, float16 [n, D] or [n, S, D]; read from it they are memory-mapped."""
 
     embeddings: torch.Tensor
     image_names: list[str]

@@ -54,12 +54,12 @@ def train(
     say = functools.partial(tqdm.write, file=sys.stderr) if main else _say_nothing
 
     # The pieces: the frozen CLIP's embeddings, the captions in batches, the captioner and what of it trains.
-    clip = load_clip(config.clip)
+    clip = load_clip(config.clip, pooling=config.pooling)
     embeddings = EmbeddingCache.open(cache, clip)
     writer = CaptionWriter.assemble(config, clip)
     captioner = writer.captioner
     batches, held_out = (split_batches(config, captions, split, embeddings, writer, say) for split in ("train", "val"))
-    captioner.start_from(batches.embeddings)
+    captioner.start_from(batches.typical_embeddings())
     optimizer = torch.optim.AdamW(parameter_groups(captioner, config), fused=True)
 
     # The run folder: a new one, or the newest whole checkpoint of an old one.

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from .atomic import atomic_path
 from .captioner import Captioner, CaptionerConfig
 from .config import Config
+from .embeddings import Rows
 from .errors import UserError
 from .freezing import freeze
 from .pretrained import Clip, CLIPImageProcessor, load_gpt2, load_model, one_line_errors, quietly
@@ -70,7 +71,7 @@ class CaptionWriter:
         torch.manual_seed(config.seed)
         shapes = CaptionerConfig(
             clip.vision.config, gpt2.config, config.mapper, config.prefix_length, config.mapper_layers,
-            config.mapper_heads, config.dropout,
+            config.mapper_heads, config.dropout, config.pooling,
         )  # fmt: skip
         captioner = Captioner(shapes, clip.vision, gpt2)
         if captioner.longest_caption < 2:
@@ -78,7 +79,7 @@ class CaptionWriter:
                 f"prefix_length is {config.prefix_length}, but GPT-2's context has {gpt2.config.n_positions} positions "
                 "for prefix and caption: choose a shorter prefix"
             )
-        freeze(captioner.gpt2, config.freezing, config.last_n, config.train_embeddings)
+        freeze(captioner.gpt2, config.freezing, config.last_n, config.train_embeddings, config.lora_rank)
         return cls(captioner, tokenizer, clip.processor)
 
     @classmethod
@@ -104,22 +105,25 @@ class CaptionWriter:
 
     def clip(self, name: str = "captioner") -> Clip:
         """The captioner's own CLIP, with which to embed pictures for it. name: what messages call it."""
-        return Clip(self.captioner.clip, self.processor, name)
+        return Clip(self.captioner.clip, self.processor, name, self.captioner.config.pooling)
 
     def embed(self, pictures: list[Image.Image]) -> torch.Tensor:
-        """CLIP's embeddings of RGB pictures, float32 [B, D]."""
+        """CLIP's embeddings of RGB pictures, float32 [B, D] or [B, S, D], as this captioner takes them."""
         return self.clip().encode(pictures)
 
-    def write(self, embeddings: torch.Tensor, decoding: Decoding | None = None, batch_size: int = 64) -> list[str]:
-        """One caption for each of the embeddings [N, D], decoded `batch_size` at a time, in the same order."""
+    def write(
+        self, embeddings: torch.Tensor | Rows, decoding: Decoding | None = None, batch_size: int = 64
+    ) -> list[str]:
+        """One caption for each of the embeddings [N, D] or [N, S, D], `batch_size` at a time, in the same order."""
         decoding = decoding or Decoding()
         choices = decoding.for_generate(self.captioner.longest_caption)
-        batches = embeddings.split(batch_size) if len(embeddings) else ()
+        starts = range(0, len(embeddings), batch_size)
         captions: list[str] = []
         # Sampling leaves the caller's random state as it was, on every card.
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(decoding.seed)
-            for batch in tqdm(batches, desc="captions", unit="batch", disable=len(batches) < 2):
-                ids = self.captioner.generate(batch.to(self.captioner.device), **choices)
+            for start in tqdm(starts, desc="captions", unit="batch", disable=len(starts) < 2):
+                batch = embeddings[start : start + batch_size].to(self.captioner.device)
+                ids = self.captioner.generate(batch, **choices)
                 captions += self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [caption.strip() for caption in captions]

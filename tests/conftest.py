@@ -77,6 +77,12 @@ def cache(data, tmp_path_factory) -> EmbeddingCache:
 
 
 @pytest.fixture(scope="session")
+def patches(data, tmp_path_factory) -> EmbeddingCache:
+    """The same pictures, with a vector for each patch. Read only."""
+    return open_cache(data, preset("tiny").with_values(pooling="patches"), tmp_path_factory.mktemp("cache") / "patches")
+
+
+@pytest.fixture(scope="session")
 def config() -> Config:
     """A run of 2 epochs in a second or two, with dropout."""
     return preset("tiny").with_values(mapper_layers=1, dropout=0.1, epochs=2, batch_size=32, eval_every=4, log_every=3)

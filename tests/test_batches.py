@@ -71,6 +71,25 @@ def test_every_caption_comes_with_its_own_picture(make, cache):
         assert torch.equal(batches.rows([row]).embeddings, cache.rows([batches.captions.image_name[row]]))
 
 
+def test_patches_come_by_the_batch(data, patches, tokenizer, monkeypatch):
+    rows = data.captions[data.captions.split == "train"]
+    batches = CaptionBatches(rows, patches, tokenizer, 16)
+    batch = batches.at(3)
+    assert batch.embeddings.shape == (16, 17, 128)
+    for row in (0, 7, 100):
+        assert torch.equal(batches.rows([row]).embeddings, patches.rows([batches.captions.image_name[row]]))
+    part, _ = batch.part(1, 3)
+    assert torch.equal(part.embeddings, batch.embeddings[1::3])
+    assert torch.equal(batches.typical_embeddings(), patches.rows(batches.image_names))
+    monkeypatch.setattr("helpers.batches.TYPICAL", 10)
+    assert 5 <= len(batches.typical_embeddings()) <= 10
+
+
+def test_of_pooled_embeddings_all_are_typical(make):
+    batches = make()
+    assert torch.equal(batches.typical_embeddings(), batches.embeddings)
+
+
 def drawn(batches: CaptionBatches, epoch: int) -> list[int]:
     """The rows of an epoch in the order in which they come."""
     return [row for rows in batches._order(epoch) for row in rows]

@@ -10,6 +10,8 @@ from transformers import AutoConfig
 
 from helpers.captioner import IGNORE, Captioner, CaptionerConfig
 from helpers.config import MAPPERS
+from helpers.errors import UserError
+from helpers.pretrained import see
 
 
 @pytest.fixture
@@ -107,6 +109,31 @@ def test_pixel_values_and_their_embeddings_are_the_same(captioner):
     assert torch.equal(captioner.generate(pixel_values=pixels), captioner.generate(embeddings))
     with pytest.raises(ValueError, match="either embeddings"):
         captioner.prefix(embeddings, pixels)
+
+
+@pytest.mark.parametrize("mapper", ["encoder", "queries"])
+def test_with_patches_it_does_all_the_same(mapper, tmp_path):
+    captioner = random_captioner(mapper=mapper, pooling="patches")
+    assert captioner.embedding_shape == captioner.mean_embedding.shape == (5, 32)
+    pixels, (_, ids) = torch.randn(3, 3, 32, 32), batch()
+    output = captioner.clip(pixel_values=pixels)
+    embeddings = see(captioner.clip, pixels, "patches")
+    torch.testing.assert_close(embeddings[:, 0], output.pooler_output)
+    captioner.start_from(embeddings)
+    torch.testing.assert_close(captioner.embedding_mean, embeddings.mean(dim=(0, 1)))
+    torch.testing.assert_close(captioner.prefix(pixel_values=pixels), captioner.prefix(embeddings))
+    assert torch.equal(captioner.generate(pixel_values=pixels), captioner.generate(embeddings))
+    captioner.save_pretrained(tmp_path)
+    again = Captioner.from_pretrained(tmp_path)
+    assert again.config.pooling == "patches"
+    assert torch.equal(again(ids, embeddings=embeddings).logits, captioner(ids, embeddings=embeddings).logits)
+
+
+def test_embeddings_of_the_other_pooling_are_refused(captioner):
+    with pytest.raises(UserError, match=r"are \[2, 5, 32\], but .* pooling is 'pooled' and each must be \[32\]: make"):
+        captioner.prefix(torch.randn(2, 5, 32))
+    with pytest.raises(UserError, match=r"are \[2, 32\], but .* pooling is 'patches' and each must be \[5, 32\]"):
+        random_captioner(pooling="patches").prefix(torch.randn(2, 32))
 
 
 @pytest.mark.parametrize("mapper", MAPPERS)

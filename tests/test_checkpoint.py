@@ -85,6 +85,18 @@ def test_one_of_another_model_is_refused_by_name(tmp_path, other):
         load_newest(tmp_path, *trained(steps=0, **other))
 
 
+def test_one_with_adapters_of_another_rank_is_refused(tmp_path):
+    def adapted(rank):
+        captioner = random_captioner()
+        freeze(captioner.gpt2, "lora", lora_rank=rank)
+        return captioner, torch.optim.AdamW([p for p in captioner.parameters() if p.requires_grad])
+
+    save_checkpoint(tmp_path, 1, *adapted(4), {})
+    assert load_newest(tmp_path, *adapted(4))[0] == {"step": 1}
+    with pytest.raises(UserError, match=r"lora_A\.default\.weight is \[4, 48\] there, \[8, 48\] here; use the config"):
+        load_newest(tmp_path, *adapted(8))
+
+
 def test_a_full_disk_leaves_the_ones_before(tmp_path, monkeypatch):
     captioner, optimizer = trained()
     save_checkpoint(tmp_path, 1, captioner, optimizer, {})

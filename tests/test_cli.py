@@ -111,6 +111,24 @@ def test_embed_train_resume_and_evaluate(run, photos, world, tmp_path, finished)
     assert list(pd.read_csv("control/captions.csv").image_name) == list(names[:30])
 
 
+def test_patches_go_the_same_way(run, refused, photos, world, tmp_path):
+    status, said, _ = run("embed", *photos, "--clip", "tiny", "--pooling", "patches", "--out", "cache")
+    assert (status, said) == (0, "60 embeddings lie in cache\n")
+    train = ("train", *CONFIG, *photos, "--cache", "cache", "--out", "run", "--epochs", 1)
+    assert "float32, patches), but asked for is tiny" in refused(*train)
+    assert "choose mapper queries or encoder, or pooling" in refused(*train, "--pooling", "patches", "--mapper", "mlp")
+    assert run(*train, "--pooling", "patches", "--mapper", "queries", "--prefix-length", 2)[0] == 0
+    captioner = ("--captioner", "run/captioner")
+    assert run("evaluate", *captioner, *photos, "--split", "val,test", "--out", "scores")[0] == 0
+    metrics = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+    assert metrics["nats_per_token_true"] != metrics["nats_per_token_mean"] != metrics["nats_per_token_shuffled"]
+    fingerprint = json.loads((tmp_path / "scores" / "embeddings" / "fingerprint.json").read_text())
+    assert fingerprint["tokens"] == 17
+    picture = world / "flickr30k_images" / "scene-00000.png"
+    status, said, _ = run("predict", "-C", "run/captioner", "-I", picture)
+    assert (status, said.count("\n")) == (0, 1)
+
+
 def test_images_without_a_split_are_counted_in_one_plain_line(run, photos, world, finished, tmp_path):
     (tmp_path / "splits.csv").write_text("image_name,split\nscene-00000.png,test\nscene-00001.png,test\n")
     status, _, said = run(

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from helpers.config import PRESETS, Config, preset
@@ -16,19 +18,32 @@ def test_the_defaults_are_the_originals_figures():
     ("values", "message"),
     [
         ({"mapper": "cnn"}, "mapper is 'cnn', but must be one of mlp, encoder, queries"),
-        ({"freezing": "half"}, "freezing is 'half', but must be one of none, all, first-and-last, last-n"),
+        ({"freezing": "half"}, "freezing is 'half', but must be one of none, all, first-and-last, last-n, lora"),
+        ({"lora_rank": 0}, "lora_rank is 0, but must be at least 1"),
         ({"prefix_length": 0}, "prefix_length is 0, but must be at least 1"),
         ({"dropout": 1.5}, "dropout is 1.5, but must be between 0 and 0.9"),
         ({"mapper_lr": 0.0}, "mapper_lr is 0.0, but must be above 0"),
         ({"gpt2_lr": float("nan")}, "gpt2_lr is nan, but must be above 0"),
         ({"precision": "int8"}, "precision is 'int8', but must be one of auto, fp32, fp16, bf16"),
-        ({"learning_rate": 1.0}, "config has no field learning_rate; its fields are clip, gpt2, mapper"),
+        ({"learning_rate": 1.0}, "config has no field learning_rate; its fields are clip, gpt2, pooling, mapper"),
+        ({"pooling": "mean"}, "pooling is 'mean', but must be one of pooled, patches"),
+        (
+            {"pooling": "patches", "mapper": "mlp"},
+            "mapper is 'mlp', which takes one vector a picture, but pooling is 'patches': "
+            "choose mapper queries or encoder, or pooling pooled",
+        ),
     ],
 )
 def test_a_wrong_value_is_named_with_the_rule(values, message):
     with pytest.raises(UserError) as error:
         Config().with_values(**values)
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize("values", [{}, {"pooling": "patches", "freezing": "lora", "lora_rank": 4}])
+def test_it_is_read_back_from_its_dict(values):
+    config = preset("tiny").with_values(**values)
+    assert Config(**json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_unknown_preset():

@@ -1,5 +1,6 @@
 """The cache: the same bytes whatever happens on the way, and never the rows of another CLIP."""
 
+import json
 import multiprocessing
 import os
 import random
@@ -15,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers.embeddings import EmbeddingCache, build_cache
+from helpers.embeddings import EmbeddingCache, Rows, build_cache
 from helpers.errors import UserError
 from helpers.pictures import open_picture
 from helpers.pretrained import Clip, load_clip
@@ -205,6 +206,54 @@ def test_a_cache_of_another_clip(folder, images, clip, tiny_clip):
             use(folder, other)
         assert "\n" not in str(caught.value)
     assert content(folder) == written
+
+
+@pytest.fixture
+def patch_clip(tiny_clip) -> Clip:
+    return load_clip(tiny_clip, pooling="patches")
+
+
+def test_the_rows_may_be_patches(folder, images, patch_clip):
+    cache = build_cache(folder, images, NAMES, patch_clip, **SMALL)
+    assert (len(cache), cache.shape, cache.width) == (28, (17, 32), 32)
+    wanted = ["29.png", "00.png", "08.png", "00.png"]
+    expected = patch_clip.encode([open_picture(images / name) for name in wanted])
+    torch.testing.assert_close(cache.rows(wanted), expected, atol=4e-3, rtol=4e-3)
+    assert cache.rows([]).shape == (0, 17, 32)
+    written = content(folder)
+    assert (json.loads(written["fingerprint.json"])["tokens"], len(written)) == (17, 8)
+    build_cache(folder, images, NAMES, patch_clip, **SMALL).verify()
+    assert content(folder) == written
+
+
+def test_patches_stay_on_disk_until_they_are_indexed(folder, images, clip, patch_clip, tmp_path, monkeypatch):
+    cache = build_cache(folder, images, NAMES, patch_clip, **SMALL)
+    rows, whole = cache.array(READABLE[::-1]), cache.rows(READABLE[::-1])
+    assert isinstance(rows, Rows)
+    assert (len(rows), rows.shape) == (28, (28, 17, 32))
+    for index in (slice(3, 9), slice(None, None, 5), torch.tensor([4, 0, 4]), slice(9, 3)):
+        assert torch.equal(rows[index], whole[index])
+    read = []
+    original = EmbeddingCache.rows
+    monkeypatch.setattr(
+        EmbeddingCache, "rows", lambda self, names: original(self, read.append(list(names)) or read[-1])
+    )
+    rows[:2]
+    assert read == [READABLE[:-3:-1]]
+    with pytest.raises(UserError, match=r"1 images have no embedding"):
+        cache.array(["nowhere.png"])[:1]
+    assert isinstance(build_cache(tmp_path / "pooled", images, NAMES, clip).array(READABLE), torch.Tensor)
+
+
+def test_a_cache_of_the_other_pooling_is_refused_by_both_names(tmp_path, images, clip, patch_clip):
+    for made, asked in ((clip, patch_clip), (patch_clip, clip)):
+        folder = tmp_path / made.pooling
+        build_cache(folder, images, NAMES, made, **SMALL)
+        wanted = rf"float32, {made.pooling}\), but asked for is .*float32, {asked.pooling}\); .*use the pooling that"
+        for use in (EmbeddingCache.open, lambda folder, clip: build_cache(folder, images, NAMES, clip)):
+            with pytest.raises(UserError, match=wanted) as caught:
+                use(folder, asked)
+            assert "\n" not in str(caught.value)
 
 
 def test_images_that_are_not_in_the_cache(folder, images, clip):

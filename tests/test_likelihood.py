@@ -51,7 +51,7 @@ def test_real_lengths_leave_two_percent_of_padding():
     assert packed.tokens.numel() < 1.02 * sum(length + 3 for length in lengths)
 
 
-@pytest.mark.parametrize("freezing", ["none", "first-and-last", "all"])
+@pytest.mark.parametrize("freezing", ["none", "first-and-last", "all", "lora"])
 @pytest.mark.parametrize(("chunk", "rows", "words"), [(7, 3, 50), (1024, 64, 4096)])
 def test_packed_equals_padded_in_loss_and_gradients(monkeypatch, freezing, chunk, rows, words):
     for name, value in (("CHUNK", chunk), ("ROWS", rows), ("SLICE", words)):

@@ -41,6 +41,27 @@ def test_clip_is_the_checkpoints_vision_tower_frozen(tiny_clip, capfd):
     torch.testing.assert_close(embeddings, expected)
 
 
+def test_patches_are_a_sequence_that_begins_with_the_pooled_one(tiny_clip):
+    pooled, patches = load_clip(tiny_clip), load_clip(tiny_clip, pooling="patches")
+    pictures = [Image.new("RGB", (50, 40), "red"), Image.linear_gradient("L").convert("RGB")]
+    tokens = patches.encode(pictures)
+    assert tokens.shape == (2, *patches.shape) == (2, 17, 32)  # 4 x 4 patches of 8 pixels
+    assert pooled.shape == (32,)
+    torch.testing.assert_close(tokens[:, 0], pooled.encode(pictures))
+    assert (tokens[1, 1:].std(dim=0) > 0).all()
+    torch.testing.assert_close(tokens.mean(dim=2), torch.zeros(2, 17), atol=1e-5, rtol=0)  # each behind the final norm
+    one, other = pooled.fingerprint(), patches.fingerprint()
+    assert {key for key in one if one[key] != other[key]} == {"pooling"}
+    assert other.keys() - one.keys() == {"tokens"}
+
+
+def test_the_fingerprint_of_a_pooled_cache_is_what_it_always_was(tiny_clip):
+    """A cache that was made before there were patches stays one."""
+    found = load_clip(tiny_clip).fingerprint()
+    assert list(found) == ["name", "weights_sha256", "preprocessing", "pooling", "dtype", "width"]
+    assert found["pooling"] == "pooler_output of the vision tower, before projection"
+
+
 def test_a_vision_tower_alone_is_a_clip_too(tiny_clip, tmp_path):
     clip = load_clip(tiny_clip)
     clip.vision.save_pretrained(tmp_path)

@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from helpers.errors import UserError
 from helpers.probing import probe_facts
 from helpers.scenes import Scene
 from helpers.wording import COLORS, SHAPES
@@ -18,6 +20,11 @@ def test_what_lies_in_an_embedding_is_read_and_what_does_not_is_guessed():
     assert table.probe["shape"] < 0.5
     assert table.probe["background"] == table.commonest["background"] == 1.0  # all are gray
     assert 0.1 < table.commonest["color"] < 0.25
+
+
+def test_patches_are_refused():
+    with pytest.raises(UserError, match=r"one vector a picture, not \[4, 5, 3\]: give \[N, D\], such as token 0"):
+        probe_facts(torch.randn(4, 5, 3), scenes(4), torch.randn(4, 5, 3), scenes(4))
 
 
 def test_a_value_that_training_never_showed_is_never_right():

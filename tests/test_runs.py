@@ -1,5 +1,7 @@
 """The run folder's history, cut back to where a checkpoint goes on, and what may not be written over."""
 
+import json
+
 import pytest
 
 from helpers.config import preset
@@ -72,6 +74,15 @@ def test_going_on_needs_the_same_config_and_data(run):
         UserError, match="clip 'tiny', here it is 'openai/clip-vit-base-patch32': a run goes on with its"
     ):
         begin_run(run.folder, preset("small"), {"captions": 5}, resume=True)
+
+
+def test_a_run_from_before_a_field_was_there_goes_on_with_its_default(run):
+    record = json.loads(run.config_file.read_text())
+    del record["config"]["pooling"]
+    run.config_file.write_text(json.dumps(record))
+    begin_run(run.folder, preset("tiny"), {"captions": 5}, resume=True)
+    with pytest.raises(UserError, match="holds a run with pooling 'pooled', here it is 'patches'"):
+        begin_run(run.folder, preset("tiny").with_values(pooling="patches"), {"captions": 5}, resume=True)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"model_type": "gpt2"}'])

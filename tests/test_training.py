@@ -1,5 +1,6 @@
 """A run that is cut anywhere ends in the same bits as one that is not, and a wrong start is refused."""
 
+import json
 import multiprocessing
 import os
 import random
@@ -25,6 +26,7 @@ from helpers.plan import Plan
 from helpers.pretrained import TINY, load_clip
 from helpers.runs import HISTORY, Run
 from helpers.training import train
+from helpers.writer import CaptionWriter
 
 TIMED = ["captions_per_second", "elapsed_seconds"]  # what a clock says differs from run to run
 
@@ -93,6 +95,51 @@ def test_stopped_and_resumed_it_ends_in_the_same_bits(start, finished, cuts):
         assert run.captioner.exists()
     assert checkpoints(run.checkpoints)[-1].name == f"step-{sum(cuts):08d}"
     assert same_bits(start(), finished)
+
+
+@pytest.mark.parametrize("mapper", ["encoder", "queries"])
+def test_on_patches_too_it_ends_in_the_same_bits(start, patches, tmp_path, mapper):
+    values = {"at": patches.folder, "pooling": "patches", "mapper": mapper, "epochs": 1}
+    for steps in (3, None):
+        run = start(folder=tmp_path / "cut", max_steps=steps, **values)
+    assert same_bits(run, start(folder=tmp_path / "whole", **values))
+    assert CaptionWriter.load(run.captioner).captioner.config.pooling == "patches"
+
+
+@pytest.mark.parametrize("embeddings", [False, True])
+def test_with_adapters_too_it_ends_in_the_same_bits(start, data, cache, tmp_path, embeddings):
+    values = {"freezing": "lora", "lora_rank": 4, "train_embeddings": embeddings, "epochs": 1}
+    for steps in (3, None):
+        run = start(folder=tmp_path / "cut", max_steps=steps, **values)
+    whole = start(folder=tmp_path / "whole", **values)
+    assert same_bits(run, whole)
+    saved = {name for name in load_file(checkpoints(run.checkpoints)[-1] / "model.safetensors") if "gpt2." in name}
+    tables = {"gpt2.transformer.wte.weight", "gpt2.transformer.wpe.weight"}
+    assert {name for name in saved if ".lora_" not in name} == (tables if embeddings else set())
+    with pytest.raises(UserError, match="holds a run with lora_rank 4, here it is 8"):
+        start(folder=tmp_path / "whole", **{**values, "lora_rank": 8})
+
+    writer, names = CaptionWriter.load(run.captioner), data.image_names("val")
+    assert not [name for name in writer.captioner.state_dict() if "lora" in name or "base_layer" in name]
+    written = dict(zip(names, writer.write(cache.rows(names)), strict=True))
+    assert run.samples().iloc[-1].to_dict() == {name: written[name] for name in names[:4]}
+
+
+def test_the_best_of_a_run_with_adapters_is_saved_merged(start, cache, data, config):
+    values = {"freezing": "lora", "train_embeddings": False, "epochs": 1}
+    best, last = checkpoints(start(**values).checkpoints)
+    state = json.loads((best / "state.json").read_text())
+    (best / "state.json").write_text(json.dumps({**state, "val_loss": 0.0}))  # whatever was measured there
+    saved = CaptionWriter.load(start(**values).best_captioner)
+    live = CaptionWriter.assemble(config.with_values(**values), load_clip("tiny"))
+    live.captioner.load_state_dict(load_file(best / "model.safetensors"), strict=False)
+    live.captioner.eval()
+    ids, rows = torch.randint(0, 300, (4, 9)), cache.rows(data.image_names("val"))
+    of_saved, of_live = (each.captioner(ids, embeddings=rows[:4]).logits for each in (saved, live))
+    torch.testing.assert_close(of_saved, of_live, atol=1e-5, rtol=1e-5)
+    assert saved.write(rows) == live.write(rows)
+    live.captioner.load_state_dict(load_file(last / "model.safetensors"), strict=False)
+    assert not torch.allclose(of_saved, live.captioner(ids, embeddings=rows[:4]).logits, atol=1e-3)
 
 
 def test_a_finished_run_is_left_alone(start, finished, config):
@@ -222,6 +269,10 @@ def test_a_cache_of_another_clip_is_refused(start, data, tiny_clip, tmp_path):
     build_cache(tmp_path / "other", data.images, data.image_names()[:3], load_clip(tiny_clip))
     with pytest.raises(UserError, match=r"holds embeddings of .*, but asked for is tiny"):
         start(at=tmp_path / "other")
+    with pytest.raises(
+        UserError, match=r"float32, pooled\), but asked for is tiny .*float32, patches\); .* the pooling"
+    ):
+        start(pooling="patches")
     with pytest.raises(UserError, match="holds no embeddings; make them with"):
         start(at=tmp_path / "none")
 
@@ -234,7 +285,14 @@ def test_a_session_of_nothing_is_refused(start):
 
 
 @pytest.mark.parametrize(
-    "values", [{"freezing": "none"}, {"freezing": "all"}, {"precision": "bf16"}, {"mapper": "mlp"}]
+    "values",
+    [
+        {"freezing": "none"},
+        {"freezing": "all"},
+        {"precision": "bf16"},
+        {"mapper": "mlp"},
+        {"freezing": "lora", "precision": "bf16"},
+    ],
 )
 def test_other_ways_train_too(start, values):
     history = start(max_steps=4, **values).history()
