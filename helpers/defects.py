@@ -33,7 +33,7 @@ AIMED_AT = 3e-3  # the original's learning rate, for everything
 
 
 def softmax_twice(logits: torch.Tensor, wanted: torch.Tensor, **choices: Any) -> torch.Tensor:
-    """A cross-entropy, which takes logits, of probabilities: from ln(e + V - 1) - 1 to ln V, whatever is learned."""
+    """A cross-entropy, which takes logits, of probabilities: it lies in the last nat below ln(e + V - 1), ever."""
     return F.cross_entropy(logits.softmax(dim=-1), wanted, **choices)
 
 

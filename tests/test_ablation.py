@@ -173,7 +173,7 @@ def test_ctrl_c_ends_the_children_and_the_same_command_goes_on(data, cache, tmp_
         parent.send_signal(signal.SIGINT)
         assert parent.wait(timeout=60) == 130
         assert "interrupted; run the same command again to go on" in parent.stderr.read()
-    gone, alive = psutil.wait_procs(children, timeout=10)
+    _gone, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
     assert len(list(tmp_path.glob("runs/ablations/*/checkpoints/step-*"))) == 2
     assert not (tmp_path / "results.csv").exists()
