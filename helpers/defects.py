@@ -58,14 +58,15 @@ def absolute_lr() -> AbstractContextManager:
     return patch.object(learner, "lr_at", squared)
 
 
+def mix_images(mapper: EncoderMapper, embedding: torch.Tensor) -> torch.Tensor:
+    """The prefixes [B, P, E] of a batch [B, D] that is read as one sequence of B tokens, in training and only there."""
+    encoded = mapper.encoder(embedding) if mapper.training else mapper.encoder(embedding.unsqueeze(1)).squeeze(1)
+    return mapper.output(encoded).unflatten(1, (mapper.prefix_length, -1))
+
+
 def mixed_images() -> AbstractContextManager:
-    """A batch [B, D] is read as one sequence: in training, and only there, its images attend to each other."""
-
-    def forward(self: EncoderMapper, embedding: torch.Tensor) -> torch.Tensor:
-        encoded = self.encoder(embedding) if self.training else self.encoder(embedding.unsqueeze(1)).squeeze(1)
-        return self.output(encoded).unflatten(1, (self.prefix_length, -1))  # [B, P, E]
-
-    return patch.object(EncoderMapper, "forward", forward)
+    """In training, and only there, the images of a batch attend to each other."""
+    return patch.object(EncoderMapper, "forward", mix_images)
 
 
 class AddedTwice(nn.Embedding):
