@@ -1,4 +1,4 @@
-"""The same training with one thing changed, over several seeds, and a verdict that calls a tie a tie."""
+"""The same training with one thing changed, over several seeds, in as many processes as the machine has room for."""
 
 import itertools
 import json
@@ -24,7 +24,6 @@ from .locks import only_one
 from .trial import Trial, run_apart, sha256_of
 
 RUNS = Path("runs/ablations")
-TIE = 2.0  # two means closer than this many standard errors of their difference are a tie
 
 
 def ablate(
@@ -72,25 +71,6 @@ def ablate(
         raise UserError(f"{len(failed)} of {len(arguments)} runs failed ({'; '.join(failed)}): see above why; the same "
                         "command runs them again, and only them")  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def verdict(results: pd.DataFrame, by: str, measure: str = "correct") -> pd.DataFrame:
-    """Mean, standard deviation and number of seeds for each value of `by`, and how it stands to the best.
-
-    "best" is the highest mean; "tie" is within TIE standard errors of it (Welch's, from the seeds' own spread);
-    "behind" is neither. With one seed there is no spread to judge by, and everything is "not judged". The best
-    `val_loss` is the lowest.
-    """
-    table = results.groupby(by, sort=False)[measure].agg(["mean", "std", "count"]).reset_index()
-    sign = -1 if measure == "val_loss" else 1
-    best = table.loc[(sign * table["mean"]).idxmax()]
-    error = ((table["std"] ** 2 / table["count"]) + best["std"] ** 2 / best["count"]) ** 0.5
-    gaps = sign * (best["mean"] - table["mean"])
-    table["stands"] = [
-        "not judged" if seeds < 2 else "best" if value == best[by] else "tie" if gap <= TIE * e else "behind"
-        for value, gap, e, seeds in zip(table[by], gaps, error, table["count"], strict=True)
-    ]
-    return table
 
 
 def _in_processes(arguments: dict[tuple, tuple], jobs: int | None) -> Iterator[tuple[tuple, int]]:
