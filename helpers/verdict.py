@@ -15,7 +15,7 @@ def verdict(results: pd.DataFrame, by: str, measure: str = "correct") -> pd.Data
     """
     table = results.groupby(by, sort=False)[measure].agg(["mean", "std", "count"]).reset_index()
     variance = table["std"] ** 2 / table["count"]  # of the mean; NaN for one seed
-    students = [STUDENT[min(max(seeds - 1, 1), len(STUDENT)) - 1] for seeds in table["count"]]
+    students = pd.Series([STUDENT[min(max(seeds - 1, 1), len(STUDENT)) - 1] for seeds in table["count"]])
     sign = -1 if measure == "val_loss" else 1
     best = (sign * table["mean"]).idxmax()
     gaps = sign * (table.loc[best, "mean"] - table["mean"])
