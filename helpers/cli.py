@@ -163,8 +163,8 @@ def ablate(
 
     config, varied = preset(preset_name).with_values(**values), read_vary(vary)
     data = _open_data(preset_name, images, captions, splits)
-    cache = cache or (Path("data/drawn-embeddings") if images is None else out.with_name("embeddings"))
-    results = run_ablation(config, varied, seeds, data, open_cache(data, config, cache), out, jobs)
+    cache = cache or (None if images is None else out.with_name("embeddings"))
+    results = run_ablation(config, varied, seeds, data, cache, out, jobs)
     for field in varied:
         print(verdict(results, field, "val_loss" if data.facts is None else "correct").round(3).to_string(index=False))
     print(f"a row for each run lies in {out}")
