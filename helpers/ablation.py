@@ -46,13 +46,12 @@ def ablate(
         for values in itertools.product(*vary.values()):
             key = {**dict(zip(vary, values, strict=True)), "seed": seed}
             trial = Trial.of(base, key)
-            trial.fit(data)
-            trials[tuple(key.values())] = trial
+            trials[tuple(key.values())] = trial.within(data)
     out, identity = Path(out), sha256_of(data)
     with only_one(out, "writing results", wait=False):
         _claim(out, base, vary, identity)
         columns = [*vary, "seed"]
-        rows = pd.read_csv(out).to_dict("records") if out.exists() else []
+        rows = pd.read_csv(out, float_precision="round_trip").to_dict("records") if out.exists() else []
         done = {_as_text(row[name] for name in columns) for row in rows}
         folders = {key: RUNS / trial.name(identity) for key, trial in trials.items() if _as_text(key) not in done}
         arguments = {key: (trials[key], data, cache.folder, folder) for key, folder in folders.items()}

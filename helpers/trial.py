@@ -57,7 +57,7 @@ class Trial:
 
     @classmethod
     def of(cls, base: Config, values: dict[str, Any]) -> "Trial":
-        """The base with other values, of the config's fields or of what stands beside it."""
+        """The base with other values, of the config's fields or of what stands beside it (BESIDE)."""
         beside = {name: value for name, value in values.items() if name in BESIDE}
         return cls(base.with_values(**{name: values[name] for name in values if name not in beside}), **beside)
 
@@ -66,16 +66,20 @@ class Trial:
         text = json.dumps([self.config.to_dict(), self.defect, self.train_images, data])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def within(self, data: Data) -> "Trial":
+        """The same, all of the training images by no number. Raises UserError where there are fewer than it takes."""
+        there = len(data.image_names("train"))
+        if (self.train_images or 0) > there:
+            raise UserError(f"train_images is {self.train_images}, but there are only {there} to train on")
+        return replace(self, train_images=None) if self.train_images == there else self
+
     def fit(self, data: Data) -> tuple[Config, pd.DataFrame]:
-        """The config and the captions to train with. Raises UserError where there are fewer training images."""
+        """The config and the captions to train with."""
         if self.train_images is None:
             return self.config, data.captions
-        names = data.image_names("train")
-        if self.train_images > len(names):
-            raise UserError(f"train_images is {self.train_images}, but there are only {len(names)} to train on")
-        chosen = np.random.default_rng(self.config.seed).permutation(names)[: self.train_images]
+        names = np.random.default_rng(self.config.seed).permutation(data.image_names("train"))
         every = data.captions.split == "train"
-        some = every & data.captions.image_name.isin(chosen)
+        some = every & data.captions.image_name.isin(names[: self.train_images])
         steps = [-(-int(rows.sum()) // self.config.batch_size) for rows in (every, some)]
         epochs = max(1, round(self.config.epochs * steps[0] / steps[1]))
         return self.config.with_values(epochs=epochs), data.captions[some | ~every]

@@ -27,6 +27,7 @@ def test_a_name_is_that_of_the_trial_and_its_data(config):
 def test_fewer_images_come_in_as_many_more_epochs(config, data):
     names = data.image_names("train")
     assert Trial(config).fit(data)[0] is config
+    assert Trial(config, train_images=len(names)).within(data) == Trial(config)
     few, captions = Trial(config, train_images=12).fit(data)
     chosen = captions[captions.split == "train"].image_name.unique()
     assert len(chosen) == 12
@@ -49,7 +50,7 @@ def test_fewer_images_come_in_as_many_more_epochs(config, data):
 )  # fmt: skip
 def test_a_wrong_value_is_named(config, data, values, message):
     with pytest.raises(UserError) as error:
-        Trial.of(config, values).fit(data)
+        Trial.of(config, values).within(data)
     assert message in str(error.value)
 
 
