@@ -177,6 +177,7 @@ def test_committed_results_are_those_of_preset_tiny(file):
     found, table = json.loads(file.read_text()), pd.read_csv(file.with_suffix(".csv"))
     config = preset("tiny").to_dict()
     other = {name for name in found.keys() & config.keys() if found[name] != config[name]}
-    assert other <= {"epochs"}
+    assert other <= {"epochs", "eval_every", "mapper_lr"}
+    assert found.get("mapper_lr", 2e-4) in (2e-4, 7e-4)  # the preset's now, and what it was; the notebooks say which
     assert {*found["varied"], "seed"} <= set(table.columns)
     assert (table.groupby(found["varied"]).seed.nunique() == 3).all()

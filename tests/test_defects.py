@@ -46,7 +46,7 @@ def test_a_defect_ends_with_its_context(name):
 
 def test_a_doubled_softmax_cannot_leave_its_bounds_but_validation_sees_the_truth(batch):
     captioner = random_captioner()
-    likelihood, packed = Likelihood(captioner).train(), pack(batch, captioner.config.prefix_length)
+    likelihood, packed = Likelihood(captioner), pack(batch, captioner.config.prefix_length)
     true = likelihood(packed).item()
     with DEFECTS["double-softmax"]():
         assert math.log(math.e + 299) - 1 <= likelihood(packed).item() <= math.log(math.e + 299)
@@ -60,8 +60,9 @@ def test_a_doubled_softmax_has_its_bounds_from_the_vocabulary():
     logits[0, 7] = 1e4
     losses = [softmax_twice(logits, torch.tensor([target])).item() for target in (7, 8)]  # surely right, surely wrong
     assert losses == pytest.approx([9.825, 10.825], abs=1e-3)
-    assert losses == pytest.approx([math.log(math.e + 50_256) - 1, math.log(math.e + 50_256)], abs=1e-5)
-    assert softmax_twice(0 * logits, torch.tensor([7])).item() == pytest.approx(math.log(50_257))  # not sure at all
+    assert losses == pytest.approx([math.log(math.e + 50_256) - 1, math.log(math.e + 50_256)], abs=1e-4)
+    unsure = softmax_twice(0 * logits, torch.tensor([7])).item()
+    assert unsure == pytest.approx(math.log(50_257), abs=1e-4)
 
 
 def test_an_absolute_rate_in_a_factors_place_peaks_at_nine_millionths():
@@ -108,7 +109,7 @@ def test_the_first_word_stands_before_the_prefix_when_writing_and_only_then(batc
 
 def test_nothing_is_learned_about_the_first_token(batch):
     captioner = random_captioner()
-    likelihood, packed = Likelihood(captioner).train(), pack(batch, 4)
+    likelihood, packed = Likelihood(captioner), pack(batch, 4)
     nats = likelihood.nats(packed)  # of the tokens in the order of the captions
     later = torch.tensor([place for place in range(10) if place not in (0, 5, 8)])
     with DEFECTS["first-token-lost"]():
