@@ -10,7 +10,9 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from dataclasses import dataclass, replace
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +119,7 @@ def run_apart(trial: Trial, data: Data, cache: str | Path, folder: Path, card: i
     `folder/log.txt`. The process ends with status 1 where the trial fails; the log's last line then says why.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the parent's, which ends its children
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "log.txt").open("a", encoding="utf-8") as log:
         for stream in (sys.stdout, sys.stderr):
@@ -133,6 +136,12 @@ def run_apart(trial: Trial, data: Data, cache: str | Path, folder: Path, card: i
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(1)
+
+
+def _end_with_the_parent() -> None:
+    """However it ends: nobody would wait for this process, and the same command might begin beside it."""
+    parent_process().join()
+    os.kill(os.getpid(), signal.SIGTERM)  # upon which training saves and stops
 
 
 def _judged(run: Run, data: Data, cache: EmbeddingCache) -> dict[str, Any]:

@@ -115,7 +115,8 @@ def test_a_failing_run_is_named_with_its_reason(experiment, config, data, tmp_pa
     assert "config.json is no run's config.json: name another folder for the run (exit status 1, see" in said
 
 
-def test_ctrl_c_ends_the_children_and_the_same_command_goes_on(data, cache, tmp_path):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_the_children_save_and_end_with_their_parent(data, cache, tmp_path, number, status):
     world = ["--images", data.images, "--captions", data.images.parent / "results.csv", "--cache", cache.folder]
     words = [
         sys.executable,
@@ -138,10 +139,11 @@ def test_ctrl_c_ends_the_children_and_the_same_command_goes_on(data, cache, tmp_
         wait_for(lambda: len(list(tmp_path.glob("runs/ablations/*/plan.json"))) == 2)
         children = psutil.Process(parent.pid).children()
         assert len(children) >= 2
-        parent.send_signal(signal.SIGINT)
-        assert parent.wait(timeout=60) == 130
-        assert "interrupted; run the same command again to go on" in parent.stderr.read()
-    _gone, alive = psutil.wait_procs(children, timeout=10)
+        parent.send_signal(number)
+        assert parent.wait(timeout=60) == status
+        said = parent.stderr.read()
+        assert ("interrupted; run the same command again to go on" in said) == (number == signal.SIGINT)
+    _gone, alive = psutil.wait_procs(children, timeout=60)
     assert not alive
     assert len(list(tmp_path.glob("runs/ablations/*/checkpoints/step-*"))) == 2
     assert not (tmp_path / "results.csv").exists()
