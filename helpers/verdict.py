@@ -25,6 +25,8 @@ def verdict(results: pd.DataFrame, by: str, measure: str = "correct") -> pd.Data
         for row, gap, tie, seeds in zip(table.index, gaps, ties, table["count"], strict=True)
     ]
     low, high = (table["mean"] + side * students * variance**0.5 for side in (-1, 1))
+    if measure != "val_loss":  # a share
+        low, high = low.clip(lower=0), high.clip(upper=1)
     return pd.DataFrame(
         {by: table[by], "mean": table["mean"], "low": low, "high": high, "seeds": table["count"], "stands": stands}
     )
