@@ -51,7 +51,7 @@ def ablate(
     with only_one(out, "writing results", wait=False):
         _claim(out, base, vary, identity)
         columns = [*vary, "seed"]
-        rows = pd.read_csv(out, float_precision="round_trip").to_dict("records") if out.exists() else []
+        rows = pd.read_csv(out, dtype=str).to_dict("records") if out.exists() else []  # as text, they stay as they are
         done = {_as_text(row[name] for name in columns) for row in rows}
         folders = {key: RUNS / trial.name(identity) for key, trial in trials.items() if _as_text(key) not in done}
         arguments = {key: (trials[key], data, cache.folder, folder) for key, folder in folders.items()}
@@ -69,7 +69,7 @@ def ablate(
     if failed:
         raise UserError(f"{len(failed)} of {len(arguments)} runs failed ({'; '.join(failed)}): see above why; the same "
                         "command runs them again, and only them")  # fmt: skip
-    return pd.DataFrame(rows)
+    return pd.read_csv(out)
 
 
 def _in_processes(arguments: dict[tuple, tuple], jobs: int | None) -> Iterator[tuple[tuple, int]]:
