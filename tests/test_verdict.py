@@ -46,9 +46,17 @@ def test_the_table_has_means_intervals_and_numbers_of_seeds():
 
 def test_an_answer_is_the_verdict_in_one_row():
     table = results(mlp=[0.80, 0.81, 0.82], encoder=[0.90, 0.91, 0.92], queries=[0.89, 0.91, 0.92])
-    assert answer(table, "mapper") == {
-        "varied": "mapper", "best": "encoder: 0.91 [0.89, 0.93]", "ties": "queries 0.91", "behind": "mlp 0.81",
-        "seeds": "3",
-    }  # fmt: skip
+    best = {"best, or base": "encoder: 0.91 [0.89, 0.93]", "tie": "queries 0.91", "behind": "mlp 0.81", "ahead": ""}
+    assert answer(table, "mapper") == {**best, "not judged": "", "seeds": "3"}
     losses = table.rename(columns={"correct": "val_loss"})
-    assert answer(losses, "mapper", "val_loss")["best"] == "mlp: 0.81 [0.79, 0.83]"
+    assert answer(losses, "mapper", "val_loss")["best, or base"] == "mlp: 0.81 [0.79, 0.83]"
+    base = {"best, or base": "mlp: 0.81 [0.79, 0.83]", "tie": "", "behind": "", "ahead": "encoder 0.91, queries 0.91"}
+    assert answer(table, "mapper", base="mlp") == {**base, "not judged": "", "seeds": "3"}
+    assert list(verdict(table, "mapper", base="mlp").stands) == ["base", "ahead", "ahead"]
+
+
+def test_what_has_one_seed_is_in_an_answer_too():
+    table = results(mlp=[0.80, 0.82], encoder=[0.95])
+    assert list(verdict(table, "mapper").stands) == ["not judged", "not judged"]
+    found = {name: text for name, text in answer(table, "mapper").items() if text}
+    assert found == {"best, or base": "encoder: 0.95", "not judged": "mlp 0.81", "seeds": "1 to 2"}
