@@ -17,9 +17,8 @@ from tqdm import tqdm
 
 from .atomic import write_json, write_text
 from .config import Config
-from .embeddings import EmbeddingCache
 from .errors import UserError
-from .journey import Data
+from .journey import Data, open_cache
 from .locks import only_one
 from .trial import Trial, run_apart, sha256_of
 
@@ -27,13 +26,14 @@ RUNS = Path("runs/ablations")
 
 
 def ablate(
-    base: Config, vary: dict[str, list[Any]], seeds: int, data: Data, cache: EmbeddingCache, out: str | Path,
+    base: Config, vary: dict[str, list[Any]], seeds: int, data: Data, cache: str | Path | None, out: str | Path,
     jobs: int | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """Train every combination of the values in `vary` with every seed, and write one row each to the CSV `out`.
 
-    vary: fields of the config, `defect` and `train_images` (trial.py). jobs: how many runs at a time, each a process of
-    its own; None is one a card, or one a CPU core where there is no card. It changes no number.
+    vary: fields of the config, `defect` and `train_images` (trial.py). cache: where the embeddings lie or are made, by
+    another pooling than the base's in a folder beside it; None is the drawn world's place. jobs: how many runs at a
+    time, each a process of its own; None is one a card, or one a CPU core where there is no card. It changes no number.
     Judged on validation images. Columns: the varied names, seed, and what `run_trial` returns. What is finished is not
     run again: not by another `out` either, for the runs lie under RUNS, each in a folder of its own.
     Raises UserError on a wrong value or when `out` holds another experiment, both before the first run, and at the end
@@ -54,7 +54,11 @@ def ablate(
         rows = pd.read_csv(out, dtype=str).to_dict("records") if out.exists() else []  # as text, they stay as they are
         done = {_as_text(row[name] for name in columns) for row in rows}
         folders = {key: RUNS / trial.name(identity) for key, trial in trials.items() if _as_text(key) not in done}
-        arguments = {key: (trials[key], data, cache.folder, folder) for key, folder in folders.items()}
+        caches = {config.pooling: config for config in (trials[key].config for key in folders)}
+        for pooling, config in caches.items():
+            place = cache if cache is None or pooling == base.pooling else f"{cache}-{pooling}"
+            caches[pooling] = open_cache(data, config, place).folder
+        arguments = {key: (trials[key], data, caches[trials[key].config.pooling], folders[key]) for key in folders}
         failed, order = [], [_as_text(key) for key in trials]
         for key, status in tqdm(_in_processes(arguments, jobs), total=len(arguments), desc="runs", unit="run"):
             name = ", ".join(f"{name} {value}" for name, value in zip(columns, key, strict=True))

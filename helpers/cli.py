@@ -158,7 +158,6 @@ def ablate(
     captions: Path | None, splits: Path | None, cache: Path | None, **values: Any,
 ) -> None:  # fmt: skip
     from .ablation import ablate as run_ablation
-    from .journey import open_cache
     from .verdict import verdict
 
     config, varied = preset(preset_name).with_values(**values), read_vary(vary)

@@ -52,8 +52,9 @@ class Trial:
     def __post_init__(self) -> None:
         if self.defect not in DEFECTS:
             raise UserError(f"defect is {self.defect!r}, but must be one of {', '.join(DEFECTS)}")
-        if self.defect in ("mixed-images", "all") and self.config.mapper != "encoder":
-            raise UserError(f"defect {self.defect} is one of the encoder mapper, here it is {self.config.mapper!r}")
+        design = (self.config.mapper, self.config.pooling)
+        if self.defect in ("mixed-images", "all") and design != ("encoder", "pooled"):
+            raise UserError(f"defect {self.defect} is one of mapper encoder with pooling pooled, not of {design}")
         if self.train_images is not None and self.train_images < 1:
             raise UserError(f"train_images is {self.train_images}, but must be at least 1")
 

@@ -54,7 +54,7 @@ def experiment(config, data, cache, tmp_path, monkeypatch):
 
     def run(vary, seeds=1, data=data, jobs=1, out="results.csv", **values):
         base = config.with_values(**{"epochs": 1, **values})
-        return ablate(base, vary, seeds, data, cache, tmp_path / out, jobs)
+        return ablate(base, vary, seeds, data, cache.folder, tmp_path / out, jobs)
 
     return run
 

@@ -43,7 +43,7 @@ def test_fewer_images_come_in_as_many_more_epochs(config, data):
     ("values", "message"),
     [
         ({"defect": "typos"}, "defect is 'typos', but must be one of none, double-softmax, "),
-        ({"defect": "mixed-images", "mapper": "mlp"}, "mixed-images is one of the encoder mapper, here"),
+        ({"defect": "mixed-images", "mapper": "mlp"}, "defect mixed-images is one of mapper encoder with"),
         ({"train_images": 0}, "train_images is 0, but must be at least 1"),
         ({"train_images": 999}, "train_images is 999, but there are only"),
     ],
