@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help setup run test test-unit test-real test-kaggle kaggle bench bench-quick bench-growth bench-quality lab pair clean
+.PHONY: help setup run test test-unit test-browser test-real test-kaggle kaggle bench bench-quick bench-growth bench-quality lab app pair clean
 
 help:  ## show these lines
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -29,6 +29,9 @@ test: $(READY)  ## every test, and every notebook by pytest --nbval
 
 test-unit: $(READY)  ## the tests alone, without the notebooks
 	$(BIN)/pytest -n auto --dist loadfile tests
+
+test-browser: $(READY)  ## the explorer, the app and the report in a real browser (Chromium; skipped where there is none)
+	$(BIN)/pytest -rs tests/browser
 
 test-real: $(READY)  ## the real architectures with random weights, where real photos lie beside the checkout (12 GB)
 	REAL_SIZE=1 $(BIN)/pytest -s tests/test_real_size.py
@@ -59,6 +62,9 @@ bench-quality: $(READY)  ## minutes until 0.8 of the drawn world's captions are 
 
 lab: $(READY)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
+
+app: $(READY)  ## the explorer as a page of its own, served by voila: CLIPXGPT_CAPTIONER=DIR make app
+	$(BIN)/voila notebooks/app.ipynb
 
 pair: $(READY)  ## draw the pretraining world and rebuild the pair in helpers/tiny (about ten minutes)
 	$(BIN)/clipxgpt draw --out data/pretraining --images 8000 --seed 1000

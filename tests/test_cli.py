@@ -359,7 +359,7 @@ def test_ctrl_c_ends_in_one_line(run, monkeypatch):
 def test_help_names_every_command_and_every_field_of_the_config(run):
     status, said, _ = run("--help")
     assert status == 0
-    for name in ("draw", "pretrain", "embed", "train", "predict", "evaluate", "ablate", "notebooks"):
+    for name in ("draw", "pretrain", "embed", "train", "predict", "evaluate", "ablate", "report", "notebooks"):
         assert re.search(rf"^    {name}\s", said, re.MULTILINE)
         assert run(name, "--help")[0] == 0
     assert "--prefix-length INT" in run("train", "--help")[1]
