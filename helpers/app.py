@@ -7,6 +7,7 @@ from pathlib import Path
 
 import ipywidgets as widgets
 
+from .errors import UserError
 from .explorer import Explorer
 from .journey import open_data
 from .markup import STYLE
@@ -37,8 +38,13 @@ def open_app(environment: Mapping[str, str] = os.environ) -> widgets.Widget:
 
 
 def find_pictures(folder: str | None, drawn: bool) -> dict[str, Path]:
-    """Pictures to choose from, by name, at most MOST: those of `folder`, else the drawn world's test pictures."""
+    """Pictures to choose from, by name, at most MOST: those of `folder`, else the drawn world's test pictures.
+
+    Raises UserError where `folder` is none.
+    """
     if folder:
+        if not Path(folder).is_dir():
+            raise UserError(f"{PICTURES} is {folder}, which is no folder: name a folder of pictures, or unset it")
         endings = {f".{name.lower()}" for name in FORMATS} | {".jpg", ".jp2", ".tif"}
         files = sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in endings)
         return {path.name: path for path in files[:MOST]}

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-PATIENCE = 120  # seconds, for a server or a kernel to start on a busy machine
+PATIENCE = 60  # seconds, for a server or a kernel to start on a busy machine
 
 
 @pytest.fixture(scope="session")

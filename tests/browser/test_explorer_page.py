@@ -38,9 +38,11 @@ def lab(folder, finished, data, serve, open_page):
     made = (f"from pathlib import Path\nfrom types import SimpleNamespace\n"
             f"from helpers.writer import CaptionWriter\n"
             f"writer = CaptionWriter.load({str(finished.captioner)!r})\n"
-            f"data = SimpleNamespace(images=Path({str(data.images)!r}))\nnames = {data.image_names()[:5]!r}")  # fmt: skip
+            f"data = SimpleNamespace(images=Path({str(data.images)!r}))\n"
+            f"names = {data.image_names()[:5]!r}")  # fmt: skip
     cells = [nbformat.v4.new_code_cell(source) for source in (cells[0], made, explorer)]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "explorer.ipynb")
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / "explorer.ipynb")
     token = secrets.token_hex()
     url = serve("jupyter", "lab", f"--ServerApp.root_dir={folder}", f"--IdentityProvider.token={token}",
                 "--ServerApp.allow_root=True", "--LabApp.news_url=", folder=folder, path="/api")  # fmt: skip
