@@ -119,7 +119,7 @@ class Comparison:
     def _draw(self) -> None:
         for part in (self.buttons, self.message):
             part.layout.display = None if self.entries else "none"
-        head = "".join(f'<th scope="col">{name}</th>' for name in ("picture", "captioner", "decoding", "caption", ""))
+        head = "".join(f'<th scope="col">{name}</th>' for name in ("picture", "captioner", "decoding", "caption", "how likely"))
         body = "".join(_line(entry) for entry in reversed(self.entries))
         self.table.value = (
             f'<table class="clipxgpt-table"><caption>comparison, newest first</caption><thead><tr>{head}</tr></thead>'
