@@ -19,6 +19,7 @@ from .candidates import Candidate
 from .markup import as_bar, data_url, in_words
 
 THUMB = 128  # pixels; the longest side of a picture in the table and in what is saved
+COLUMNS = ("picture", "captioner", "decoding", "caption", "how likely")
 TALLEST = 60_000  # pixels of a saved picture; matplotlib draws up to 2^16
 
 
@@ -119,7 +120,7 @@ class Comparison:
     def _draw(self) -> None:
         for part in (self.buttons, self.message):
             part.layout.display = None if self.entries else "none"
-        head = "".join(f'<th scope="col">{name}</th>' for name in ("picture", "captioner", "decoding", "caption", "how likely"))
+        head = "".join(f'<th scope="col">{name}</th>' for name in COLUMNS)
         body = "".join(_line(entry) for entry in reversed(self.entries))
         self.table.value = (
             f'<table class="clipxgpt-table"><caption>comparison, newest first</caption><thead><tr>{head}</tr></thead>'
