@@ -41,12 +41,14 @@ class Explorer:
         names = list(self.captioners)
         self.captioner = widgets.Dropdown(options=names, value=next(iter(names), None), description="captioner", **wide)
         self.choice = widgets.Dropdown(options=list(self.pictures), description="picture", **wide)
-        self.upload = widgets.FileUpload(accept="image/*", multiple=False, description="upload a picture",
-                                         layout={"width": "auto"})  # fmt: skip
+        self.upload = widgets.FileUpload(
+            accept="image/*", multiple=False, description="upload a picture", layout={"width": "auto"},
+            tooltip="of at most 10 MB, where the server is not set to take more, as by make lab and make app",
+        )  # fmt: skip
         self.method = widgets.ToggleButtons(
             options=["greedy", "beam search", "sampling"], description="decoding",
             tooltips=["the likeliest token each time", "the likeliest of several whole captions", "drawn by chance"],
-            style={"description_width": "96px", "button_width": "104px"},
+            style={"description_width": "96px", "button_width": "104px"}, layout=wide["layout"],
         )  # fmt: skip
         self.beams = widgets.IntSlider(5, 2, 10, description="beams", **wide)
         self.temperature = widgets.FloatSlider(1.0, min=0.1, max=2.0, step=0.1, description="temperature", **wide)
@@ -126,7 +128,7 @@ class Explorer:
         for number, candidate in enumerate(self.found, start=1):
             text = widgets.HTML(f'<div class="clipxgpt-caption"><b>{escape(candidate.caption)}</b>'
                                 f"<span>{as_bar(candidate)}</span></div>", layout={"flex": "1 1 auto"})  # fmt: skip
-            button = widgets.Button(description="compare", icon="plus", layout={"width": "100px"},
+            button = widgets.Button(description="compare", icon="plus", layout={"flex": "0 0 100px"},
                                     tooltip=f"add caption {number} to the comparison")  # fmt: skip
             entry = Entry(name, picture, self.captioner.value, words, candidate)
             button.on_click(lambda _button, entry=entry: self.comparison.add(entry))

@@ -20,13 +20,16 @@ STYLE = """<style>
 .clipxgpt-bar { display: inline-block; width: 72px; height: 8px; border-radius: 4px; overflow: hidden;
   background: var(--jp-layout-color3, #dcdfe4); }
 .clipxgpt-bar i { display: block; height: 100%; background: var(--jp-brand-color1, #3b6fb6); }
-.clipxgpt-table { border-collapse: collapse; width: 100%; line-height: 1.4; }
+.clipxgpt .widget-html-content { line-height: 1.4; }
+.clipxgpt-table { border-collapse: collapse; width: 100%; margin-top: 16px; }
 .clipxgpt-table caption { text-align: left; padding: 6px 0; }
-.clipxgpt-table th { text-align: left; font-weight: 600; }
+.clipxgpt-table th { text-align: left; font-weight: 600; white-space: nowrap; }
 .clipxgpt-table th, .clipxgpt-table td { padding: 6px 14px 6px 0; vertical-align: middle;
-  border-bottom: 1px solid var(--jp-border-color2, #dcdfe4); overflow-wrap: anywhere; }
+  border-bottom: 1px solid var(--jp-border-color2, #dcdfe4); }
+.clipxgpt-table td { overflow-wrap: anywhere; }
 .clipxgpt-table td:nth-child(4) { width: 45%; font-size: 14px; }
-.clipxgpt-table td:last-child { min-width: 84px; }
+.clipxgpt-table td .clipxgpt-bar { display: block; }
+.clipxgpt-table td:last-child { white-space: nowrap; }
 .clipxgpt-table img { display: block; width: 56px; height: 56px; object-fit: contain; margin-bottom: 2px; }
 </style>"""
 

@@ -4,7 +4,9 @@ import io
 import os
 import re
 import secrets
+import shlex
 import shutil
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +15,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from helpers.writer import Decoding
+
+expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
+
 ROOT = Path(__file__).parents[2]
 HOSTILE = "<img src=x onerror=alert(1)>.png"
 
@@ -20,6 +26,12 @@ HOSTILE = "<img src=x onerror=alert(1)>.png"
 def code_cells(name: str) -> list[str]:
     notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
     return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def options(target: str) -> list[str]:
+    """The options with which `make TARGET` starts its server."""
+    recipe = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [part for part in shlex.split(recipe.splitlines()[-1]) if part.startswith("--")]
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +57,11 @@ def lab(folder, finished, data, serve, open_page):
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / "explorer.ipynb")
     token = secrets.token_hex()
     url = serve("jupyter", "lab", f"--ServerApp.root_dir={folder}", f"--IdentityProvider.token={token}",
-                "--ServerApp.allow_root=True", "--LabApp.news_url=", folder=folder, path="/api")  # fmt: skip
+                "--ServerApp.allow_root=True", *options("lab"), folder=folder, path="/api")  # fmt: skip
     page, trouble = open_page()
     page.goto(f"{url}/lab/tree/explorer.ipynb?token={token}")
-    page.locator(".jp-Notebook .jp-Cell").first.wait_for()
+    page.locator(".jp-Notebook .jp-Cell").first.click()
+    page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(state="attached")
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     return page, trouble
@@ -60,7 +73,7 @@ def app(folder, finished, data, serve, open_page):
     shutil.copy(ROOT / "notebooks" / "app.ipynb", folder)
     shutil.copytree(finished.captioner, folder / "other" / "captioner")
     named = os.pathsep.join((str(finished.captioner), "other/captioner"))
-    url = serve("voila", "app.ipynb", folder=folder, path="/voila/static/favicon.ico",
+    url = serve("voila", "app.ipynb", *options("app"), folder=folder, path="/voila/static/favicon.ico",
                 CLIPXGPT_CAPTIONER=named, CLIPXGPT_PICTURES=str(data.images))  # fmt: skip
     page, trouble = open_page()
     page.goto(url)
@@ -71,10 +84,12 @@ def app(folder, finished, data, serve, open_page):
 def shown(request, folder):
     """The explorer on a page, as soon as it is there."""
     page, trouble = request.getfixturevalue(request.param)
-    page.locator(".clipxgpt-figure img").wait_for()
-    yield SimpleNamespace(page=page, trouble=trouble, folder=folder, place=request.param, knobs=Knobs(page))
-    if where := os.environ.get("SCREENSHOTS"):
-        page.screenshot(path=f"{where}/{request.param}.png", full_page=True)
+    try:
+        page.locator(".clipxgpt-figure img").wait_for()
+        yield SimpleNamespace(page=page, trouble=trouble, folder=folder, place=request.param, knobs=Knobs(page))
+    finally:
+        if where := os.environ.get("SCREENSHOTS"):
+            page.screenshot(path=f"{where}/{request.param}.png")
 
 
 class Knobs:
@@ -96,11 +111,16 @@ class Knobs:
             self.page.get_by_role("button", name=re.compile("upload a picture")).click()
         chooser.value.set_files({"name": name, "mimeType": "image/png", "buffer": content})
 
-    def caption(self, expected: str) -> list[str]:
-        """Press the button, wait until the heading says `expected`, and read the captions from the page."""
+    def caption(self, expected: str):
+        """Press the button and wait until the heading says `expected`: the captions on the page."""
         self.page.get_by_role("button", name="caption it").click()
         self.page.locator(".clipxgpt small").filter(has_text=expected).first.wait_for()
-        return [text for text in self.page.locator(".clipxgpt-caption b").all_inner_texts() if text.strip()]
+        return self.page.locator(".clipxgpt-caption b")
+
+    def compare(self, name: str) -> None:
+        """Add the first caption to the comparison, and wait for its line."""
+        self.page.get_by_role("button", name="compare").first.click()
+        self.page.locator(".clipxgpt-table td").filter(has_text=name).first.wait_for()
 
 
 def png(color: str, **options) -> bytes:
@@ -112,7 +132,7 @@ def png(color: str, **options) -> bytes:
 def test_the_first_picture_is_there_and_has_a_caption(shown, writer, cache, data):
     name = data.image_names()[0]
     assert shown.page.locator(".clipxgpt-figure img").get_attribute("alt") == f"the picture to caption, {name}"
-    assert shown.knobs.caption("· greedy") == writer.write(cache.rows([name]))
+    expect(shown.knobs.caption("· greedy")).to_have_text(writer.write(cache.rows([name])))
 
 
 def test_every_control_does_what_it_says(shown, data, writer, cache):
@@ -121,28 +141,29 @@ def test_every_control_does_what_it_says(shown, data, writer, cache):
     page.locator(f'.clipxgpt-figure img[alt$="{name}"]').wait_for()
     knobs.choose("beam search")
     knobs.slide("beams", "ArrowLeft", 2)
-    assert len(knobs.caption(f"{name} · ")) == 3
+    expect(knobs.caption(f"{name} · ")).to_have_count(3)
     knobs.choose("sampling")
     knobs.slide("temperature", "ArrowRight", 3)
     knobs.slide("top p", "ArrowLeft", 2)
     page.get_by_label("seed", exact=True).fill("7")
     page.get_by_label("seed", exact=True).press("Tab")
     knobs.slide("most tokens", "ArrowLeft", 30)
-    (sampled,) = knobs.caption("T 1.3, top p 0.80, seed 7, at most 10 tokens")
-    assert len(writer.tokenizer(sampled).input_ids) <= 10
+    sampled = Decoding(temperature=1.3, top_p=0.8, seed=7, max_tokens=10)
+    captions = knobs.caption("T 1.3, top p 0.80, seed 7, at most 10 tokens")
+    expect(captions).to_have_text(writer.write(cache.rows([name]), sampled))
     knobs.slide("most tokens", "ArrowRight", 30)
     knobs.choose("greedy")
     assert page.get_by_text("beams", exact=True).is_hidden()
     if shown.place == "app":
         page.get_by_label("captioner", exact=True).select_option("other")
-        assert knobs.caption("· other · greedy") == writer.write(cache.rows([name]))
+        expect(knobs.caption("· other · greedy")).to_have_text(writer.write(cache.rows([name])))
 
 
 def test_uploads_good_and_broken_and_again(shown):
     knobs, page = shown.knobs, shown.page
     knobs.upload("mine.png", png("red"))
     page.locator('.clipxgpt-figure img[alt$="mine.png"]').wait_for()
-    assert len(knobs.caption("mine.png · ")) == 1
+    expect(knobs.caption("mine.png · ")).to_have_count(1)
     knobs.upload("broken.png", png("red")[:60])
     page.get_by_role("status").filter(has_text="broken.png cannot be read").wait_for()
     assert page.locator(".clipxgpt-figure img").count() == 0
@@ -157,36 +178,39 @@ def test_a_name_with_html_in_it_is_text(shown):
     knobs.upload(HOSTILE, png("blue"))
     page.locator(".clipxgpt-figure figcaption").filter(has_text=HOSTILE).wait_for()
     knobs.caption(f"{HOSTILE} · ")
-    page.get_by_role("button", name="compare").first.click()
-    page.locator(".clipxgpt-table td").filter(has_text=HOSTILE).wait_for()
+    knobs.compare(HOSTILE)
     knobs.upload(HOSTILE, b"broken")
     page.get_by_role("status").filter(has_text=HOSTILE).wait_for()
     assert page.locator('img[src="x"]').count() == 0
     assert page.locator(".clipxgpt script").count() == 0
 
 
-def test_captions_are_compared_and_saved(shown, data):
+def test_captions_are_compared_and_saved(shown, data, writer, cache):
     knobs, page, name = shown.knobs, shown.page, data.image_names()[1]
     page.get_by_label("picture", exact=True).select_option(name)
     page.locator(f'.clipxgpt-figure img[alt$="{name}"]').wait_for()
-    (caption,) = knobs.caption(f"{name} · ")
-    page.get_by_role("button", name="compare").first.click()
-    page.locator(".clipxgpt-table td").filter(has_text=name).wait_for()
+    (caption,) = writer.write(cache.rows([name]))
+    expect(knobs.caption(f"{name} · ")).to_have_text([caption])
+    knobs.compare(name)
+    knobs.choose("beam search")
+    expect(knobs.caption("beams · ")).to_have_count(3)
+    knobs.compare("3 beams")
     for button, ending in (("save as CSV", "csv"), ("save as picture", "png")):
         page.get_by_role("button", name=button).click()
         link = page.get_by_role("link", name=re.compile(rf"download comparison-.*\.{ending}"))
-        link.wait_for()
         with page.expect_download() as download:
             link.click()
         (file,) = shown.folder.glob(f"*.{ending}")
         assert Path(download.value.path()).read_bytes() == file.read_bytes()
         assert page.get_by_role("status").filter(has_text=str(file)).count() == 1
         if ending == "csv":
-            assert pd.read_csv(file)[["picture", "caption"]].values.tolist()[-1] == [name, caption]
-            assert pd.read_csv(file).picture[0] == HOSTILE
+            saved = pd.read_csv(file)
+            assert list(saved.picture[-2:]) == [name, name]
+            assert list(saved.decoding[-2:]) == ["greedy", "3 beams"]
+            assert saved.caption.iloc[-2] == caption
         else:
             assert Image.open(file).width > 1000
-        file.rename(file.with_suffix(f".{shown.place}"))
+        file.unlink()
     page.get_by_role("button", name="clear").click()
     page.locator(".clipxgpt-table").wait_for(state="detached")
 
