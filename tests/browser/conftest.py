@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+HERE = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:", "file:")
 PATIENCE = 60  # seconds, for a server or a kernel to start on a busy machine
 
 
