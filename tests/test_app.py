@@ -14,7 +14,11 @@ def explorer_of(page):
 
 
 def options(page, description: str) -> tuple:
-    (knob,) = [knob for knob in explorer_of(page).children[1].children[1].children if knob.description == description]
+    (knob,) = [
+        knob
+        for knob in explorer_of(page).children[1].children[1].children
+        if getattr(knob, "description", "") == description
+    ]
     return knob.options
 
 
