@@ -90,12 +90,12 @@ class Comparison:
             axis.set_axis_off()
             about = f"{entry.name} · {entry.captioner} · {entry.decoding} · {in_words(entry.candidate)}"
             # A dollar sign in a caption is a dollar sign, not mathematics.
-            for text, lines, height, size, color in (
-                (entry.candidate.caption, 2, 0.12, 11, "black"), (about, 2, 0.58, 8, "#5f6672")
-            ):  # fmt: skip
-                wrapped = textwrap.wrap(text, 1100 // (size + 3), max_lines=lines, placeholder=" …")
-                figure.text(0.145, top - height * share, "\n".join(wrapped), va="top", size=size, color=color,
+            below = 0.16  # of the row's height
+            for text, size, color in ((entry.candidate.caption, 11, "black"), (about, 8, "#5f6672")):
+                lines = textwrap.wrap(text, 1100 // (size + 3), max_lines=2, placeholder=" …")
+                figure.text(0.145, top - below * share, "\n".join(lines), va="top", size=size, color=color,
                             parse_math=False)  # fmt: skip
+                below += 0.07 + 0.16 * len(lines)
         return figure
 
     def _save(self, ending: str, kind: str, make: Callable[[], bytes]) -> None:

@@ -20,6 +20,8 @@ STYLE = """<style>
 .clipxgpt-bar { display: inline-block; width: 72px; height: 8px; border-radius: 4px; overflow: hidden;
   background: var(--jp-layout-color3, #dcdfe4); }
 .clipxgpt-bar i { display: block; height: 100%; background: var(--jp-brand-color1, #3b6fb6); }
+.clipxgpt .widget-toggle-buttons { display: flex; flex-flow: row wrap; align-items: center; }
+.clipxgpt .widget-toggle-buttons > .widget-label { width: 96px; text-align: right; }
 .clipxgpt .widget-html-content { line-height: 1.4; }
 .clipxgpt-table { border-collapse: collapse; width: 100%; margin-top: 16px; }
 .clipxgpt-table caption { text-align: left; padding: 6px 0; }

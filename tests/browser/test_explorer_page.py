@@ -84,12 +84,8 @@ def app(folder, finished, data, serve, open_page):
 def shown(request, folder):
     """The explorer on a page, as soon as it is there."""
     page, trouble = request.getfixturevalue(request.param)
-    try:
-        page.locator(".clipxgpt-figure img").wait_for()
-        yield SimpleNamespace(page=page, trouble=trouble, folder=folder, place=request.param, knobs=Knobs(page))
-    finally:
-        if where := os.environ.get("SCREENSHOTS"):
-            page.screenshot(path=f"{where}/{request.param}.png")
+    page.locator(".clipxgpt-figure img").wait_for()
+    return SimpleNamespace(page=page, trouble=trouble, folder=folder, place=request.param, knobs=Knobs(page))
 
 
 class Knobs:
@@ -169,7 +165,7 @@ def test_uploads_good_and_broken_and_again(shown):
     assert page.locator(".clipxgpt-figure img").count() == 0
     knobs.upload("mine.png", png("red"))  # the same file once more
     page.locator('.clipxgpt-figure img[alt$="mine.png"]').wait_for()
-    knobs.upload("large.png", os.urandom(15_000_000))  # as large as the photos of a good camera
+    knobs.upload("large.png", os.urandom(11_000_000))  # more than the servers take by themselves
     page.get_by_role("status").filter(has_text="large.png is no picture").wait_for()
 
 
@@ -211,6 +207,8 @@ def test_captions_are_compared_and_saved(shown, data, writer, cache):
         else:
             assert Image.open(file).width > 1000
         file.unlink()
+    if where := os.environ.get("SCREENSHOTS"):  # a folder, to look at what was seen
+        page.screenshot(path=f"{where}/{shown.place}.png")
     page.get_by_role("button", name="clear").click()
     page.locator(".clipxgpt-table").wait_for(state="detached")
 
