@@ -19,7 +19,7 @@ import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 HERE = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:", "file:")
-PATIENCE = 60  # seconds, for a server or a kernel to start on a busy machine
+PATIENCE = 120  # seconds, for a server or a kernel to start on a busy machine
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +60,7 @@ def open_page(browser) -> Iterator[Callable]:
     def open_one(**options):
         context = browser.new_context(viewport={"width": 1180, "height": 1000}, accept_downloads=True, **options)
         context.set_default_timeout(PATIENCE * 1000)
+        context.route(lambda url: not url.startswith(HERE), lambda route: route.abort())  # as where there is no network
         contexts.append(context)
         page, trouble = context.new_page(), Trouble()
         trouble.watch(page)

@@ -76,7 +76,7 @@ def app(folder, finished, data, serve, open_page):
     url = serve("voila", "app.ipynb", *options("app"), folder=folder, path="/voila/static/favicon.ico",
                 CLIPXGPT_CAPTIONER=named, CLIPXGPT_PICTURES=str(data.images))  # fmt: skip
     page, trouble = open_page()
-    page.goto(url)
+    page.goto(url, wait_until="commit")  # voila sends the page while the notebook runs
     return page, trouble
 
 
