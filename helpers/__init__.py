@@ -4,7 +4,8 @@ The road, top to bottom; imports point down only, and importing does nothing vis
 
     cli, flags                the commands and their flags
     ablation, series          one thing changed over several seeds; the notebooks, one after the other
-    journey, explorer         pictures, embeddings, captioner in three calls; the widget
+    journey, report           pictures, embeddings, captioner in three calls; a run as one HTML file
+    explorer, app             the widget (candidates, comparison, markup); the same, served as a page
     launching, sessions       training on every card from a notebook; from one Kaggle session to the next
     training, preparation     one loop, and what it needs before its first step
     learner, plan, logbook    one optimizer step; what a run will take, rehearsed; how it goes, written down

@@ -14,7 +14,7 @@ from .flags import build_parser, read_vary
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command. A mistake of the user ends in one line on stderr and exit status 2, Ctrl-C in 130."""
-    commands = (draw, pretrain, embed, train, predict, evaluate, ablate, notebooks)
+    commands = (draw, pretrain, embed, train, predict, evaluate, ablate, report, notebooks)
     if os.environ.get("RANK", "0") != "0":  # one of torchrun's processes speaks for all, unless something goes wrong
         os.environ["TQDM_DISABLE"] = "1"
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
@@ -169,6 +169,12 @@ def ablate(vary: list[str], seeds: int, out: Path, **values: Any) -> None:
     for field in varied:
         print(verdict(results, field).round(3).to_string(index=False))
     print(f"a row for each run lies in {out}")
+
+
+def report(run: Path, out: Path | None, images: Path | None) -> None:
+    from .report import write_report
+
+    print(f"the report lies in {write_report(run, out, images)}")
 
 
 def notebooks(out: Path) -> None:

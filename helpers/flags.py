@@ -79,6 +79,11 @@ def build_parser() -> Parser:
     flag("--out", type=Path, required=True, metavar="FILE", help="the results, a CSV")
     _add_config(command)
 
+    flag = add("report", "write one HTML file about a run, to share").add_argument
+    flag("run", type=Path, metavar="RUN", help="the folder of a run")
+    flag("--out", type=Path, metavar="FILE", help="(RUN/report.html)")
+    flag("--images", type=Path, metavar="DIR", help="the folder of the pictures in captions.csv")
+
     flag = add("notebooks", "execute the notebooks on the drawn world, one after the other").add_argument
     flag("--out", type=Path, default=Path("runs/tiny"), metavar="RUN", help="(runs/tiny)")
     return parser

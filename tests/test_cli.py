@@ -139,6 +139,16 @@ def test_images_without_a_split_are_counted_in_one_plain_line(run, photos, world
     assert "Warning" not in said
 
 
+def test_a_report_lies_where_it_says_and_only_of_a_run(run, refused, finished, tmp_path):
+    status, said, _ = run("report", finished.folder, "--out", "made/report.html")
+    assert (status, said) == (0, "the report lies in made/report.html\n")
+    assert (tmp_path / "made" / "report.html").read_text().startswith("<!doctype html>")
+    assert refused("report", tmp_path).startswith(f"{tmp_path} holds no config.json: give the folder of a run")
+    assert refused("report", finished.folder, "--images", "no").startswith("no is no folder: give the folder that")
+    (tmp_path / "file").touch()
+    assert refused("report", finished.folder, "--out", "file/report.html").startswith("file")
+
+
 @pytest.fixture
 def captioner(finished) -> list:
     return ["predict", "-C", finished.captioner]
@@ -359,7 +369,7 @@ def test_ctrl_c_ends_in_one_line(run, monkeypatch):
 def test_help_names_every_command_and_every_field_of_the_config(run):
     status, said, _ = run("--help")
     assert status == 0
-    for name in ("draw", "pretrain", "embed", "train", "predict", "evaluate", "ablate", "notebooks"):
+    for name in ("draw", "pretrain", "embed", "train", "predict", "evaluate", "ablate", "report", "notebooks"):
         assert re.search(rf"^    {name}\s", said, re.MULTILINE)
         assert run(name, "--help")[0] == 0
     assert "--prefix-length INT" in run("train", "--help")[1]
