@@ -160,4 +160,5 @@ def cider(captions: Sequence[str], references: Sequence[Sequence[str]]) -> Score
     scorer = CiderScorer(n=ORDERS)
     for caption, known in zip(captions, references, strict=True):
         scorer += (caption, known)
-    return Score.mean(scorer.compute_score()[1])
+    scorer.compute_doc_freq()  # not compute_score, which fails where no reference has a word
+    return Score.mean(np.array(scorer.compute_cider()))
