@@ -39,6 +39,12 @@ class ClipJudge:
         towers = load_model(CLIPModel, source, ("clip",), "CLIP with a text tower")
         with one_line_errors(source, "CLIP tokenizer"):
             tokenizer = AutoTokenizer.from_pretrained(source)
+        size, vocabulary = len(tokenizer), towers.config.text_config.vocab_size
+        if not size <= vocabulary < 2 * size:  # without its files transformers makes a tokenizer of a few tokens
+            raise UserError(
+                f"{name} has a tokenizer of {size} tokens that does not fit its text tower of {vocabulary}; give a "
+                "CLIP with the tokenizer that it was trained with"
+            )
         device = choose_accelerator("fp32").device
         return cls(clip, towers.eval().to(device), tokenizer)
 
