@@ -2,6 +2,8 @@
 
 import json
 import os
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -19,7 +21,7 @@ TEST = [f"t{number}.jpg" for number in range(6)]
 
 @pytest.fixture(autouse=True)
 def files(tmp_path, monkeypatch):
-    """References of six test and two training pictures in Kaggle's layout, their split, and captions of the test ones."""
+    """References of six test and two training pictures in Kaggle's layout, their split, captions of the test ones."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))  # without Java, which takes its time; a test of its own has it
     rows = [
@@ -38,13 +40,13 @@ def write(file: str, captions: dict[str, str]) -> None:
 
 def score(*arguments) -> dict:
     main(["score", *FILES, *arguments])
-    with open("metrics.json") as file:
-        return json.load(file)
+    return json.loads(Path("metrics.json").read_text())
 
 
 @pytest.fixture
 def refused(capsys):
     def run(*arguments) -> str:
+        capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main(["score", *map(str, arguments)])
         out, error = capsys.readouterr()
@@ -121,13 +123,12 @@ def test_against_another_file(capsys):
 
 def test_clipscore_and_the_captioners_own_clip(data, cache, tmp_path, capsys):
     held_out = data.captions[data.captions.split == "test"].drop_duplicates("image_name")
-    os.makedirs("mine/embeddings")
+    Path("mine/embeddings").mkdir(parents=True)
     write("mine/captions.csv", dict(zip(held_out.image_name, held_out.caption, strict=True)))
     for folder in ("", "mine/"):
         main(["score", "--captions", "mine/captions.csv", "--references", str(data.images.parent / "results.csv"),
               "--out", f"{folder}m.json", "--clip", "tiny", "--images", str(data.images)])  # fmt: skip
-        with open(f"{folder}m.json") as file:
-            metrics = json.load(file)
+        metrics = json.loads(Path(folder, "m.json").read_text())
         assert metrics["clipscore"] > 0
         assert metrics["clip_is_the_captioners"] is (True if folder else None)
         assert ("the captioner's own CLIP" in capsys.readouterr().err) is bool(folder)
@@ -154,7 +155,7 @@ def test_a_captions_file_that_is_none(refused, tmp_path, text, says):
 
 def test_wrong_flags_and_a_missing_library(refused, monkeypatch):
     assert refused(*FILES, "--clip", "tiny").startswith("--clip and --images belong together")
-    monkeypatch.setitem(__import__("sys").modules, "pycocoevalcap", None)
+    monkeypatch.setitem(sys.modules, "pycocoevalcap", None)
     said = refused(*FILES, "--splits", "splits.csv")
     assert said == "pycocoevalcap is not installed: pip install pycocoevalcap\n"
 
@@ -183,12 +184,10 @@ def test_yardsticks_stand_beside_flickr30k_only(capsys):
     assert "Flamingo" not in capsys.readouterr().out
     names = {name: f"{place + 1}0000000.jpg" for place, name in enumerate(TEST)}
     for file in ("results.csv", "splits.csv", "captions.csv"):
-        with open(file) as old:
-            text = old.read()
+        text = Path(file).read_text()
         for name, number in names.items():
             text = text.replace(name, number)
-        with open(file, "w") as new:
-            new.write(text)
+        Path(file).write_text(text)
     score("--splits", "splits.csv")
     assert "Flamingo-80B" in capsys.readouterr().out
 
@@ -202,7 +201,7 @@ def test_karpathys_split(refused, tmp_path):
     for text, says in (
         (json.dumps({"images": [*images, {"filename": "t0.jpg", "split": "train"}]}),
          f"{file} puts t0.jpg into test and train; an image may stand in one split only"),
-        (json.dumps({"images": [{"filename": "t0.jpg", "split": "dev"}]}), f"{file} puts t0.jpg into split 'dev'; a sp"),
+        (json.dumps({"images": [{"filename": "t0.jpg", "split": "dev"}]}), f"{file} puts t0.jpg into split 'dev'; a"),
         (json.dumps({"images": []}), f"{file} has no rows"),
         (json.dumps({"pictures": images}), f"{file} is not in the form of Karpathy's dataset_flickr30k.json (KeyError"),
         (json.dumps({"images": [{"file": "t0.jpg"}]}), f"{file} is not in the form of Karpathy's"),
