@@ -11,7 +11,7 @@ The road, top to bottom; imports point down only, and importing does nothing vis
     evaluation, probing       does it see? what can be read from an embedding?
     scoring, yardsticks       a captions file against references; what others reach on Flickr30k
     controls, information     captions without the picture; what the picture tells, in nats a token
-    metrics, clipscore        COCO's scores and CLIPScore (tokenizing, meteor, java, variety, intervals)
+    metrics, clipscore        COCO's scores and CLIPScore (tokenizing, meteor, java, variety, intervals, score_figures)
     writer                    captioner + tokenizer + image processor: pictures in, captions out
     runs, checkpoint, meter   what a training leaves behind, how it goes on, how fast it is
     likelihood, packing       the one loss, on captions laid end to end without padding

@@ -30,10 +30,15 @@ def is_flickr30k(image_names: Iterable[str]) -> bool:
     return all(FLICKR30K_NAME.fullmatch(name) for name in image_names)
 
 
+def table() -> list[str]:
+    """A line a yardstick."""
+    return [f"{name:<44}{value:.3f}  {setting}" for name, value, setting in YARDSTICKS]
+
+
 def beside(cider: float, images: int) -> list[str]:
     """Lines with the yardsticks beside a CIDEr on so many images of Flickr30k."""
     lines = [f"{'CIDEr here':<44}{cider:.3f}  {images} images of Flickr30k, as their names say"]
-    lines += [f"{name:<44}{value:.3f}  {setting}" for name, value, setting in YARDSTICKS]
+    lines += table()
     if images != KARPATHY_TEST:
         lines.append(f"(theirs are on Karpathy's {KARPATHY_TEST} test images: give --splits dataset_flickr30k.json)")
     return lines
