@@ -19,7 +19,7 @@ YARDSTICKS = (
     Yardstick("ViECap (Fei et al. 2023)", 0.479, "Flickr30k test; trained on its captions alone, without pictures"),
     Yardstick("DeCap (Li et al. 2023)", 0.567, "Flickr30k test; trained on its captions alone, without pictures"),
     Yardstick("Flamingo-80B (Alayrac et al. 2022)", 0.672, "Flickr30k test; zero-shot: trained on other data only"),
-    Yardstick("BLIP-2 (Li et al. 2023)", 0.716, "Flickr30k test; zero-shot: trained on other data only"),
+    Yardstick("BLIP-2, Vicuna-13B (Dai et al. 2023)", 0.716, "Flickr30k test; zero-shot, by InstructBLIP's authors"),
     Yardstick("ClipCap, MLP (Mokady et al. 2021)", 1.084, "COCO test, not Flickr30k; GPT-2 trained as well"),
     Yardstick("ClipCap, Transformer (Mokady et al. 2021)", 1.131, "COCO test, not Flickr30k; GPT-2 frozen"),
 )

@@ -164,7 +164,7 @@ def test_any_text_stays_in_its_line(capfd):
     assert capfd.readouterr() == ("", "")
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=5)
 @given(texts=st.lists(wild, min_size=1, max_size=40))
 @needs_java
 def test_any_text_keeps_its_place(texts):
