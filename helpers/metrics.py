@@ -66,7 +66,8 @@ def as_lines(metrics: dict[str, Any]) -> list[str]:
             low, high = metrics[name + INTERVAL]
             lines.append(f"{name:<28}{value:.4f} [{low:.4f}, {high:.4f}]")
         elif not isinstance(value, list):
-            lines.append(f"{name:<28}{value:.4f}" if isinstance(value, float) else f"{name:<28}{value}")
+            said = f"{value:.4f}" if isinstance(value, float) else "not known" if value is None else value
+            lines.append(f"{name:<28}{said}")
     return lines
 
 

@@ -161,6 +161,7 @@ def test_any_text_stays_in_its_line(capfd):
     assert texts[1::2] == ["a dog runs"] * len(WILD)
     assert texts[0] == texts[2] == ""
     assert len(texts[2 * WILD.index("dog " * 1000)].split()) == 1000
+    assert texts[2 * WILD.index("café — naïve 犬 🐕")] == "café naïve 犬"  # it knows no new Unicode
     assert capfd.readouterr() == ("", "")
 
 
