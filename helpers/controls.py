@@ -1,13 +1,13 @@
 """Controls: what the same decoding gives without the picture, and what copying the nearest training caption gives."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 import torch
 from torch.nn import functional as F
 
 from .captioner import Captioner
-from .embeddings import EmbeddingCache
+from .embeddings import EmbeddingCache, Rows
 from .errors import UserError
 from .information import derangement
 
@@ -19,30 +19,34 @@ CONTROLS = {  # what each is, in the words of metrics.json
 AT_A_TIME = 256  # pictures that are compared with all training pictures
 
 
-def shuffled(embeddings: torch.Tensor) -> torch.Tensor:
-    """Each of the embeddings [N, D] in the place of another one."""
-    return embeddings[derangement(len(embeddings), seed=0)]
+def shuffled(cache: EmbeddingCache, names: Sequence[str]) -> torch.Tensor | Rows:
+    """For each of the images `names` the embedding of another one of them."""
+    return cache.array(names[number] for number in derangement(len(names), seed=0).tolist())
 
 
-def mean(captioner: Captioner, embeddings: torch.Tensor) -> torch.Tensor:
-    """In place of each embedding [N, D] the mean of the training images': no picture in particular."""
-    return captioner.embedding_mean.cpu().expand_as(embeddings)
+def mean(captioner: Captioner, images: int) -> torch.Tensor:
+    """For each of so many images the mean embedding of the training images: no picture in particular."""
+    return captioner.mean_embedding.cpu().expand(images, *captioner.embedding_shape)
 
 
-def nearest_images(embeddings: torch.Tensor, cache: EmbeddingCache, names: Sequence[str]) -> list[str]:
-    """For each embedding [N, D] the one of the images `names` whose cached embedding has the highest cosine with it."""
-    known = F.normalize(cache.rows(names), dim=1)  # [M, D]
-    parts = F.normalize(embeddings, dim=1).split(AT_A_TIME)
-    return [names[place] for part in parts for place in (part @ known.T).argmax(dim=1).tolist()]
+def nearest_images(cache: EmbeddingCache, names: Sequence[str], among: Sequence[str]) -> list[str]:
+    """For each of the images `names` the one `among` these whose embedding has the highest cosine with its own."""
+    known = torch.cat(list(_vectors(cache, among)))  # [M, D]
+    return [among[place] for part in _vectors(cache, names) for place in (part @ known.T).argmax(dim=1).tolist()]
 
 
-def nearest_captions(
-    embeddings: torch.Tensor, cache: EmbeddingCache, training: pd.DataFrame, names: Sequence[str]
-) -> list[str]:
+def _vectors(cache: EmbeddingCache, names: Sequence[str]) -> Iterator[torch.Tensor]:
+    """Unit vectors [n, D] of images, some at a time; of patches, that of the class token before them."""
+    for start in range(0, len(names), AT_A_TIME):
+        rows = cache.rows(names[start : start + AT_A_TIME])  # [n, D] or [n, S, D]
+        yield F.normalize(rows if rows.ndim == 2 else rows[:, 0], dim=1)
+
+
+def nearest_captions(cache: EmbeddingCache, names: Sequence[str], training: pd.DataFrame) -> list[str]:
     """For each image the first caption in `training` (image_name, caption) of the training picture nearest to it.
 
-    names: of the images that are captioned. Raises UserError where no training picture has an embedding, and where one
-    of them is among `names`, for it would find its own caption.
+    Raises UserError where no training picture has an embedding, and where one of them is among `names`, for it would
+    find its own caption.
     """
     known = set(cache.image_names)
     captions = training[training.image_name.isin(known)].drop_duplicates("image_name").set_index("image_name").caption
@@ -51,4 +55,4 @@ def nearest_captions(
     if leaked := sorted(set(names) & set(captions.index)):
         raise UserError(f"{len(leaked)} of the pictures are training pictures, such as {leaked[0]}: they are their own "
                         "nearest; evaluate held-out ones")  # fmt: skip
-    return list(captions[nearest_images(embeddings, cache, list(captions.index))])
+    return list(captions[nearest_images(cache, names, list(captions.index))])

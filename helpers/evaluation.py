@@ -42,15 +42,15 @@ def evaluate(
     Returns what metrics.json holds. Raises UserError when fewer than two images can be evaluated.
     """
     batches = CaptionBatches(captions, cache, writer.tokenizer, 64, writer.captioner.longest_caption)
-    names, embeddings = batches.image_names, batches.embeddings
+    names = batches.image_names
     if len(names) < 2:
         raise UserError(f"only {len(names)} image can be evaluated, but the shuffled control needs at least 2")
     if control == "nearest":
-        written = controls.nearest_captions(embeddings, cache, training, names)
+        written = controls.nearest_captions(cache, names, training)
     elif control == "mean":
-        written = writer.write(controls.mean(writer.captioner, embeddings), decoding)
+        written = writer.write(controls.mean(writer.captioner, len(names)), decoding)
     else:
-        written = writer.write(controls.shuffled(embeddings) if control else embeddings, decoding)
+        written = writer.write(controls.shuffled(cache, names) if control else batches.embeddings, decoding)
 
     by_name = batches.captions.groupby("image_name").caption.apply(list)
     references = [by_name[name] for name in names]
@@ -69,7 +69,7 @@ def evaluate(
     if facts is not None:
         metrics["correct"] = share_right(names, written, facts)
         if control is None:
-            other = writer.write(controls.shuffled(embeddings), decoding)
+            other = writer.write(controls.shuffled(cache, names), decoding)
             metrics["correct_shuffled"] = share_right(names, other, facts)
     table = pd.DataFrame({"image_name": names, "caption": written})
     for file, columns in (("captions.csv", table), ("by_image.csv", table.join(scores.by_image()))):

@@ -22,12 +22,10 @@ def picture_information(captioner: Captioner, batches: CaptionBatches) -> dict[s
     true, `gain_over_mean` mean minus true, each with its 95 % interval from a paired bootstrap over images.
     """
     size = len(batches.image_names)
-    average = captioner.embedding_mean.cpu().expand(size, -1)
-    variants = [batches.embeddings, average]
-    variants += [batches.embeddings[derangement(size, seed)] for seed in range(DERANGEMENTS)]
+    variants = [torch.arange(size), None, *(derangement(size, seed) for seed in range(DERANGEMENTS))]
     sums = []  # of each variant, float64 [N]: nats summed over each image's reference tokens
-    for variant in tqdm(variants, desc="likelihood", unit="variant"):
-        nats, tokens = _nats_by_image(captioner, batches, variant)
+    for order in tqdm(variants, desc="likelihood", unit="variant"):
+        nats, tokens = _nats_by_image(captioner, batches, order)
         sums.append(nats)
     true, mean, shuffled = sums[0], sums[1], np.mean(sums[2:], axis=0)
     return {
@@ -51,15 +49,19 @@ def derangement(size: int, seed: int) -> torch.Tensor:
 
 @torch.no_grad()
 def _nats_by_image(
-    captioner: Captioner, batches: CaptionBatches, embeddings: torch.Tensor
+    captioner: Captioner, batches: CaptionBatches, order: torch.Tensor | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Negative log-likelihood and number of the reference tokens of each image, float64 [N] each."""
+    """Negative log-likelihood and number of the reference tokens of each image, float64 [N] each.
+
+    order: int64 [N], whose embedding each image gets; None gives all of them the mean one.
+    """
     nats = torch.zeros(len(batches.image_names), dtype=torch.float64)
     tokens = torch.zeros_like(nats)
-    likelihood = Likelihood(captioner).eval()
+    likelihood, mean = Likelihood(captioner).eval(), captioner.mean_embedding.cpu()
     for rows in batches.in_order():
         images = batches.image_of[rows]
-        packed = likelihood.pack(batches.rows(rows)._replace(embeddings=embeddings[images]))
+        embeddings = mean.expand(len(images), *mean.shape) if order is None else batches.embeddings[order[images]]
+        packed = likelihood.pack(batches.rows(rows)._replace(embeddings=embeddings))
         image_of = images[packed.captions.flatten()[packed.sources].cpu()]  # int64 [N], of each token
         nats.index_add_(0, image_of, likelihood.nats(packed).double().cpu())
         tokens.index_add_(0, image_of, torch.ones(len(image_of), dtype=torch.float64))

@@ -139,7 +139,7 @@ def test_the_nearest_control_copies_a_caption_of_the_nearest_training_picture(wr
     with pytest.raises(UserError, match="of the pictures are training pictures, such as scene-"):
         evaluate(writer, data.captions, cache, tmp_path, control="nearest", training=training)
     with pytest.raises(UserError, match="no training picture has an embedding, so none is nearest: embed those"):
-        nearest_captions(cache.rows(names), cache, training.head(0), names)
+        nearest_captions(cache, names, training.head(0))
 
 
 def test_clipscore_beside_the_others_and_a_warning_of_the_own_clip(writer, references, cache, data, tmp_path):
