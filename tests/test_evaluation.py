@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from helpers.batches import CaptionBatches
 from helpers.clipscore import ClipJudge
-from helpers.controls import nearest_captions
+from helpers.controls import nearest_captions, nearest_images, shuffled
 from helpers.errors import UserError
 from helpers.evaluation import evaluate, share_right, wrong_facts
 from helpers.information import derangement, picture_information
@@ -140,6 +140,16 @@ def test_the_nearest_control_copies_a_caption_of_the_nearest_training_picture(wr
         evaluate(writer, data.captions, cache, tmp_path, control="nearest", training=training)
     with pytest.raises(UserError, match="no training picture has an embedding, so none is nearest: embed those"):
         nearest_captions(cache, names, training.head(0))
+
+
+def test_controls_of_patches(data, patches):
+    names = data.image_names()
+    others = shuffled(patches, names[:6])[torch.arange(6)]
+    assert torch.equal(others, patches.rows(names[i] for i in derangement(6, seed=0)))
+    held_out, known = names[:10], names[10:]
+    token = patches.rows(known)[:, 0]
+    cosines = torch.nn.functional.cosine_similarity(patches.rows(held_out)[:, :1], token[None], dim=2)
+    assert nearest_images(patches, held_out, known) == [known[place] for place in cosines.argmax(dim=1)]
 
 
 def test_clipscore_beside_the_others_and_a_warning_of_the_own_clip(writer, references, cache, data, tmp_path):
