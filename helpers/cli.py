@@ -104,14 +104,15 @@ def train(
 
 
 def predict(
-    image: list[Path], captioner: Path, result: Path | None, temperature: float, beams: int, top_p: float, seed: int
-) -> None:
+    image: list[Path], captioner: Path, result: Path | None, temperature: float, beams: int, top_p: float, seed: int,
+    guidance: float,
+) -> None:  # fmt: skip
     from .accelerator import choose_accelerator
     from .pictures import open_picture
     from .plotting import save_figure, show_pictures
     from .writer import CaptionWriter, Decoding
 
-    decoding = Decoding(beams=beams, temperature=temperature, top_p=top_p, seed=seed)
+    decoding = Decoding(beams=beams, temperature=temperature, top_p=top_p, seed=seed, guidance=guidance)
     writer = CaptionWriter.load(captioner, choose_accelerator("fp32").device)
     status, names = 0, [path.stem for path in image]
     for number, path in enumerate(image, start=1):
@@ -131,7 +132,7 @@ def predict(
 
 def evaluate(
     captioner: Path, images: Path, captions: Path, splits: Path | None, split: str, out: Path, beams: int,
-    control: str | None, clip: str | None, meteor: bool,
+    guidance: float, control: str | None, clip: str | None, meteor: bool,
 ) -> None:  # fmt: skip
     from .accelerator import choose_accelerator
     from .clipscore import ClipJudge
@@ -141,7 +142,7 @@ def evaluate(
     from .metrics import as_lines
     from .writer import CaptionWriter, Decoding
 
-    decoding = Decoding(beams=beams)
+    decoding = Decoding(beams=beams, guidance=guidance)
     writer = CaptionWriter.load(captioner, choose_accelerator("fp32").device)
     data = open_data(images, captions, splits)
     _report_left_out(data)

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from .config import POOLINGS, PRESETS, Config
 from .errors import UserError
 
+GUIDANCE = "above 1 for captions that are more about their own picture (1, which is off)"
 SPLITS_HELP = "CSV image_name,split, or Karpathy's dataset_flickr30k.json; without it by a hash of the name"
 
 
@@ -65,6 +66,7 @@ def build_parser() -> Parser:
     flag("--top-p", type=float, default=1.0, help="sample from the likeliest tokens up to this probability (1)")
     flag("--beams", type=int, default=1, metavar="N", help="beam search (1)")
     flag("--seed", type=int, default=0, help="of the sampling (0)")
+    flag("--guidance", type=float, default=1.0, metavar="G", help=GUIDANCE)
 
     command = add("evaluate", "caption held-out pictures and measure")
     flag = command.add_argument
@@ -73,6 +75,7 @@ def build_parser() -> Parser:
     flag("--split", default="test", help="which split to evaluate, or several: val,test (test)")
     flag("--out", type=Path, required=True, metavar="DIR")
     flag("--beams", type=int, default=1, metavar="N", help="beam search (1)")
+    flag("--guidance", type=float, default=1.0, metavar="G", help=GUIDANCE)
     flag("--clip", metavar="NAME_OR_DIR", help="measure CLIPScore too, by this CLIP: hub name, folder, or tiny")
     flag("--meteor", action="store_true", help="measure METEOR too; its Java takes half a minute")
     control = command.add_mutually_exclusive_group()
