@@ -47,7 +47,7 @@ class Uncached(LogitsProcessor):
         self.captioner, self.strength = captioner, strength
 
     def __call__(self, input_ids, scores):
-        mean = self.captioner.embedding_mean.unsqueeze(0)
+        mean = self.captioner.mean_embedding.unsqueeze(0)
         rows = []
         for tokens in input_ids:
             next_token = torch.cat([tokens, tokens.new_zeros(1)]).unsqueeze(0)  # what it is does not matter
@@ -98,14 +98,24 @@ def test_a_captioner_that_ignores_the_picture_is_not_changed(embeddings, way):
 
 
 def test_the_picture_that_is_the_mean_is_not_changed(captioner):
-    mean = captioner.embedding_mean.unsqueeze(0)
+    mean = captioner.mean_embedding.unsqueeze(0)
     assert torch.equal(written(captioner, mean, guidance_scale=5.0), written(captioner, mean))
+
+
+def test_patches_have_a_mean_too():
+    captioner = random_captioner(pooling="patches")
+    captioner.start_from(torch.randn(20, *captioner.embedding_shape))
+    captioner.mapper.output.weight.data.mul_(20)
+    patches = torch.randn(3, *captioner.embedding_shape)
+    guided = written(captioner, patches, guidance_scale=2.0)
+    assert torch.equal(guided, written(captioner, patches, logits_processor=[Uncached(captioner, 2.0)]))
+    assert not torch.equal(guided, written(captioner, patches))
 
 
 def test_scores_are_log_probabilities_and_forbidden_tokens_stay_forbidden(captioner):
     scores = torch.randn(2, 300)
     scores[:, 5] = -torch.inf
-    mean = captioner.prefix(captioner.embedding_mean.unsqueeze(0))
+    mean = captioner.prefix(captioner.mean_embedding.unsqueeze(0))
     with torch.no_grad():
         guided = Guidance(captioner.gpt2, mean, 3.0)(torch.empty(2, 0, dtype=torch.long), scores)
     torch.testing.assert_close(guided.exp().sum(dim=1), torch.ones(2))
