@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+# Jupyter's servers cut the connection at a message of 10 MB, such as the upload of a large photo; these take 100 MB.
+LARGE := "{'websocket_max_message_size': 104857600}"
 
-.PHONY: help setup run test test-unit test-real test-kaggle kaggle bench bench-quick bench-growth bench-quality lab pair clean
+.PHONY: help setup run test test-unit test-browser test-real test-kaggle kaggle bench bench-quick bench-growth bench-quality lab app pair clean
 
 help:  ## show these lines
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -29,6 +31,9 @@ test: $(READY)  ## every test, and every notebook by pytest --nbval
 
 test-unit: $(READY)  ## the tests alone, without the notebooks
 	$(BIN)/pytest -n auto --dist loadfile tests
+
+test-browser: $(READY)  ## the explorer, the app and the report in a real browser (Chromium; skipped where there is none)
+	$(BIN)/pytest -rs tests/browser
 
 test-real: $(READY)  ## the real architectures with random weights, where real photos lie beside the checkout (12 GB)
 	REAL_SIZE=1 $(BIN)/pytest -s tests/test_real_size.py
@@ -58,7 +63,10 @@ bench-quality: $(READY)  ## minutes until 0.8 of the drawn world's captions are 
 	$(BIN)/python -m benchmarks.quality
 
 lab: $(READY)  ## JupyterLab on the notebooks
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab notebooks --ServerApp.tornado_settings=$(LARGE)
+
+app: $(READY)  ## the explorer as a page of its own, served by voila: CLIPXGPT_CAPTIONER=DIR make app
+	$(BIN)/voila notebooks/app.ipynb --Voila.tornado_settings=$(LARGE)
 
 pair: $(READY)  ## draw the pretraining world and rebuild the pair in helpers/tiny (about ten minutes)
 	$(BIN)/clipxgpt draw --out data/pretraining --images 8000 --seed 1000

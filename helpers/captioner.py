@@ -15,12 +15,13 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 from transformers import AutoConfig, CLIPVisionConfig, CLIPVisionModel, GPT2Config, GPT2LMHeadModel, PreTrainedConfig
-from transformers.generation import GenerationConfig, GenerationMixin
+from transformers.generation import GenerationConfig, GenerationMixin, LogitsProcessorList
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .errors import UserError
 from .freezing import rest_frozen
+from .guidance import Guidance
 from .lora import merged_state
 from .mapping import build_mapper
 from .pretrained import embedding_shape, see
@@ -200,9 +201,15 @@ class Captioner(PreTrainedModel, GenerationMixin):
         """Caption token ids by GPT-2's own `generate`: int64 [B, at most max_new_tokens], padded with end-of-text.
 
         `kwargs` are those of transformers' `generate`: num_beams, do_sample, temperature, top_p, max_new_tokens, ...
+        guidance_scale above 1 pushes away from what the mean embedding of the training images would say (guidance.py).
         """
         prefix = self.prefix(embeddings, pixel_values).to(self.gpt2.dtype)
         mask = torch.ones(prefix.shape[:2], dtype=torch.long, device=prefix.device)
         config = copy.deepcopy(self.generation_config if generation_config is None else generation_config)
         others = config.update(**kwargs)  # what is no setting of the decoding, such as a streamer
+        strength, config.guidance_scale = config.guidance_scale, None
+        if strength not in (None, 1):
+            mean = self.prefix(self.mean_embedding.unsqueeze(0)).to(prefix.dtype)  # [1, P, E]
+            guidance = Guidance(self.gpt2, mean, strength)
+            others["logits_processor"] = LogitsProcessorList([*(others.get("logits_processor") or ()), guidance])
         return self.gpt2.generate(inputs_embeds=prefix, attention_mask=mask, generation_config=config, **others)

@@ -3,7 +3,7 @@
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from .flags import build_parser, read_vary
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command. A mistake of the user ends in one line on stderr and exit status 2, Ctrl-C in 130."""
-    commands = (draw, pretrain, embed, train, predict, evaluate, ablate, notebooks)
+    commands = (draw, pretrain, embed, train, predict, evaluate, score, ablate, report, notebooks)
     if os.environ.get("RANK", "0") != "0":  # one of torchrun's processes speaks for all, unless something goes wrong
         os.environ["TQDM_DISABLE"] = "1"
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
@@ -99,14 +99,15 @@ def train(
 
 
 def predict(
-    image: list[Path], captioner: Path, result: Path | None, temperature: float, beams: int, top_p: float, seed: int
-) -> None:
+    image: list[Path], captioner: Path, result: Path | None, temperature: float, beams: int, top_p: float, seed: int,
+    guidance: float,
+) -> None:  # fmt: skip
     from .accelerator import choose_accelerator
     from .pictures import open_picture
     from .plotting import save_figure, show_pictures
     from .writer import CaptionWriter, Decoding
 
-    decoding = Decoding(beams=beams, temperature=temperature, top_p=top_p, seed=seed)
+    decoding = Decoding(beams=beams, temperature=temperature, top_p=top_p, seed=seed, guidance=guidance)
     writer = CaptionWriter.load(captioner, choose_accelerator("fp32").device)
     status, names = 0, [path.stem for path in image]
     for number, path in enumerate(image, start=1):
@@ -126,15 +127,17 @@ def predict(
 
 def evaluate(
     captioner: Path, images: Path, captions: Path, splits: Path | None, split: str, out: Path, beams: int,
-    shuffle_embeddings: bool,
+    guidance: float, control: str | None, clip: str | None, meteor: bool,
 ) -> None:  # fmt: skip
     from .accelerator import choose_accelerator
+    from .clipscore import ClipJudge
     from .embeddings import build_cache
     from .evaluation import evaluate as evaluate_captioner
     from .journey import open_data
+    from .metrics import as_lines
     from .writer import CaptionWriter, Decoding
 
-    decoding = Decoding(beams=beams)
+    decoding = Decoding(beams=beams, guidance=guidance)
     writer = CaptionWriter.load(captioner, choose_accelerator("fp32").device)
     data = open_data(images, captions, splits)
     _report_left_out(data)
@@ -144,13 +147,32 @@ def evaluate(
             f"no image is in split {unknown[0]!r}: give one or more of {','.join(known)}, the splits of "
             f"{splits or captions}"
         )
-    references = data.captions[data.captions.split.isin(wanted)]
-    cache = build_cache(out / "embeddings", images, references.image_name.unique(), writer.clip(str(captioner)))
+    judge = clip and ClipJudge.load(clip)
+    references, training = (data.captions[data.captions.split.isin(some)] for some in (wanted, ["train"]))
+    names = [*references.image_name.unique(), *(training.image_name.unique() if control == "nearest" else ())]
+    cache = build_cache(out / "embeddings", images, names, writer.clip(str(captioner)))
     _report_cache(cache, out / "embeddings")
-    metrics = evaluate_captioner(writer, references, cache, out, decoding, data.facts, shuffle_embeddings)
-    for name, value in metrics.items():
-        print(f"{name:<28}{value}")
-    print(f"captions.csv and metrics.json lie in {out}")
+    metrics = evaluate_captioner(
+        writer, references, cache, out, decoding, data.facts, control, training, judge, images, meteor
+    )
+    print("\n".join(as_lines(metrics)))
+    if data.facts is None:
+        _print_yardsticks(metrics, references.image_name)
+    print(f"captions.csv, metrics.json and by_image.csv lie in {out}")
+
+
+def score(
+    captions: Path, references: Path, splits: Path | None, held_out: bool, out: Path, against: Path | None,
+    clip: str | None, images: Path | None,
+) -> None:  # fmt: skip
+    from .metrics import as_lines
+    from .scoring import by_image, read_written
+    from .scoring import score as score_captions
+
+    metrics = score_captions(captions, references, out, splits, held_out, against, clip, images)
+    print("\n".join(as_lines(metrics)))
+    _print_yardsticks(metrics, read_written(captions))
+    print(f"the scores lie in {out}, those of each image in {by_image(out)}")
 
 
 def ablate(
@@ -167,6 +189,12 @@ def ablate(
     for field in varied:
         print(verdict(results, field, "val_loss" if data.facts is None else "correct").round(3).to_string(index=False))
     print(f"a row for each run lies in {out}")
+
+
+def report(run: Path, out: Path | None, images: Path | None) -> None:
+    from .report import write_report
+
+    print(f"the report lies in {write_report(run, out, images)}")
 
 
 def notebooks(out: Path) -> None:
@@ -187,6 +215,13 @@ def _open_data(preset_name: str, images: Path | None, captions: Path | None, spl
     data = open_drawn_world() if images is None else open_data(images, captions, splits)
     _report_left_out(data)
     return data
+
+
+def _print_yardsticks(metrics: dict[str, Any], image_names: Iterable[str]) -> None:
+    from .yardsticks import beside, is_flickr30k
+
+    if "cider" in metrics and is_flickr30k(image_names):
+        print("\n".join(beside(metrics["cider"], metrics["images"])))
 
 
 def _report_left_out(data: Any) -> None:

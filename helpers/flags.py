@@ -9,6 +9,8 @@ from .config import POOLINGS, PRESETS, Config
 from .errors import UserError
 
 BESIDE = {"defect": str, "train_images": int}  # what an ablation can vary that is no field of the config (trial.py)
+GUIDANCE = "above 1 for captions that are more about their own picture (1, which is off)"
+SPLITS_HELP = "CSV image_name,split, or Karpathy's dataset_flickr30k.json; without it by a hash of the name"
 
 
 class Parser(argparse.ArgumentParser):
@@ -65,14 +67,37 @@ def build_parser() -> Parser:
     flag("--top-p", type=float, default=1.0, help="sample from the likeliest tokens up to this probability (1)")
     flag("--beams", type=int, default=1, metavar="N", help="beam search (1)")
     flag("--seed", type=int, default=0, help="of the sampling (0)")
+    flag("--guidance", type=float, default=1.0, metavar="G", help=GUIDANCE)
 
-    flag = add("evaluate", "caption held-out pictures and measure").add_argument
+    command = add("evaluate", "caption held-out pictures and measure")
+    flag = command.add_argument
     flag("--captioner", type=Path, required=True, metavar="DIR")
     _add_photos(flag)
     flag("--split", default="test", help="which split to evaluate, or several: val,test (test)")
     flag("--out", type=Path, required=True, metavar="DIR")
     flag("--beams", type=int, default=1, metavar="N", help="beam search (1)")
-    flag("--shuffle-embeddings", action="store_true", help="the control: every picture gets another one's embedding")
+    flag("--guidance", type=float, default=1.0, metavar="G", help=GUIDANCE)
+    flag("--clip", metavar="NAME_OR_DIR", help="measure CLIPScore too, by this CLIP: hub name, folder, or tiny")
+    flag("--meteor", action="store_true", help="measure METEOR too; its Java takes half a minute")
+    control = command.add_mutually_exclusive_group()
+    for name, const, text in (
+        ("--shuffle-embeddings", "shuffled", "a control: every picture gets another one's embedding"),
+        ("--mean-embedding", "mean", "a control: every picture gets the mean embedding of the training pictures"),
+        ("--nearest-caption", "nearest", "a control: a caption of the nearest training picture, nothing is written"),
+    ):
+        control.add_argument(name, dest="control", action="store_const", const=const, help=text)
+
+    flag = add("score", "score a captions file against references").add_argument
+    flag("--captions", type=Path, required=True, metavar="FILE", help="CSV image_name,caption, as evaluate writes it")
+    flag("--references", type=Path, required=True, metavar="FILE", help="results.csv, or a CSV of two columns")
+    flag("--splits", type=Path, metavar="FILE", help=SPLITS_HELP)
+    flag("--held-out", action="store_true", help="all pictures of the references are held out: none was trained on")
+    flag(
+        "--out", type=Path, required=True, metavar="FILE", help="the scores, a JSON; those of each image lie beside it"
+    )
+    flag("--against", type=Path, metavar="FILE", help="another captions file, to compare by a paired bootstrap")
+    flag("--clip", metavar="NAME_OR_DIR", help="measure CLIPScore too, by this CLIP: hub name, folder, or tiny")
+    flag("--images", type=Path, metavar="DIR", help="the folder of pictures, for CLIPScore")
 
     command = add("ablate", "train with one thing changed, over several seeds, on the drawn world or on photos")
     flag = command.add_argument
@@ -85,6 +110,11 @@ def build_parser() -> Parser:
     _add_photos(flag, required=False)
     flag("--cache", type=Path, metavar="CACHE", help="embeddings to use or make (beside the results)")
     _add_config(command)
+
+    flag = add("report", "write one HTML file about a run, to share").add_argument
+    flag("run", type=Path, metavar="RUN", help="the folder of a run")
+    flag("--out", type=Path, metavar="FILE", help="(RUN/report.html)")
+    flag("--images", type=Path, metavar="DIR", help="the folder of the pictures in captions.csv")
 
     flag = add("notebooks", "execute the notebooks on the drawn world, one after the other").add_argument
     flag("--out", type=Path, default=Path("runs/tiny"), metavar="RUN", help="(runs/tiny)")
@@ -115,7 +145,7 @@ def _add_photos(flag: Any, required: bool = True, splits: bool = True) -> None:
     flag("--images", type=Path, required=required, metavar="DIR", help="the folder of pictures")
     flag("--captions", type=Path, required=required, metavar="FILE", help="results.csv, or a CSV of two columns")
     if splits:
-        flag("--splits", type=Path, metavar="FILE", help="CSV image_name,split; without it by a hash of the name")
+        flag("--splits", type=Path, metavar="FILE", help=SPLITS_HELP)
 
 
 def _add_config(command: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from .errors import UserError
+from .karpathy import read_karpathy
 
 COLUMNS = {  # what a column holds, and the header names by which it is found
     "image_name": ("image_name", "image", "file_name", "filename"),
@@ -39,7 +40,7 @@ def read_captions(path: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     missing, of another kind, or without one usable caption.
     """
     captions, left_out = [], []
-    for row, (fields, text) in enumerate(_rows(Path(path), ("image_name", "caption"))):
+    for row, (fields, text) in enumerate(table_rows(Path(path), ("image_name", "caption"))):
         reason = _why_unusable(fields, text)
         if reason:
             left_out.append((row, reason, NOT_UTF8.sub("\ufffd", text)[:200]))
@@ -56,14 +57,14 @@ def split_by_image(
 ) -> pd.DataFrame:
     """The captions with a column `split` of "train", "val" and "test"; all captions of an image are in the same one.
 
-    The split is that of the file `splits` (columns image_name and split), else of the captions' own column `split`,
-    else drawn: each image by a hash of (seed, image_name), so that adding images moves none. val and test: shares of
-    the images. Images that a splits file does not name are left out, counted in a warning. Raises UserError on
-    an unknown split, on an image in two of them, and on shares that leave nothing to train on.
+    The split is that of the file `splits` (columns image_name and split, or Karpathy's JSON, karpathy.py), else of the
+    captions' own column `split`, else drawn: each image by a hash of (seed, image_name), so that adding images moves
+    none. val and test: shares of the images. Images that a splits file does not name are left out, counted in a
+    warning. Raises UserError on an unknown split, on an image in two of them, and on shares that leave nothing to
+    train on.
     """
     if splits is not None:
-        table = pd.DataFrame([fields or {} for fields, _ in _rows(Path(splits), ("image_name", "split"))])
-        chosen = _one_split_each(table, splits)
+        chosen = _one_split_each(_read_splits(Path(splits)), splits)
     elif "split" in captions:
         chosen = _one_split_each(captions, "the captions file")
     else:
@@ -78,6 +79,12 @@ def split_by_image(
         missing = f"{len(unnamed)} images have no split in {splits} and are left out, such as {unnamed[0]}"
         warnings.warn(missing, stacklevel=2)
     return captions.dropna(subset="split").reset_index(drop=True)
+
+
+def _read_splits(path: Path) -> pd.DataFrame:
+    if path.suffix == ".json":
+        return read_karpathy(path)
+    return pd.DataFrame([fields or {} for fields, _ in table_rows(path, ("image_name", "split"))])
 
 
 def _draw_split(key: str, val: float, test: float) -> str:
@@ -122,7 +129,7 @@ def _clean(caption: str) -> str:
     return " ".join(caption.replace('""', '"').split())
 
 
-def _rows(path: Path, wanted: tuple[str, str]) -> Iterator[tuple[dict[str, str] | None, str]]:
+def table_rows(path: Path, wanted: tuple[str, str]) -> Iterator[tuple[dict[str, str] | None, str]]:
     """Each data row as its fields by what they hold (None where their number is wrong), and as text."""
     try:
         with path.open("rb") as file:

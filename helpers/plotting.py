@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pandas as pd
 from IPython.display import display
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
 from .atomic import atomic_path
 
 BLUE, ORANGE, GREEN, GREY = "#3b6fb6", "#d9822b", "#4c9a5f", "#8a8f98"
+SMALL = 128  # pixels of the longest side
+VERDICTS = {None: "black", True: "#2c7a3f", False: "#b3261e"}  # of a caption: not judged, right, wrong
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
@@ -67,11 +70,16 @@ def show_pictures(
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
         if place < len(pictures):
-            axis.imshow(pictures[place])
-            color = "black" if good is None else "#2c7a3f" if good[place] else "#b3261e"
+            draw_picture(axis, pictures[place])
+            color = VERDICTS[None if good is None else bool(good[place])]
             # A dollar sign in a caption is a dollar sign, not mathematics.
             axis.set_xlabel(captions[place], fontsize=8, color=color, parse_math=False)
     return figure
+
+
+def draw_picture(axis: Axes, picture: Image.Image) -> None:
+    """The picture on this axis; a small one is enlarged without smoothing, so that it stays what the captioner sees."""
+    axis.imshow(picture, interpolation="nearest" if max(picture.size) < SMALL else None)
 
 
 def plot_comparison(

@@ -126,7 +126,7 @@ def load_clip(
     "pooled" or "patches". Raises UserError when it is not found, is no CLIP, is not whole, or its processor makes
     pictures of a size that its tower does not take.
     """
-    source = _source(name, "clip")
+    source = find_model(name, "clip")
     vision = load_model(CLIPVisionModel, source, ("clip", "clip_vision_model"), "CLIP")
     with one_line_errors(source, "CLIP"):
         processor = CLIPImageProcessor.from_pretrained(source)
@@ -140,7 +140,7 @@ def load_clip(
 
 def load_gpt2(name: str | Path) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerBase]:
     """A GPT-2 in float32 on the CPU, in eval mode, and its tokenizer. name, and what it raises: as in `load_clip`."""
-    source = _source(name, "gpt2")
+    source = find_model(name, "gpt2")
     gpt2 = load_model(GPT2LMHeadModel, source, ("gpt2",), "GPT-2")
     with one_line_errors(source, "GPT-2 tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(source)
@@ -153,7 +153,7 @@ def load_gpt2(name: str | Path) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerBas
     return gpt2.eval(), tokenizer
 
 
-def _source(name: str | Path, part: str) -> str:
+def find_model(name: str | Path, part: str) -> str:
     """The folder or hub name to load from; a hub name's weights may be attached in a folder `weights/LAST-PART`."""
     path = TINY / part if name == "tiny" else Path(name).expanduser()
     if path.is_dir():

@@ -24,7 +24,8 @@ class Decoding:
 
     beams above 1: beam search. temperature above 0: sampling, from the smallest set of tokens whose probabilities sum
     to top_p. max_tokens: the longest caption, end-of-text included; None is 40, or what fits into GPT-2's context.
-    seed: of the sampling.
+    seed: of the sampling. guidance: 1 is off; the more above it, the more a caption must be about its own picture
+    (guidance.py).
     """
 
     beams: int = 1
@@ -32,6 +33,7 @@ class Decoding:
     top_p: float = 1.0
     max_tokens: int | None = None
     seed: int = 0
+    guidance: float = 1.0
 
     def __post_init__(self) -> None:
         if self.beams < 1 or (self.max_tokens is not None and self.max_tokens < 1):
@@ -43,6 +45,8 @@ class Decoding:
                 f"temperature is {self.temperature} and top_p is {self.top_p}, but temperature must be 0 (greedy) or "
                 "above and top_p above 0 and at most 1"
             )
+        if not 0 < self.guidance < float("inf"):
+            raise UserError(f"guidance is {self.guidance}, but must be above 0 and finite; 1 is off")
 
     def for_generate(self, longest: int) -> dict[str, Any]:
         """These choices for transformers' `generate`. Raises UserError beyond the `longest` tokens that fit."""
@@ -52,7 +56,9 @@ class Decoding:
                 f"choose at most {longest}"
             )
         max_tokens = min(40, longest) if self.max_tokens is None else self.max_tokens
-        choices: dict[str, Any] = {"num_beams": self.beams, "max_new_tokens": max_tokens, "do_sample": False}
+        choices: dict[str, Any] = {
+            "num_beams": self.beams, "max_new_tokens": max_tokens, "do_sample": False, "guidance_scale": self.guidance
+        }  # fmt: skip
         if self.temperature > 0:
             choices |= {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
         return choices

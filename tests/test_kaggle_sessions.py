@@ -78,7 +78,7 @@ def outputs(place) -> dict[str, Path]:
     if "KAGGLE_PYTHON" not in os.environ:
         pytest.skip("the sessions take ten minutes: make test-kaggle")
     for built, max_hours in (("cut", CUT), ("last", None)):
-        build("me", place / built, {"PRESET": "tiny", "MAX_HOURS": max_hours, "SEEDS": 1})
+        build("me", place / built, {"PRESET": "tiny", "JUDGE": "tiny", "MAX_HOURS": max_hours, "SEEDS": 1})
     sources = {PHOTOS: place / "photos", f"me/{DATASET}": place / "last" / DATASET}
     folders = [file.parent for file in (place / "last").glob(f"*/{KERNEL_FILE}")]
     kernels = push_order({folder: json.loads((folder / KERNEL_FILE).read_text()) for folder in folders})
@@ -171,6 +171,10 @@ def test_photos_have_no_facts_and_the_notebooks_run_on_them(place, outputs):
     (place / "photos" / "flickr30k_images" / "facts.json").unlink()
     sources = {PHOTOS: place / "photos", f"me/{DATASET}": place / "last" / DATASET,
                "me/clipxgpt-04-training-run-3": outputs["04-training-run-3"]}  # fmt: skip
-    for kernel, layout in (("01-clip-embedding-cache", "by kind"), ("05-qualitative-results", "flat")):
+    for kernel, layout in (
+        ("01-clip-embedding-cache", "by kind"),
+        ("05-qualitative-results", "flat"),
+        ("06-evaluation", "mixed"),
+    ):
         output = run(place / "last" / kernel, sources, place, layout, f"{kernel}-photos")
         assert (output / "flickr30k-embeddings").exists()

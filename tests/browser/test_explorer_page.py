@@ -1,0 +1,217 @@
+"""The explorer, worked with mouse and keyboard in JupyterLab and as the app that voila serves."""
+
+import io
+import os
+import re
+import secrets
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pandas as pd
+import pytest
+from PIL import Image
+
+from helpers.writer import Decoding
+
+expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
+
+ROOT = Path(__file__).parents[2]
+HOSTILE = "<img src=x onerror=alert(1)>.png"
+
+
+def code_cells(name: str) -> list[str]:
+    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def options(target: str) -> list[str]:
+    """The options with which `make TARGET` starts its server."""
+    recipe = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [part for part in shlex.split(recipe.splitlines()[-1]) if part.startswith("--")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Where the servers work, with the helpers beside it."""
+    folder = tmp_path_factory.mktemp("served")
+    (folder / "helpers").symlink_to(ROOT / "helpers")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lab(folder, finished, data, serve, open_page):
+    """Notebook 05's own explorer cell in JupyterLab, behind its bootstrap and two lines in place of its training."""
+    cells = code_cells("05_qualitative_results")
+    (explorer,) = [cell for cell in cells if "explorer.widget" in cell]
+    made = (f"from pathlib import Path\nfrom types import SimpleNamespace\n"
+            f"from helpers.writer import CaptionWriter\n"
+            f"writer = CaptionWriter.load({str(finished.captioner)!r})\n"
+            f"data = SimpleNamespace(images=Path({str(data.images)!r}))\n"
+            f"names = {data.image_names()[:5]!r}")  # fmt: skip
+    cells = [nbformat.v4.new_code_cell(source) for source in (cells[0], made, explorer)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / "explorer.ipynb")
+    token = secrets.token_hex()
+    url = serve("jupyter", "lab", f"--ServerApp.root_dir={folder}", f"--IdentityProvider.token={token}",
+                "--ServerApp.allow_root=True", *options("lab"), folder=folder, path="/api")  # fmt: skip
+    page, trouble = open_page()
+    page.goto(f"{url}/lab/tree/explorer.ipynb?token={token}")
+    page.locator(".jp-Notebook .jp-Cell").first.click()
+    page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(state="attached")
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    return page, trouble
+
+
+@pytest.fixture(scope="module")
+def app(folder, finished, data, serve, open_page):
+    """The app, over a captioner by two names."""
+    shutil.copy(ROOT / "notebooks" / "app.ipynb", folder)
+    shutil.copytree(finished.captioner, folder / "other" / "captioner")
+    named = os.pathsep.join((str(finished.captioner), "other/captioner"))
+    url = serve("voila", "app.ipynb", *options("app"), folder=folder, path="/voila/static/favicon.ico",
+                CLIPXGPT_CAPTIONER=named, CLIPXGPT_PICTURES=str(data.images))  # fmt: skip
+    page, trouble = open_page()
+    page.goto(url, wait_until="commit")  # voila sends the page while the notebook runs
+    return page, trouble
+
+
+@pytest.fixture(scope="module", params=["lab", "app"])
+def shown(request, folder):
+    """The explorer on a page, as soon as it is there."""
+    page, trouble = request.getfixturevalue(request.param)
+    page.locator(".clipxgpt-figure img").wait_for()
+    return SimpleNamespace(page=page, trouble=trouble, folder=folder, place=request.param, knobs=Knobs(page))
+
+
+class Knobs:
+    """The controls by their labels."""
+
+    def __init__(self, page):
+        self.page = page
+
+    def slide(self, label: str, key: str, times: int = 1) -> None:
+        slider = self.page.locator(".widget-slider").filter(has=self.page.get_by_text(label, exact=True))
+        for _ in range(times):
+            slider.locator(".noUi-handle").press(key)
+
+    def choose(self, method: str) -> None:
+        self.page.get_by_role("button", name=method, exact=True).click()
+
+    def upload(self, name: str, content: bytes) -> None:
+        with self.page.expect_file_chooser() as chooser:
+            self.page.get_by_role("button", name=re.compile("upload a picture")).click()
+        chooser.value.set_files({"name": name, "mimeType": "image/png", "buffer": content})
+
+    def caption(self, expected: str):
+        """Press the button and wait until the heading says `expected`: the captions on the page."""
+        self.page.get_by_role("button", name="caption it").click()
+        self.page.locator(".clipxgpt small").filter(has_text=expected).first.wait_for()
+        return self.page.locator(".clipxgpt-caption b")
+
+    def compare(self, name: str) -> None:
+        """Add the first caption to the comparison, and wait for its line."""
+        self.page.get_by_role("button", name="compare").first.click()
+        self.page.locator(".clipxgpt-table td").filter(has_text=name).first.wait_for()
+
+
+def png(color: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (80, 60), color).save(buffer, "png", **options)
+    return buffer.getvalue()
+
+
+def test_the_first_picture_is_there_and_has_a_caption(shown, writer, cache, data):
+    name = data.image_names()[0]
+    assert shown.page.locator(".clipxgpt-figure img").get_attribute("alt") == f"the picture to caption, {name}"
+    expect(shown.knobs.caption("· greedy")).to_have_text(writer.write(cache.rows([name])))
+
+
+def test_every_control_does_what_it_says(shown, data, writer, cache):
+    knobs, page, name = shown.knobs, shown.page, data.image_names()[2]
+    page.get_by_label("picture", exact=True).select_option(name)
+    page.locator(f'.clipxgpt-figure img[alt$="{name}"]').wait_for()
+    knobs.choose("beam search")
+    knobs.slide("beams", "ArrowLeft", 2)
+    expect(knobs.caption(f"{name} · ")).to_have_count(3)
+    knobs.choose("sampling")
+    knobs.slide("temperature", "ArrowRight", 3)
+    knobs.slide("top p", "ArrowLeft", 2)
+    page.get_by_label("seed", exact=True).fill("7")
+    page.get_by_label("seed", exact=True).press("Tab")
+    knobs.slide("most tokens", "ArrowLeft", 30)
+    sampled = Decoding(temperature=1.3, top_p=0.8, seed=7, max_tokens=10)
+    captions = knobs.caption("T 1.3, top p 0.80, seed 7, at most 10 tokens")
+    expect(captions).to_have_text(writer.write(cache.rows([name]), sampled))
+    knobs.slide("most tokens", "ArrowRight", 30)
+    knobs.choose("greedy")
+    assert page.get_by_text("beams", exact=True).is_hidden()
+    if shown.place == "app":
+        page.get_by_label("captioner", exact=True).select_option("other")
+        expect(knobs.caption("· other · greedy")).to_have_text(writer.write(cache.rows([name])))
+
+
+def test_uploads_good_and_broken_and_again(shown):
+    knobs, page = shown.knobs, shown.page
+    knobs.upload("mine.png", png("red"))
+    page.locator('.clipxgpt-figure img[alt$="mine.png"]').wait_for()
+    expect(knobs.caption("mine.png · ")).to_have_count(1)
+    knobs.upload("broken.png", png("red")[:60])
+    page.get_by_role("status").filter(has_text="broken.png cannot be read").wait_for()
+    assert page.locator(".clipxgpt-figure img").count() == 0
+    knobs.upload("mine.png", png("red"))  # the same file once more
+    page.locator('.clipxgpt-figure img[alt$="mine.png"]').wait_for()
+    knobs.upload("large.png", os.urandom(11_000_000))  # more than the servers take by themselves
+    page.get_by_role("status").filter(has_text="large.png is no picture").wait_for()
+
+
+def test_a_name_with_html_in_it_is_text(shown):
+    knobs, page = shown.knobs, shown.page
+    knobs.upload(HOSTILE, png("blue"))
+    page.locator(".clipxgpt-figure figcaption").filter(has_text=HOSTILE).wait_for()
+    knobs.caption(f"{HOSTILE} · ")
+    knobs.compare(HOSTILE)
+    knobs.upload(HOSTILE, b"broken")
+    page.get_by_role("status").filter(has_text=HOSTILE).wait_for()
+    assert page.locator('img[src="x"]').count() == 0
+    assert page.locator(".clipxgpt script").count() == 0
+
+
+def test_captions_are_compared_and_saved(shown, data, writer, cache):
+    knobs, page, name = shown.knobs, shown.page, data.image_names()[1]
+    page.get_by_label("picture", exact=True).select_option(name)
+    page.locator(f'.clipxgpt-figure img[alt$="{name}"]').wait_for()
+    (caption,) = writer.write(cache.rows([name]))
+    expect(knobs.caption(f"{name} · ")).to_have_text([caption])
+    knobs.compare(name)
+    knobs.choose("beam search")
+    expect(knobs.caption("beams · ")).to_have_count(3)
+    knobs.compare("3 beams")
+    for button, ending in (("save as CSV", "csv"), ("save as picture", "png")):
+        page.get_by_role("button", name=button).click()
+        link = page.get_by_role("link", name=re.compile(rf"download comparison-.*\.{ending}"))
+        with page.expect_download() as download:
+            link.click()
+        (file,) = shown.folder.glob(f"*.{ending}")
+        assert Path(download.value.path()).read_bytes() == file.read_bytes()
+        assert page.get_by_role("status").filter(has_text=str(file)).count() == 1
+        if ending == "csv":
+            saved = pd.read_csv(file)
+            assert list(saved.picture[-2:]) == [name, name]
+            assert list(saved.decoding[-2:]) == ["greedy", "3 beams"]
+            assert saved.caption.iloc[-2] == caption
+        else:
+            assert Image.open(file).width > 1000
+        file.unlink()
+    if where := os.environ.get("SCREENSHOTS"):  # a folder, to look at what was seen
+        page.screenshot(path=f"{where}/{shown.place}.png")
+    page.get_by_role("button", name="clear").click()
+    page.locator(".clipxgpt-table").wait_for(state="detached")
+
+
+def test_nothing_went_wrong_on_the_page(shown):
+    assert shown.trouble == []
