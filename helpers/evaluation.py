@@ -63,6 +63,7 @@ def evaluate(
         "images_without_embedding": len(batches.missing),
         "references": len(batches.captions),
         "embeddings": controls.CONTROLS[control] if control else "true",
+        "decoding": str(decoding or Decoding()),
         **scores.as_json(),
         **picture_information(writer.captioner, batches),
     }

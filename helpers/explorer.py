@@ -16,7 +16,7 @@ from .pictures import open_picture
 from .writer import CaptionWriter, Decoding
 
 SHOWN = 288  # pixels; the longest side of the picture in the widget
-LONGEST = 40  # tokens of a caption at most, at first
+LONGEST = 40  # tokens of a caption at most, at first, and where a decoding names no other
 
 
 class Explorer:
@@ -54,6 +54,7 @@ class Explorer:
         self.temperature = widgets.FloatSlider(1.0, min=0.1, max=2.0, step=0.1, description="temperature", **wide)
         self.top_p = widgets.FloatSlider(0.9, min=0.05, max=1.0, step=0.05, description="top p", **wide)
         self.seed = widgets.BoundedIntText(0, min=0, max=10**6, description="seed", **wide)
+        self.guidance = widgets.FloatSlider(1.0, min=1.0, max=4.0, step=0.25, description="guidance", **wide)
         self.length = widgets.IntSlider(LONGEST, 1, 100, description="most tokens", **wide)
         self.button = widgets.Button(description="caption it", button_style="primary", icon="pencil")
         self.picture, self.message, self.heading = widgets.HTML(), widgets.HTML(), widgets.HTML()
@@ -64,9 +65,10 @@ class Explorer:
         self.method.observe(lambda _change: self._show_knobs(), names="value")
         self.captioner.observe(lambda _change: self._fit_length(), names="value")
         self.button.on_click(lambda _button: self.caption())
-        knobs = [self.captioner, self.choice, self.method, self.beams, self.temperature, self.top_p, self.seed]
+        knobs = [self.captioner, self.choice, self.method, self.beams, self.temperature, self.top_p, self.seed,
+                 self.guidance, self.length]  # fmt: skip
         buttons = widgets.HBox([self.button, self.upload])
-        controls = widgets.VBox([*knobs, self.length, buttons, self.message], layout={"flex": "1 1 320px"})
+        controls = widgets.VBox([*knobs, buttons, self.message], layout={"flex": "1 1 320px"})
         above = widgets.HBox([self.picture, controls], layout={"flex_flow": "row wrap", "grid_gap": "8px 24px"})
         self.widget = widgets.VBox([widgets.HTML(STYLE), above, self.heading, self.results, self.comparison.widget])
         self.widget.add_class("clipxgpt")
@@ -79,12 +81,13 @@ class Explorer:
     @property
     def decoding(self) -> Decoding:
         """What the controls say."""
-        if self.method.value == "beam search":
-            return Decoding(beams=self.beams.value, max_tokens=self.length.value)
+        choices = {"beams": self.beams} if self.method.value == "beam search" else {}
         if self.method.value == "sampling":
-            return Decoding(temperature=self.temperature.value, top_p=self.top_p.value, seed=self.seed.value,
-                            max_tokens=self.length.value)  # fmt: skip
-        return Decoding(max_tokens=self.length.value)
+            choices = {"temperature": self.temperature, "top_p": self.top_p, "seed": self.seed}
+        length = None if self.length.value == LONGEST else self.length.value
+        return Decoding(
+            max_tokens=length, guidance=self.guidance.value, **{name: knob.value for name, knob in choices.items()}
+        )
 
     def caption(self) -> None:
         """Caption the picture that is shown, and show every caption that the decoding arrives at."""
@@ -124,7 +127,7 @@ class Explorer:
         for line in self.results.children:
             for widget in (*line.children, line):
                 widget.close()
-        lines, words = [], self._words()
+        lines, words = [], str(self.decoding)
         for number, candidate in enumerate(self.found, start=1):
             text = widgets.HTML(f'<div class="clipxgpt-caption"><b>{escape(candidate.caption)}</b>'
                                 f"<span>{as_bar(candidate)}</span></div>", layout={"flex": "1 1 auto"})  # fmt: skip
@@ -179,14 +182,6 @@ class Explorer:
         shown = {"beam search": [self.beams], "sampling": [self.temperature, self.top_p, self.seed]}
         for knob in (self.beams, self.temperature, self.top_p, self.seed):
             knob.layout.display = None if knob in shown.get(self.method.value, []) else "none"
-
-    def _words(self) -> str:
-        words = "greedy"
-        if self.method.value == "beam search":
-            words = f"{self.beams.value} beams"
-        elif self.method.value == "sampling":
-            words = f"T {self.temperature.value:.1f}, top p {self.top_p.value:.2f}, seed {self.seed.value}"
-        return words if self.length.value == LONGEST else f"{words}, at most {self.length.value} tokens"
 
     def _say(self, text: str) -> None:
         self.message.value = f'<span role="status">{escape(text)}</span>'

@@ -48,6 +48,15 @@ class Decoding:
         if not 0 < self.guidance < float("inf"):
             raise UserError(f"guidance is {self.guidance}, but must be above 0 and finite; 1 is off")
 
+    def __str__(self) -> str:
+        """In words: "greedy", "5 beams, guidance 1.5", "T 1.0, top p 0.90, seed 3, at most 10 tokens"."""
+        sampled = f"T {self.temperature:.1f}, top p {self.top_p:.2f}, seed {self.seed}"
+        words = [f"{self.beams} beams"] if self.beams > 1 else []
+        words += [sampled] if self.temperature else []
+        words = words or ["greedy"]
+        words += [f"guidance {self.guidance:g}"] if self.guidance != 1 else []
+        return ", ".join(words + ([f"at most {self.max_tokens} tokens"] if self.max_tokens else []))
+
     def for_generate(self, longest: int) -> dict[str, Any]:
         """These choices for transformers' `generate`. Raises UserError beyond the `longest` tokens that fit."""
         if self.max_tokens is not None and self.max_tokens > longest:

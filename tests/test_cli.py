@@ -109,6 +109,7 @@ def test_embed_train_resume_and_evaluate(run, photos, world, tmp_path, finished)
     status, _, _ = run(*evaluate, "--splits", "splits.csv", *control)
     metrics = json.loads((tmp_path / "control" / "metrics.json").read_text())
     assert (status, metrics["images"], metrics["embeddings"]) == (0, 30, "shuffled")
+    assert metrics["decoding"] == "2 beams, guidance 1.5"
     assert list(pd.read_csv("control/captions.csv").image_name) == list(names[:30])
 
 

@@ -71,20 +71,20 @@ def test_each_decoding_is_what_the_controls_say(explorer):
         knobs = (explorer.beams, explorer.temperature, explorer.top_p, explorer.seed)
         return [knob for knob in knobs if knob.layout.display != "none"]
 
-    assert (explorer.decoding, visible()) == (Decoding(max_tokens=40), [])
+    assert (explorer.decoding, visible()) == (Decoding(), [])
     explorer.method.value = "beam search"
     explorer.beams.value = 3
-    assert (explorer.decoding, visible()) == (Decoding(beams=3, max_tokens=40), [explorer.beams])
+    assert (explorer.decoding, visible()) == (Decoding(beams=3), [explorer.beams])
     explorer.caption()
     compare(explorer)
     explorer.method.value = "sampling"
     explorer.temperature.value, explorer.top_p.value, explorer.seed.value = 1.7, 0.8, 5
-    explorer.length.value = 12
-    assert explorer.decoding == Decoding(temperature=1.7, top_p=0.8, seed=5, max_tokens=12)
+    explorer.length.value, explorer.guidance.value = 12, 1.5
+    assert explorer.decoding == Decoding(temperature=1.7, top_p=0.8, seed=5, max_tokens=12, guidance=1.5)
     assert visible() == [explorer.temperature, explorer.top_p, explorer.seed]
     explorer.caption()
     compare(explorer)
-    assert list(rows(explorer).decoding) == ["3 beams", "T 1.7, top p 0.80, seed 5, at most 12 tokens"]
+    assert list(rows(explorer).decoding) == ["3 beams", "T 1.7, top p 0.80, seed 5, guidance 1.5, at most 12 tokens"]
 
 
 def test_all_beams_are_shown_with_how_likely_each_is_and_any_can_be_compared(explorer, writer, cache, data):

@@ -158,3 +158,11 @@ def test_folders_of_other_things(tmp_path, finished):
     assert "holds no captioner" in refused(finished.folder)
     assert "is a model of type gpt2, but a captioner is needed" in refused(TINY / "gpt2")
     assert "is a model of type clip, but a captioner is needed" in refused(TINY / "clip")
+
+
+def test_a_decoding_in_words():
+    assert str(Decoding()) == "greedy"
+    assert str(Decoding(beams=5, guidance=1.5)) == "5 beams, guidance 1.5"
+    assert str(Decoding(temperature=1, top_p=0.9, seed=3, max_tokens=10)) == (
+        "T 1.0, top p 0.90, seed 3, at most 10 tokens"
+    )
