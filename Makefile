@@ -19,7 +19,7 @@ $(READY): requirements.lock pyproject.toml
 
 setup: $(READY)  ## make the environment in .venv
 
-run: $(READY)  ## notebooks 01 to 05 on the drawn world, into runs/tiny (minutes on a CPU)
+run: $(READY)  ## notebooks 01 to 07 on the drawn world, into runs/tiny (minutes on a CPU)
 	$(BIN)/clipxgpt notebooks --out runs/tiny
 
 test: $(READY)  ## every test, and every notebook by pytest --nbval

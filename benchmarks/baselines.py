@@ -10,7 +10,6 @@ so that both sides of a comparison compute the same loss.
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
@@ -20,12 +19,8 @@ from transformers import CLIPVisionModel
 
 from helpers.batches import Batch
 from helpers.captioner import IGNORE, Captioner
+from helpers.defects import mix_images
 from helpers.pretrained import CLIPImageProcessor
-
-
-def softmax_twice(logits: torch.Tensor, wanted: torch.Tensor, **choices: Any) -> torch.Tensor:
-    """The original's loss: a cross-entropy, which takes logits, of probabilities (see notebook 04)."""
-    return F.cross_entropy(logits.softmax(dim=-1), wanted, **choices)
 
 
 class MixingMapper(nn.Module):
@@ -41,9 +36,7 @@ class MixingMapper(nn.Module):
         self.output = nn.Linear(embedding_width, prefix_length * width)
         self.prefix_length = prefix_length
 
-    def forward(self, embedding: torch.Tensor) -> torch.Tensor:
-        encoded = self.encoder(embedding) if self.training else self.encoder(embedding.unsqueeze(1)).squeeze(1)
-        return self.output(encoded).unflatten(1, (self.prefix_length, -1))  # [B, P, E]
+    forward = mix_images
 
 
 def padded_step(

@@ -18,10 +18,11 @@ import pandas as pd
 import torch
 
 from benchmarks.arms import make_learner
-from benchmarks.baselines import MixingMapper, padded_step, softmax_twice
+from benchmarks.baselines import MixingMapper, padded_step
 from helpers.atomic import write_text
 from helpers.batches import Batch, CaptionBatches
 from helpers.config import Config, preset
+from helpers.defects import AIMED_AT, softmax_twice
 from helpers.evaluation import share_right
 from helpers.freezing import freeze
 from helpers.journey import open_cache, open_drawn_world
@@ -76,7 +77,7 @@ CLIPCAP = {"mapper": "mlp", "prefix_length": 10, "freezing": "none"}
 RECIPES = {  # the step, and what it changes of preset tiny
     "ours": (ours, {}),
     "the original's": (original, {}),
-    "the original's, at 3e-3": (partial(original, peak=3e-3), {}),
+    "the original's, at 3e-3": (partial(original, peak=AIMED_AT), {}),
     "ClipCap's": (clipcap, CLIPCAP | {"batch_size": 40}),
     "ClipCap's, at our rate": (partial(clipcap, peak=preset("tiny").mapper_lr, warmup=100), CLIPCAP),
 }

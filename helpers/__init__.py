@@ -4,6 +4,8 @@ The road, top to bottom; imports point down only, and importing does nothing vis
 
     cli, flags                the commands and their flags
     ablation, series          one thing changed over several seeds; the notebooks, one after the other
+    trial, defects            one run of an ablation; the original's defects, to measure what each costs
+    verdict                   what a table of several seeds says; a tie is called a tie
     journey, report           pictures, embeddings, captioner in three calls; a run as one HTML file
     explorer, app             the widget (candidates, comparison, markup); the same, served as a page
     launching, sessions       training on every card from a notebook; from one Kaggle session to the next

@@ -82,21 +82,16 @@ def train(
     preset_name: str, out: Path, images: Path | None, captions: Path | None, splits: Path | None, cache: Path | None,
     resume: bool, max_hours: float | None, max_steps: int | None, tracker: str | None, **values: Any,
 ) -> None:  # fmt: skip
-    from .journey import DRAWN_CACHES, open_cache, open_data, open_drawn_world
+    from .journey import DRAWN_CACHES, open_cache
     from .runs import refuse_taken
     from .sessions import carry_over
     from .training import train as train_captioner
 
     config = preset(preset_name).with_values(**values)
-    if (images is None) != (captions is None):
-        raise UserError("--images and --captions belong together: give both, or neither for the drawn world")
-    if images is None and preset_name != "tiny":
-        raise UserError(f"preset {preset_name} trains on photos of your own: give --images DIR and --captions FILE")
     if resume:
         carry_over(out)
     refuse_taken(out, resume)  # before the pictures are embedded, which may take long
-    data = open_drawn_world() if images is None else open_data(images, captions, splits)
-    _report_left_out(data)
+    data = _open_data(preset_name, images, captions, splits)
     cache = cache or (DRAWN_CACHES[config.pooling] if images is None else out / "embeddings")
     _report_cache(open_cache(data, config, cache), cache)
     run = train_captioner(config, data.captions, cache, out, resume, max_steps, max_hours, tracker=tracker)
@@ -180,16 +175,19 @@ def score(
     print(f"the scores lie in {out}, those of each image in {by_image(out)}")
 
 
-def ablate(vary: list[str], seeds: int, out: Path, **values: Any) -> None:
+def ablate(
+    vary: list[str], seeds: int, out: Path, jobs: int | None, preset_name: str, images: Path | None,
+    captions: Path | None, splits: Path | None, cache: Path | None, **values: Any,
+) -> None:  # fmt: skip
     from .ablation import ablate as run_ablation
-    from .ablation import verdict
-    from .journey import open_cache, open_drawn_world
+    from .verdict import verdict
 
-    config, varied = preset("tiny").with_values(**values), read_vary(vary)
-    data = open_drawn_world()
-    results = run_ablation(config, varied, seeds, data, open_cache(data, config), out)
+    config, varied = preset(preset_name).with_values(**values), read_vary(vary)
+    data = _open_data(preset_name, images, captions, splits)
+    cache = cache or (None if images is None else out.with_name("embeddings"))
+    results = run_ablation(config, varied, seeds, data, cache, out, jobs)
     for field in varied:
-        print(verdict(results, field).round(3).to_string(index=False))
+        print(verdict(results, field, "val_loss" if data.facts is None else "correct").round(3).to_string(index=False))
     print(f"a row for each run lies in {out}")
 
 
@@ -204,6 +202,19 @@ def notebooks(out: Path) -> None:
 
     run_series(out.resolve())
     print(summary(out))
+
+
+def _open_data(preset_name: str, images: Path | None, captions: Path | None, splits: Path | None) -> Any:
+    """Photos with their captions, or the drawn world where none are given; what is left out of them is reported."""
+    from .journey import open_data, open_drawn_world
+
+    if (images is None) != (captions is None):
+        raise UserError("--images and --captions belong together: give both, or neither for the drawn world")
+    if images is None and preset_name != "tiny":
+        raise UserError(f"preset {preset_name} trains on photos of your own: give --images DIR and --captions FILE")
+    data = open_drawn_world() if images is None else open_data(images, captions, splits)
+    _report_left_out(data)
+    return data
 
 
 def _print_yardsticks(metrics: dict[str, Any], image_names: Iterable[str]) -> None:

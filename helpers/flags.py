@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from .config import POOLINGS, PRESETS, Config
 from .errors import UserError
 
+BESIDE = {"defect": str, "train_images": int}  # what an ablation can vary that is no field of the config (trial.py)
 GUIDANCE = "above 1 for captions that are more about their own picture (1, which is off)"
 SPLITS_HELP = "CSV image_name,split, or Karpathy's dataset_flickr30k.json; without it by a hash of the name"
 
@@ -98,11 +99,16 @@ def build_parser() -> Parser:
     flag("--clip", metavar="NAME_OR_DIR", help="measure CLIPScore too, by this CLIP: hub name, folder, or tiny")
     flag("--images", type=Path, metavar="DIR", help="the folder of pictures, for CLIPScore")
 
-    command = add("ablate", "train with one thing changed, over several seeds, on the drawn world")
+    command = add("ablate", "train with one thing changed, over several seeds, on the drawn world or on photos")
     flag = command.add_argument
-    flag("--vary", action="append", required=True, metavar="FIELD=A,B", help="a config field and its values")
+    beside = " or ".join(BESIDE)
+    flag("--vary", action="append", required=True, metavar="FIELD=A,B", help=f"a config field, {beside}; its values")
     flag("--seeds", type=int, default=3, metavar="N", help="runs of each value (3)")
     flag("--out", type=Path, required=True, metavar="FILE", help="the results, a CSV")
+    flag("--jobs", type=int, metavar="N", help="runs at a time, one thread each (one a card, else one a CPU core)")
+    flag("--preset", dest="preset_name", choices=tuple(PRESETS), default="tiny", help="what is changed (tiny)")
+    _add_photos(flag, required=False)
+    flag("--cache", type=Path, metavar="CACHE", help="embeddings to use or make (beside the results)")
     _add_config(command)
 
     flag = add("report", "write one HTML file about a run, to share").add_argument
@@ -117,14 +123,15 @@ def build_parser() -> Parser:
 
 def read_vary(texts: list[str]) -> dict[str, list[Any]]:
     """`["prefix_length=1,4"]` as `{"prefix_length": [1, 4]}`. Raises UserError on an unknown field or a wrong value."""
-    kinds = {field.name: _kind(field) for field in fields(Config)}
+    kinds = {field.name: _kind(field) for field in fields(Config)} | BESIDE
     varied = {}
     for text in texts:
         name, _, values = text.partition("=")
         if name == "seed" or name in varied:
             raise UserError(f"--vary {text}: {name} is varied already (the seeds by --seeds); leave this one out")
         if name not in kinds:
-            raise UserError(f"--vary {text}: {name} is no field of the config; its fields are {', '.join(kinds)}")
+            known = f"{', '.join(name for name in kinds if name not in BESIDE)}; beside it stand {', '.join(BESIDE)}"
+            raise UserError(f"--vary {text}: {name} is no field of the config; its fields are {known}")
         try:
             varied[name] = [
                 _boolean(value) if kinds[name] is bool else kinds[name](value) for value in values.split(",")

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from itertools import cycle
 from pathlib import Path
 
 import nbformat
@@ -73,17 +74,16 @@ def place(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def outputs(place) -> dict[str, Path]:
-    """The outputs of 01, the three sessions of 04, 05 and 06, by folder: each ran on what its metadata names."""
+    """The outputs of every kernel, by folder: each ran on what its metadata names."""
     if "KAGGLE_PYTHON" not in os.environ:
         pytest.skip("the sessions take ten minutes: make test-kaggle")
     for built, max_hours in (("cut", CUT), ("last", None)):
-        build("me", place / built, {"PRESET": "tiny", "JUDGE": "tiny", "MAX_HOURS": max_hours})
+        build("me", place / built, {"PRESET": "tiny", "JUDGE": "tiny", "MAX_HOURS": max_hours, "SEEDS": 1})
     sources = {PHOTOS: place / "photos", f"me/{DATASET}": place / "last" / DATASET}
     folders = [file.parent for file in (place / "last").glob(f"*/{KERNEL_FILE}")]
     kernels = push_order({folder: json.loads((folder / KERNEL_FILE).read_text()) for folder in folders})
-    layouts = ["flat", "by kind", "mixed", "flat", "by kind", "mixed"]
     outputs = {}
-    for (kernel, metadata), layout in zip(kernels.items(), layouts, strict=True):
+    for (kernel, metadata), layout in zip(kernels.items(), cycle(LAYOUTS)):
         if kernel.name in ("04-training-run-1", "04-training-run-2"):
             kernel = place / "cut" / kernel.name
         outputs[kernel.name] = sources[metadata["id"]] = run(kernel, sources, place, layout)

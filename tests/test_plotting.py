@@ -9,6 +9,7 @@ from helpers import plotting
 from helpers.plotting import (
     LiveFigure,
     plot_comparison,
+    plot_learning_curve,
     plot_loss_and_lr,
     plot_time_to_quality,
     save_figure,
@@ -68,6 +69,23 @@ def test_a_comparison_has_a_row_a_value_and_a_dot_a_seed():
     assert [label.get_text() for label in axis.get_yticklabels()] == ["1", "4"]
     assert [dots.get_offsets()[:, 0].tolist() for dots in axis.collections] == [[0.2, 0.4], [0.7, 0.9]]
     assert [line.get_xdata()[0] for line in axis.get_lines()] == pytest.approx([0.3, 0.8])
+
+
+def test_what_each_costs_is_a_bar_from_the_base():
+    results = pd.DataFrame({"defect": ["none"] * 2 + ["typos"] * 2, "correct": [0.9, 0.9, 0.2, 0.4]})
+    (axis,) = plot_comparison(results, "defect", base="none").axes
+    spans = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in axis.patches]
+    assert spans == [pytest.approx((0.9, 0.9)), pytest.approx((0.9, 0.3))]
+
+
+def test_a_learning_curve_has_a_dot_a_run_and_a_line_for_seen_and_unseen():
+    results = pd.DataFrame({"train_images": [75, 75, 600], "correct": [0.1, 0.3, 0.8], "correct_seen": [0.9, 1.0, 0.9]})
+    (axis,) = plot_learning_curve(results).axes
+    seen, unseen = axis.get_lines()
+    assert unseen.get_xydata().tolist() == [[75, pytest.approx(0.2)], [600, 0.8]]
+    assert seen.get_ydata().tolist() == pytest.approx([0.95, 0.9])
+    assert [len(dots.get_offsets()) for dots in axis.collections] == [3, 3]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["75", "600"]
 
 
 def test_time_to_quality_is_a_line_a_seed_from_nothing_on():

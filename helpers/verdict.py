@@ -1,0 +1,54 @@
+"""What a results table of several seeds says, and a verdict that calls a tie a tie."""
+
+import pandas as pd
+
+TIE = 2.0  # two means closer than this many standard errors of their difference are a tie
+STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)  # t of 95 %, by degrees of freedom from 1 on
+
+
+def verdict(results: pd.DataFrame, by: str, measure: str = "correct", base: object = None) -> pd.DataFrame:
+    """Mean, its 95 % interval and number of seeds for each value of `by`, and how it stands to the best, or to `base`.
+
+    low, high: by Student's t from the spread of the seeds; wide, where they are three. "best" is the highest mean (of
+    `val_loss` the lowest); "tie" is within TIE standard errors of it (Welch's, from the seeds' own spread); "behind" is
+    neither, and what is better than the "base" is "ahead". Of one seed there is no spread, so no interval, and "not
+    judged" is what has one, or stands to one.
+    """
+    table = results.groupby(by, sort=False)[measure].agg(["mean", "std", "count"]).reset_index()
+    variance = table["std"] ** 2 / table["count"]  # of the mean; NaN for one seed
+    sign = -1 if measure == "val_loss" else 1
+    first = _first(table, by, measure, base)
+    gaps = sign * (table.loc[first, "mean"] - table["mean"])
+    ties = TIE * (variance + variance[first]) ** 0.5
+    stands = ["not judged" if pd.isna(tie) else "tie" if abs(gap) <= tie else "behind" if gap > 0 else "ahead"
+              for gap, tie in zip(gaps, ties, strict=True)]  # fmt: skip
+    if base is not None or table["count"][first] > 1:
+        stands[first] = "best" if base is None else "base"
+    students = pd.Series([STUDENT[min(max(seeds - 1, 1), len(STUDENT)) - 1] for seeds in table["count"]])
+    low, high = (table["mean"] + side * students * variance**0.5 for side in (-1, 1))
+    if measure != "val_loss":  # a share
+        low, high = low.clip(lower=0), high.clip(upper=1)
+    return pd.DataFrame(
+        {by: table[by], "mean": table["mean"], "low": low, "high": high, "seeds": table["count"], "stands": stands}
+    )
+
+
+def answer(results: pd.DataFrame, by: str, measure: str = "correct", base: object = None) -> dict[str, str]:
+    """A verdict in one row: the best, or the base, with its interval; the others by how they stand to it; seeds."""
+    table = verdict(results, by, measure, base)
+    first = _first(table, by, measure, base)
+    value, mean, low, high, seeds, _ = table.loc[first]
+    row = {"best, or base": f"{value}: {mean:.2f}" + (f" [{low:.2f}, {high:.2f}]" if seeds > 1 else "")}
+    others = table.drop(index=first)
+    for stands in ("ahead", "tie", "behind", "not judged"):
+        those = others[others.stands == stands]
+        row[stands] = ", ".join(f"{value} {mean:.2f}" for value, mean in zip(those[by], those["mean"], strict=True))
+    fewest, most = table.seeds.min(), table.seeds.max()
+    return row | {"seeds": f"{fewest}" if fewest == most else f"{fewest} to {most}"}
+
+
+def _first(table: pd.DataFrame, by: str, measure: str, base: object) -> int:
+    """The row that the others are compared with."""
+    if base is not None:
+        return table.index[table[by] == base][0]
+    return table["mean"].idxmin() if measure == "val_loss" else table["mean"].idxmax()
