@@ -49,10 +49,11 @@ def test_own_photos_by_three_commands(data, tmp_path):
     (tmp_path / "my_photos").symlink_to(data.images.resolve())
     (tmp_path / "another.jpg").write_bytes((data.images / data.image_names()[-1]).read_bytes())
     section = README.read_text(encoding="utf-8").split("## Your own photos")[1].split("\n## ")[0]
-    (block,) = re.findall(r"```\n(clipxgpt.*?)```", section, flags=re.DOTALL)
+    three, advice = re.findall(r"```\n(clipxgpt.*?)```", section, flags=re.DOTALL)
     commands = [shlex.split(line.replace("small", "tiny").replace("--epochs 10", "--epochs 1 --mapper-layers 1"))
-                for line in block.splitlines()]  # fmt: skip
-    assert [command[:2] for command in commands] == [["clipxgpt", name] for name in ("train", "evaluate", "predict")]
+                for line in [*three.splitlines(), advice.splitlines()[-1]]]  # fmt: skip
+    names = ("train", "evaluate", "predict", "evaluate")
+    assert [command[:2] for command in commands] == [["clipxgpt", name] for name in names]
     environment = {**os.environ, "PYTHONPATH": str(README.parent), "OMP_NUM_THREADS": "1"}
     said = []
     for command in commands:
