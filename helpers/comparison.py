@@ -1,6 +1,5 @@
 """The explorer's table: captions beside each other, to look at, and to save as a CSV and as a picture."""
 
-import base64
 import io
 import textwrap
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from PIL import Image
 
 from .atomic import atomic_path
 from .candidates import Candidate
-from .markup import as_bar, data_url, in_words
+from .markup import as_bar, data_url, in_words, picture_url
 
 THUMB = 128  # pixels; the longest side of a picture in the table and in what is saved
 COLUMNS = ("picture", "captioner", "decoding", "caption", "how likely")
@@ -107,7 +106,7 @@ class Comparison:
             said = f"saved as {escape(str(path))}"
         except OSError as error:
             said = f"{escape(str(path))} cannot be written ({error.strerror}): take it by the link"
-        link = f"data:{kind};base64,{base64.b64encode(content).decode()}"
+        link = data_url(content, kind)
         self.message.value = (
             f'<span role="status">{said} · <a download="{path.name}" href="{link}">download {path.name}</a></span>'
         )
@@ -131,7 +130,7 @@ class Comparison:
 
 
 def _line(entry: Entry) -> str:
-    thumb = f'<img alt="{escape(entry.name)}" src="{data_url(entry.picture)}">'
+    thumb = f'<img alt="{escape(entry.name)}" src="{picture_url(entry.picture)}">'
     cells = (f"{thumb}<small>{escape(entry.name)}</small>", escape(entry.captioner), escape(entry.decoding),
              escape(entry.candidate.caption), as_bar(entry.candidate))  # fmt: skip
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

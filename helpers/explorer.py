@@ -11,7 +11,7 @@ from .accelerator import choose_accelerator
 from .candidates import Candidate, candidates
 from .comparison import Comparison, Entry
 from .errors import UserError
-from .markup import STYLE, as_bar, data_url
+from .markup import STYLE, as_bar, picture_url
 from .pictures import open_picture
 from .writer import CaptionWriter, Decoding
 
@@ -172,7 +172,7 @@ class Explorer:
             scale = SHOWN / max(picture.size)
             size = tuple(max(1, round(side * scale)) for side in picture.size)
             picture = picture.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
-            inside = f'<img alt="the picture to caption, {escape(name)}" src="{data_url(picture)}">'
+            inside = f'<img alt="the picture to caption, {escape(name)}" src="{picture_url(picture)}">'
             below = escape(name)
         self.picture.value = (
             f'<figure class="clipxgpt-figure"><div>{inside}</div><figcaption>{below}</figcaption></figure>'

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from typing import Any
 
 from PIL import Image
 
@@ -46,8 +47,13 @@ def as_bar(candidate: Candidate) -> str:
     return f'<span class="clipxgpt-bar" aria-hidden="true">{filled}</span> <small>{in_words(candidate)}</small>'
 
 
-def data_url(picture: Image.Image) -> str:
-    """The picture within a page, as the `src` of an `img`."""
+def picture_url(picture: Image.Image, kind: str = "png", **options: Any) -> str:
+    """The picture within a page, as the `src` of an `img`. kind, options: Pillow's format and what it takes."""
     buffer = io.BytesIO()
-    picture.save(buffer, "png")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    picture.save(buffer, kind, **options)
+    return data_url(buffer.getvalue(), f"image/{kind}")
+
+
+def data_url(content: bytes, kind: str) -> str:
+    """A file within a page. kind: its media type, such as text/csv."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

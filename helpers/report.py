@@ -3,7 +3,6 @@
 Nothing is loaded from outside, and nothing in it can run: pictures are within the page, every text is text.
 """
 
-import base64
 import io
 import json
 from dataclasses import dataclass, field
@@ -18,6 +17,8 @@ from PIL import Image
 
 from .atomic import write_text
 from .errors import UserError
+from .markup import data_url, picture_url
+from .metrics import INTERVAL
 from .pictures import open_picture, picture_path
 from .plotting import plot_loss_and_lr
 from .runs import HISTORY, Run
@@ -25,7 +26,6 @@ from .runs import HISTORY, Run
 SHOWN = 24  # captions in the gallery
 SAMPLES = 6  # validations whose sample captions are shown, from the first to the last
 THUMB = 288  # pixels; the longest side of a picture in the gallery
-INTERVAL = "_95_interval"  # what the name of a score's interval ends with in metrics.json
 
 
 @dataclass
@@ -104,7 +104,7 @@ def _numbers(history: pd.DataFrame | None) -> list[tuple[str, str]]:
 def _curve(history: pd.DataFrame) -> str:
     buffer = io.BytesIO()
     plot_loss_and_lr(history).savefig(buffer, format="png", dpi=130)
-    return _data_url(buffer.getvalue(), "png")
+    return data_url(buffer.getvalue(), "image/png")
 
 
 def _evaluations(folder: Path, images: str | Path | None, missing: list[str]) -> list[Evaluation]:
@@ -199,13 +199,7 @@ def _number(value: Any) -> str:
 def _thumb(picture: Image.Image) -> str:
     """A picture within the page: small, a drawn one to the pixel, a photo as a JPEG."""
     picture.thumbnail((THUMB, THUMB))
-    buffer, kind = io.BytesIO(), "png" if max(picture.size) <= 128 else "jpeg"
-    picture.save(buffer, kind, quality=80)
-    return _data_url(buffer.getvalue(), kind)
-
-
-def _data_url(content: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return picture_url(picture, "png" if max(picture.size) <= 128 else "jpeg", quality=80)
 
 
 def _line(error: Exception) -> str:
