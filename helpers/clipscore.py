@@ -34,7 +34,8 @@ class ClipJudge:
     @classmethod
     def load(cls, name: str | Path) -> "ClipJudge":
         """name: as in `load_clip`. Raises UserError where that does, and without a text tower or a tokenizer."""
-        clip = load_clip(name)
+        device = choose_accelerator("fp32").device
+        clip = load_clip(name, device)
         source = find_model(name, "clip")
         towers = load_model(CLIPModel, source, ("clip",), "CLIP with a text tower")
         with one_line_errors(source, "CLIP tokenizer"):
@@ -45,7 +46,6 @@ class ClipJudge:
                 f"{name} has a tokenizer of {size} tokens that does not fit its text tower of {vocabulary}; give a "
                 "CLIP with the tokenizer that it was trained with"
             )
-        device = choose_accelerator("fp32").device
         return cls(clip, towers.eval().to(device), tokenizer)
 
     @property
@@ -55,17 +55,18 @@ class ClipJudge:
     @torch.no_grad()
     def of_pictures(self, folder: Path, names: Sequence[str]) -> tuple[torch.Tensor, dict[str, str]]:
         """Unit vectors [N, projection]; NaN for a picture that cannot be read, with the reason by its name."""
-        left_out, rows = {}, []
-        for name in tqdm(names, desc="pictures", unit="picture"):
-            try:
-                pixels = self.clip.pixel_values([open_picture(picture_path(folder, name))])
-            except UserError as error:
-                left_out[name] = str(error)
-                rows.append(torch.full((self.towers.config.projection_dim,), torch.nan))
-                continue
-            pooled = self.towers.vision_model(pixel_values=pixels.to(self.towers.device)).pooler_output
-            rows.append(F.normalize(self.towers.visual_projection(pooled), dim=1)[0].cpu())
-        return torch.stack(rows), left_out
+        left_out, rows = {}, torch.full((len(names), self.towers.config.projection_dim), torch.nan)
+        for start in tqdm(range(0, len(names), BATCH), desc="pictures", unit="batch"):
+            pictures = {}  # by row
+            for row, name in enumerate(names[start : start + BATCH], start):
+                try:
+                    pictures[row] = open_picture(picture_path(folder, name))
+                except UserError as error:
+                    left_out[name] = str(error)
+            if pictures:
+                pooled = self.clip.encode(list(pictures.values())).to(self.towers.device)
+                rows[list(pictures)] = F.normalize(self.towers.visual_projection(pooled), dim=1).cpu()
+        return rows, left_out
 
     @torch.no_grad()
     def of_texts(self, texts: Sequence[str]) -> torch.Tensor:
