@@ -19,3 +19,13 @@ def random_captioner(seed: int = 0, dropout: float = 0.0, **config) -> Captioner
         resid_pdrop=dropout, embd_pdrop=dropout, attn_pdrop=dropout, initializer_range=0.2,
     )  # fmt: skip
     return Captioner(CaptionerConfig(vision, text, **{"mapper_layers": 2, "mapper_heads": 4, **config})).eval()
+
+
+def learn(captioner: Captioner, optimizer: torch.optim.Optimizer, steps: int, seed: int) -> None:
+    """Train on random embeddings and captions, the same for the same seed."""
+    torch.manual_seed(seed)
+    for _ in range(steps):
+        ids = torch.randint(0, END, (4, 6))
+        captioner(ids, embeddings=torch.randn(4, 32), labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()

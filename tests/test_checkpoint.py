@@ -1,6 +1,6 @@
 import pytest
 import torch
-from models import random_captioner
+from models import learn, random_captioner
 
 from helpers.checkpoint import checkpoints, load_newest, save_checkpoint, trained_tensors
 from helpers.errors import UserError
@@ -12,17 +12,8 @@ def trained(seed=0, steps=2, **config):
     captioner = random_captioner(seed, **config)
     freeze(captioner.gpt2, "first-and-last")
     optimizer = torch.optim.AdamW([p for p in captioner.parameters() if p.requires_grad], lr=0.01)
-    step(captioner, optimizer, steps)
+    learn(captioner, optimizer, steps, seed=5)
     return captioner, optimizer
-
-
-def step(captioner, optimizer, steps):
-    torch.manual_seed(5)
-    for _ in range(steps):
-        ids = torch.randint(0, 299, (4, 6))
-        captioner(ids, embeddings=torch.randn(4, 32), labels=ids).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
 
 
 def test_loaded_it_goes_on_to_the_bit(tmp_path):
@@ -33,8 +24,8 @@ def test_loaded_it_goes_on_to_the_bit(tmp_path):
     state, passed_over = load_newest(tmp_path, again, its_optimizer)
     assert state == {"step": 2, "meter": {"loss": 0.1 + 0.2, "steps": 1}}
     assert passed_over == []
-    step(captioner, optimizer, 3)
-    step(again, its_optimizer, 3)
+    learn(captioner, optimizer, 3, seed=5)
+    learn(again, its_optimizer, 3, seed=5)
     for (name, one), other in zip(captioner.state_dict().items(), again.state_dict().values(), strict=True):
         assert torch.equal(one, other), name
 

@@ -4,7 +4,7 @@ import builtins
 
 import pytest
 import torch
-from models import random_captioner
+from models import learn, random_captioner
 
 from helpers.captioner import Captioner
 from helpers.checkpoint import trained_tensors
@@ -21,15 +21,9 @@ def adapted(seed=0, embeddings=False, rank=4, dropout=0.0) -> Captioner:
     return captioner
 
 
-def learn(captioner, steps=5) -> None:
+def adapt(captioner, steps=5) -> None:
     captioner.train()
-    optimizer = torch.optim.AdamW([p for p in captioner.parameters() if p.requires_grad], lr=0.01)
-    torch.manual_seed(1)
-    for _ in range(steps):
-        ids = torch.randint(0, 299, (4, 6))
-        captioner(ids, embeddings=torch.randn(4, 32), labels=ids).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+    learn(captioner, torch.optim.AdamW([p for p in captioner.parameters() if p.requires_grad], lr=0.01), steps, seed=1)
     captioner.eval()
 
 
@@ -43,7 +37,7 @@ def test_at_first_it_changes_nothing():
 def test_adapters_learn_and_the_weights_beside_them_stay_to_the_bit(embeddings):
     captioner = adapted(embeddings=embeddings)
     before = {name: weight.clone() for name, weight in captioner.named_parameters()}
-    learn(captioner)
+    adapt(captioner)
     moved = {name for name, weight in captioner.named_parameters() if not torch.equal(weight, before[name])}
     assert moved == {name for name, weight in captioner.named_parameters() if weight.requires_grad}
     of_gpt2 = {name for name in moved if name.startswith("gpt2.")}
@@ -55,7 +49,7 @@ def test_adapters_learn_and_the_weights_beside_them_stay_to_the_bit(embeddings):
 
 def test_merged_it_is_a_plain_captioner_that_says_the_same(tmp_path):
     captioner = adapted()
-    learn(captioner)
+    adapt(captioner)
     before = {name: weight.clone() for name, weight in captioner.state_dict().items()}
     captioner.save_pretrained(tmp_path)
     assert all(torch.equal(weight, before[name]) for name, weight in captioner.state_dict().items())
