@@ -30,8 +30,11 @@ def code_cells(name: str) -> list[str]:
 
 def options(target: str) -> list[str]:
     """The options with which `make TARGET` starts its server."""
-    recipe = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return [part for part in shlex.split(recipe.splitlines()[-1]) if part.startswith("--")]
+    dry = ["make", "--no-print-directory", "--dry-run", target]  # beneath another make, it would end with the directory
+    recipe = subprocess.run(dry, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    found = [part for part in shlex.split(recipe.splitlines()[-1]) if part.startswith("--")]
+    assert found, f"make {target} gives its server no option: {recipe}"
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +98,13 @@ class Knobs:
         self.page = page
 
     def slide(self, label: str, key: str, times: int = 1) -> None:
+        """Press a key on a slider, each time until its number has moved: as fast as a person who looks."""
         slider = self.page.locator(".widget-slider").filter(has=self.page.get_by_text(label, exact=True))
+        readout = slider.locator(".widget-readout")
         for _ in range(times):
+            before = readout.inner_text()
             slider.locator(".noUi-handle").press(key)
+            expect(readout).not_to_have_text(before)
 
     def choose(self, method: str) -> None:
         self.page.get_by_role("button", name=method, exact=True).click()
