@@ -20,10 +20,13 @@ def _block(width: int) -> list[tuple[int, int]]:
     return [(width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)]
 
 
-def training_step(size: str, captions: int = 64, prefix: int = 4) -> Counter[Product]:
-    """Of one step with first-and-last freezing, embeddings trained, on a batch of real lengths."""
-    packed = pack(next(models.batches(size, captions)), prefix)
-    places, targets = packed.tokens.numel(), len(packed.targets)
+def training_step(size: str, captions: int = 64, prefix: int = 4, repetitions: int = 2) -> Counter[Product]:
+    """Of one step with first-and-last freezing, embeddings trained: the mean of the batches that are timed."""
+    stream = models.batches(size, captions)
+    next(stream)  # with which an arm warms up
+    batches = [pack(next(stream), prefix) for _ in range(repetitions)]
+    places = sum(packed.tokens.numel() for packed in batches) // repetitions
+    targets = sum(len(packed.targets) for packed in batches) // repetitions
     width, layers = models.GPT2[size].n_embd, models.GPT2[size].n_layer
     products: Counter[Product] = Counter()
     for inner, columns in _block(width):
@@ -34,11 +37,13 @@ def training_step(size: str, captions: int = 64, prefix: int = 4) -> Counter[Pro
     products[targets, width, vocabulary] += 1
     products[targets, vocabulary, width] += 1
     products[vocabulary, targets, width] += 1
-    rows, wide = captions * prefix, models.WIDTH[size]  # the mapper's encoder layers have the width of GPT-2
-    for inner, columns in _block(width):
-        for product in ((rows, inner, columns), (rows, columns, inner), (inner, rows, columns)):
+    wide = models.WIDTH[size]  # of an embedding, which is all that the mapper's encoder sees of a picture
+    for inner, columns in _block(wide):
+        for product in ((captions, inner, columns), (captions, columns, inner), (inner, captions, columns)):
             products[product] += 6
-    products[captions, wide, prefix * width] += 2  # in, and its weights' gradient
+    out = prefix * width
+    for product in ((captions, wide, out), (captions, out, wide), (wide, captions, out)):
+        products[product] += 1
     return products
 
 

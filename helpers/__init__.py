@@ -29,7 +29,7 @@ The road, top to bottom; imports point down only, and importing does nothing vis
     pretraining               such a pair, trained small from scratch (pretraining_data, small_clip, small_gpt2)
     gallery, neighbours       which captions to look at, failures by kind; is a caption copied?
     scenes, wording           the drawn world, and its captions read back into facts
-    config, schedule, accelerator, inputs, stopping, plotting, looking, locks, atomic, errors
+    config, schedule, accelerator (allocator), inputs, stopping, plotting, looking, locks, atomic, errors
 
 Shapes: B batch, P prefix length, T caption tokens, D CLIP's width, S patches and the class token, E GPT-2's width,
 V vocabulary, N images.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import psutil
 import torch
 
+from .allocator import keep_freed_memory
 from .errors import UserError
 
 NATIVELY = 2.0  # times as fast as float32, from which on bfloat16 counts as computed in hardware, not emulated
@@ -29,12 +30,16 @@ class Choice:
 
 
 def choose_accelerator(precision: str = "auto") -> Choice:
-    """The best device that really works here. Raises UserError when a card is there that PyTorch cannot use."""
+    """The best device that really works here. Raises UserError when a card is there that PyTorch cannot use.
+
+    Where that is the CPU, this process keeps its freed memory from now on (allocator.py).
+    """
     if torch.cuda.is_available():
         choice = _judge_card(torch.cuda.get_device_name(0), torch.cuda.get_device_capability(0), _error_on("cuda"))
     elif torch.backends.mps.is_available() and _error_on("mps") is None:
         choice = Choice(torch.device("mps"), "fp32", "an Apple GPU")
     else:
+        keep_freed_memory()
         choice = _judge_cpu(_gain_of_bfloat16() if precision == "auto" else 0.0)
     if precision == "auto":
         return choice

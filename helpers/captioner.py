@@ -8,12 +8,14 @@ A `PreTrainedModel` like any other of transformers: `from_pretrained`, `save_pre
 """
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoConfig, CLIPVisionConfig, CLIPVisionModel, GPT2Config, GPT2LMHeadModel, PreTrainedConfig
 from transformers.generation import GenerationConfig, GenerationMixin, LogitsProcessorList
 from transformers.modeling_utils import PreTrainedModel
@@ -212,4 +214,16 @@ class Captioner(PreTrainedModel, GenerationMixin):
             mean = self.prefix(self.mean_embedding.unsqueeze(0)).to(prefix.dtype)  # [1, P, E]
             guidance = Guidance(self.gpt2, mean, strength)
             others["logits_processor"] = LogitsProcessorList([*(others.get("logits_processor") or ()), guidance])
-        return self.gpt2.generate(inputs_embeds=prefix, attention_mask=mask, generation_config=config, **others)
+        with attention_on(prefix.device):
+            if (beams := config.num_beams or 1) > 1 and prefix.shape[1] > 1:
+                # The beams share their picture's prefix: it is computed once, but for the vector that is read last.
+                cache = self.gpt2.transformer(inputs_embeds=prefix[:, :-1], use_cache=True).past_key_values
+                cache.batch_repeat_interleave(beams)
+                others["past_key_values"] = cache
+            return self.gpt2.generate(inputs_embeds=prefix, attention_mask=mask, generation_config=config, **others)
+
+
+def attention_on(device: torch.device) -> AbstractContextManager:
+    """How GPT-2 attends there. On a CPU plain products are faster than the fused kernel for texts as short as captions:
+    in bfloat16 by half in training, and twice as fast in writing."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()

@@ -1,24 +1,22 @@
 """Teacher forcing on packed captions: the one loss of the training, and the likelihood of references.
 
 The logits of all tokens over GPT-2's vocabulary would be the largest tensor by far (64 captions of 13 tokens, 50,257
-logits each: 170 MB, and as much again for their gradient). They are computed where there is a target only, and 64
+logits each: 170 MB, and as much again for their gradient). They are computed where there is a target only, and 128
 tokens at a time. PyTorch 2.13 brings `F.linear_cross_entropy` for that; Kaggle's image does not have it yet.
 """
 
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .batches import Batch, CaptionBatches
-from .captioner import Captioner
+from .captioner import Captioner, attention_on
 from .packing import Packed, pack
 
 CHUNK = 1024  # tokens whose logits' gradient is there at a time
-ROWS = 64  # tokens of them whose logits are there in float32
+ROWS = 128  # tokens of them whose logits are there in float32
 SLICE = 4096  # words of the vocabulary whose weights' gradient is computed at a time
 
 
@@ -56,8 +54,7 @@ class Likelihood(nn.Module):
         prefix = captioner.prefix(packed.embeddings)  # [B, P, E]
         inputs = captioner.gpt2.transformer.wte(packed.tokens)  # [R, L, E]
         flat = inputs.flatten(0, 1).index_copy(0, packed.prefixes, prefix.flatten(0, 1).to(inputs.dtype))  # [R*L, E]
-        # On a CPU plain products are faster than the fused attention for rows as short as these, in bfloat16 by half.
-        with sdpa_kernel(SDPBackend.MATH) if flat.device.type == "cpu" else nullcontext():
+        with attention_on(flat.device):
             output = captioner.gpt2.transformer(
                 inputs_embeds=flat.view_as(inputs), position_ids=packed.positions, attention_mask=packed.mask,
                 use_cache=False,
@@ -119,14 +116,17 @@ def _gradient_of_logits(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Of the summed loss: the probability of each word, less 1 at the target, [n, V]; and the loss itself, in nats."""
     gradient = hidden.new_empty(len(hidden), len(weight))
+    buffer = hidden.new_empty(ROWS, len(weight), dtype=torch.float32)  # one for all rows: new memory costs time
     nats = torch.zeros((), device=hidden.device)
     parts = (tensor.split(ROWS) for tensor in (hidden, targets, gradient))
     for rows, wanted, out in zip(*parts, strict=True):
-        logs = (rows @ weight.T).float()  # [ROWS, V]
-        logs -= logs.logsumexp(dim=1, keepdim=True)
-        nats -= logs.gather(1, wanted).sum()
-        out.copy_(logs.exp_())
-        out.scatter_add_(1, wanted, out.new_full(wanted.shape, -1))
+        logits = buffer[: len(rows)].copy_(torch.mm(rows, weight.T, out=out))  # [ROWS, V]
+        logits -= logits.amax(dim=1, keepdim=True)
+        right = logits.gather(1, wanted)
+        sums = logits.exp_().sum(dim=1, keepdim=True)
+        nats += (sums.log() - right).sum()
+        out.copy_(logits.div_(sums))
+    gradient[torch.arange(len(targets), device=targets.device), targets.squeeze(1)] -= 1
     return gradient, nats
 
 

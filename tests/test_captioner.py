@@ -1,5 +1,6 @@
 """The captioner's mathematics; most of these would have caught a defect of the original."""
 
+import copy
 import math
 
 import pytest
@@ -194,6 +195,18 @@ def test_every_knob_of_the_decoding_has_an_effect(captioner):
     assert not torch.equal(sampled(temperature=3.0), sampled(temperature=3.0, top_p=0.1))
     greedy = captioner.generate(embeddings, max_new_tokens=12)
     assert torch.equal(sampled(temperature=1.0, top_p=1e-6), greedy)
+
+
+@pytest.mark.parametrize("prefix_length", [1, 4])
+def test_beams_that_share_a_prefix_find_what_gpt2_finds_for_each_alone(prefix_length):
+    captioner = random_captioner(prefix_length=prefix_length).eval()
+    prefix = captioner.prefix(torch.randn(5, 32, generator=torch.Generator().manual_seed(7)))
+    mask, choices = torch.ones(prefix.shape[:2], dtype=torch.long), {"num_beams": 3, "max_new_tokens": 9}
+    plain = copy.deepcopy(captioner.generation_config)
+    plain.update(**choices)
+    wanted = captioner.gpt2.generate(inputs_embeds=prefix, attention_mask=mask, generation_config=plain)
+    embeddings = torch.randn(5, 32, generator=torch.Generator().manual_seed(7))
+    assert captioner.generate(embeddings, **choices).equal(wanted)
 
 
 def test_batched_captions_are_the_single_ones(captioner):

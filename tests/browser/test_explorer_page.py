@@ -98,8 +98,9 @@ class Knobs:
         self.page = page
 
     def slide(self, label: str, key: str, times: int = 1) -> None:
-        """Press a key on a slider, each time until its number has moved: as fast as a person who looks."""
+        """Press a key on a slider, when it is there, and each time until its number has moved."""
         slider = self.page.locator(".widget-slider").filter(has=self.page.get_by_text(label, exact=True))
+        slider.wait_for()  # the kernel shows and hides sliders, and a key pressed on a hidden one is lost
         readout = slider.locator(".widget-readout")
         for _ in range(times):
             before = readout.inner_text()
