@@ -9,7 +9,7 @@ import ctypes
 import sys
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # mallopt's names for them, from malloc.h
-LARGEST = 32 * 2**20  # bytes of a piece that may stay; glibc takes no more
+LARGEST = 32 * 2**20  # bytes of a piece that may stay: as many as glibc itself would allow in time
 KEPT = 10**9  # bytes that may stay in all
 
 
