@@ -1,7 +1,9 @@
 """Figures of single captions: pictures in rows, words shaded by confidence, where each word looked."""
 
+import io
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -34,6 +36,15 @@ def show_rows(rows: Mapping[str, Sequence[tuple[Image.Image, str, bool | None]]]
             lines = "\n".join(textwrap.fill(line, 31) for line in text.split("\n"))
             axis.set_xlabel(lines, fontsize=8, color=VERDICTS[right], parse_math=False)
     return figure
+
+
+def as_image(figure: Figure) -> Any:
+    """IPython's image of a figure, for one that grows with what it shows: a notebook describes every image alike."""
+    from IPython import display
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return display.Image(buffer.getvalue())
 
 
 def plot_confidence(pictures: Sequence[Image.Image], sure: Sequence[Sequence[tuple[str, float]]]) -> Figure:

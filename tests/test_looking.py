@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from helpers.looking import plot_attention, plot_confidence, show_rows
+from helpers.looking import as_image, plot_attention, plot_confidence, show_rows
 
 PICTURE = Image.new("RGB", (9, 5), "red")
 ODD = "$5 for a_dog \\ <b>ü</b>"
@@ -47,3 +47,9 @@ def test_attention_has_a_row_a_word_and_a_column_a_prefix_vector(tmp_path):
     assert [label.get_text() for label in below.get_xticklabels()] == ["prefix 1", "prefix 2", "words\nbefore"]
     assert texts(below) == ["0.2", "0.8", "0.2", "0.7", "0.5", "0.5"]
     figure.savefig(tmp_path / "attention.png")
+
+
+def test_a_figure_as_an_image_is_described_alike_whatever_it_shows():
+    images = [as_image(show_rows({str(row): [] for row in range(rows)})) for rows in (1, 3)]
+    assert images[0].data.startswith(b"\x89PNG") and images[0].data != images[1].data
+    assert repr(images[0]) == repr(images[1])
