@@ -51,5 +51,6 @@ def test_attention_has_a_row_a_word_and_a_column_a_prefix_vector(tmp_path):
 
 def test_a_figure_as_an_image_is_described_alike_whatever_it_shows():
     images = [as_image(show_rows({str(row): [] for row in range(rows)})) for rows in (1, 3)]
-    assert images[0].data.startswith(b"\x89PNG") and images[0].data != images[1].data
+    assert images[0].data.startswith(b"\x89PNG")
+    assert images[0].data != images[1].data
     assert repr(images[0]) == repr(images[1])
