@@ -1,6 +1,5 @@
 """The explorer's table: captions beside each other, to look at, and to save as a CSV and as a picture."""
 
-import io
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from PIL import Image
 from .atomic import atomic_path
 from .candidates import Candidate
 from .markup import as_bar, data_url, in_words, picture_url
+from .plotting import png
 
 THUMB = 128  # pixels; the longest side of a picture in the table and in what is saved
 COLUMNS = ("picture", "captioner", "decoding", "caption", "how likely")
@@ -73,9 +73,8 @@ class Comparison:
         return self.frame().to_csv(index=False).encode()
 
     def png(self) -> bytes:
-        buffer, figure = io.BytesIO(), self.figure()
-        figure.savefig(buffer, format="png", dpi=min(120, TALLEST // figure.get_figheight()))
-        return buffer.getvalue()
+        figure = self.figure()
+        return png(figure, dpi=min(120, TALLEST // figure.get_figheight()))
 
     def figure(self) -> Figure:
         """A line an entry: the picture, beside it the caption and how it came about."""

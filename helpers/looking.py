@@ -1,16 +1,15 @@
 """Figures of single captions: pictures in rows, words shaded by confidence, where each word looked."""
 
-import io
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
+from IPython import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from .plotting import VERDICTS, draw_picture
+from .plotting import VERDICTS, draw_picture, png
 
 SHADES = "Blues"
 DPI = 80  # many pictures and words, and notebooks are to stay small
@@ -38,13 +37,9 @@ def show_rows(rows: Mapping[str, Sequence[tuple[Image.Image, str, bool | None]]]
     return figure
 
 
-def as_image(figure: Figure) -> Any:
+def as_image(figure: Figure) -> display.Image:
     """IPython's image of a figure, for one that grows with what it shows: a notebook describes every image alike."""
-    from IPython import display
-
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return display.Image(buffer.getvalue())
+    return display.Image(png(figure))
 
 
 def plot_confidence(pictures: Sequence[Image.Image], sure: Sequence[Sequence[tuple[str, float]]]) -> Figure:

@@ -1,5 +1,6 @@
 """Figures from plain tables and sequences. Every function returns the figure and shows nothing by itself."""
 
+import io
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,13 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     """Write the figure as a PNG, whole or not at all."""
     with atomic_path(path) as partial:
         figure.savefig(partial, format="png", dpi=120, bbox_inches="tight")
+
+
+def png(figure: Figure, dpi: float | str = "figure") -> bytes:
+    """The figure as the content of a PNG file. dpi: "figure" is its own."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
 
 
 def plot_loss_and_lr(history: pd.DataFrame, title: str = "") -> Figure:

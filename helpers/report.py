@@ -3,7 +3,6 @@
 Nothing is loaded from outside, and nothing in it can run: pictures are within the page, every text is text.
 """
 
-import io
 import json
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,7 +19,7 @@ from .errors import UserError
 from .markup import data_url, picture_url
 from .metrics import INTERVAL
 from .pictures import open_picture, picture_path
-from .plotting import plot_loss_and_lr
+from .plotting import plot_loss_and_lr, png
 from .runs import HISTORY, Run
 
 SHOWN = 24  # captions in the gallery
@@ -102,9 +101,7 @@ def _numbers(history: pd.DataFrame | None) -> list[tuple[str, str]]:
 
 
 def _curve(history: pd.DataFrame) -> str:
-    buffer = io.BytesIO()
-    plot_loss_and_lr(history).savefig(buffer, format="png", dpi=130)
-    return data_url(buffer.getvalue(), "image/png")
+    return data_url(png(plot_loss_and_lr(history), dpi=130), "image/png")
 
 
 def _evaluations(folder: Path, images: str | Path | None, missing: list[str]) -> list[Evaluation]:
