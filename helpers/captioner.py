@@ -215,7 +215,8 @@ class Captioner(PreTrainedModel, GenerationMixin):
             guidance = Guidance(self.gpt2, mean, strength)
             others["logits_processor"] = LogitsProcessorList([*(others.get("logits_processor") or ()), guidance])
         with attention_on(prefix.device):
-            if (beams := config.num_beams or 1) > 1 and prefix.shape[1] > 1:
+            beams, cached = config.num_beams or 1, config.use_cache is not False
+            if beams > 1 and cached and prefix.shape[1] > 1:
                 # The beams share their picture's prefix: it is computed once, but for the vector that is read last.
                 cache = self.gpt2.transformer(inputs_embeds=prefix[:, :-1], use_cache=True).past_key_values
                 cache.batch_repeat_interleave(beams)
@@ -224,6 +225,8 @@ class Captioner(PreTrainedModel, GenerationMixin):
 
 
 def attention_on(device: torch.device) -> AbstractContextManager:
-    """How GPT-2 attends there. On a CPU plain products are faster than the fused kernel for texts as short as captions:
-    in bfloat16 by half in training, and twice as fast in writing."""
+    """How GPT-2 attends there.
+
+    On a CPU plain products are faster than the fused kernel for texts as short as captions, in bfloat16 above all.
+    """
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()

@@ -207,6 +207,7 @@ def test_beams_that_share_a_prefix_find_what_gpt2_finds_for_each_alone(prefix_le
     wanted = captioner.gpt2.generate(inputs_embeds=prefix, attention_mask=mask, generation_config=plain)
     embeddings = torch.randn(5, 32, generator=torch.Generator().manual_seed(7))
     assert captioner.generate(embeddings, **choices).equal(wanted)
+    assert captioner.generate(embeddings, **choices, use_cache=False).equal(wanted)
 
 
 def test_batched_captions_are_the_single_ones(captioner):
