@@ -34,16 +34,12 @@ def training_step(size: str, captions: int = 64, prefix: int = 4, repetitions: i
         products[places, columns, inner] += layers  # gradient of the inputs, through frozen blocks too
         products[inner, places, columns] += 2  # gradient of the weights of the first and the last block
     vocabulary = models.GPT2[size].vocab_size
-    products[targets, width, vocabulary] += 1
-    products[targets, vocabulary, width] += 1
-    products[vocabulary, targets, width] += 1
     wide = models.WIDTH[size]  # of an embedding, which is all that the mapper's encoder sees of a picture
-    for inner, columns in _block(wide):
-        for product in ((captions, inner, columns), (captions, columns, inner), (inner, captions, columns)):
-            products[product] += 6
-    out = prefix * width
-    for product in ((captions, wide, out), (captions, out, wide), (wide, captions, out)):
-        products[product] += 1
+    trained = Counter({(targets, width, vocabulary): 1, (captions, wide, prefix * width): 1})
+    trained.update({(captions, inner, columns): 6 for inner, columns in _block(wide)})
+    for (rows, inner, columns), times in trained.items():  # forward, gradient of the inputs, gradient of the weights
+        for product in ((rows, inner, columns), (rows, columns, inner), (inner, rows, columns)):
+            products[product] += times
     return products
 
 
