@@ -215,8 +215,7 @@ class Captioner(PreTrainedModel, GenerationMixin):
             guidance = Guidance(self.gpt2, mean, strength)
             others["logits_processor"] = LogitsProcessorList([*(others.get("logits_processor") or ()), guidance])
         with attention_on(prefix.device):
-            beams, cached = config.num_beams or 1, config.use_cache is not False
-            if beams > 1 and cached and prefix.shape[1] > 1:
+            if (beams := config.num_beams or 1) > 1 and prefix.shape[1] > 1:
                 # The beams share their picture's prefix: it is computed once, but for the vector that is read last.
                 cache = self.gpt2.transformer(inputs_embeds=prefix[:, :-1], use_cache=True).past_key_values
                 cache.batch_repeat_interleave(beams)
