@@ -8,13 +8,12 @@ on a CPU a twentieth of a training step and a sixth of a beam search went there 
 import ctypes
 import sys
 
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # mallopt's names for them, from malloc.h
-LARGEST = 32 * 2**20  # bytes of a piece that may stay: as many as glibc itself would allow in time
+TRIM_THRESHOLD, MMAP_MAX = -1, -4  # mallopt's names for them, from malloc.h
 KEPT = 10**9  # bytes that may stay in all
 
 
 def keep_freed_memory() -> None:
     """Keep up to a GB of freed memory for what is allocated next; nothing happens with another C library."""
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
-        mallopt(MMAP_THRESHOLD, LARGEST)
+        mallopt(MMAP_MAX, 0)  # a piece that is mapped by itself goes back whole, and those above 32 MB always are
         mallopt(TRIM_THRESHOLD, KEPT)

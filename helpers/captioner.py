@@ -8,12 +8,14 @@ A `PreTrainedModel` like any other of transformers: `from_pretrained`, `save_pre
 """
 
 import copy
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.backends.cuda import allow_fp16_bf16_reduction_math_sdp, fp16_bf16_reduction_math_sdp_allowed
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoConfig, CLIPVisionConfig, CLIPVisionModel, GPT2Config, GPT2LMHeadModel, PreTrainedConfig
@@ -223,9 +225,20 @@ class Captioner(PreTrainedModel, GenerationMixin):
             return self.gpt2.generate(inputs_embeds=prefix, attention_mask=mask, generation_config=config, **others)
 
 
-def attention_on(device: torch.device) -> AbstractContextManager:
+@contextmanager
+def attention_on(device: torch.device) -> Iterator[None]:
     """How GPT-2 attends there.
 
-    On a CPU plain products are faster than the fused kernel for texts as short as captions, in bfloat16 above all.
+    On a CPU plain products are faster than the fused kernel for texts as short as captions; in bfloat16 most of all,
+    if they may really be computed in it, for PyTorch would take them in float32.
     """
-    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+    if device.type != "cpu":
+        yield
+        return
+    allowed = fp16_bf16_reduction_math_sdp_allowed()
+    allow_fp16_bf16_reduction_math_sdp(True)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        allow_fp16_bf16_reduction_math_sdp(allowed)

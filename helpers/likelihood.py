@@ -115,12 +115,11 @@ def _gradient_of_logits(
     hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Of the summed loss: the probability of each word, less 1 at the target, [n, V]; and the loss itself, in nats."""
-    gradient = hidden.new_empty(len(hidden), len(weight))
+    gradient = hidden @ weight.T  # at first the logits
     buffer = hidden.new_empty(ROWS, len(weight), dtype=torch.float32)  # one for all rows: new memory costs time
     nats = torch.zeros((), device=hidden.device)
-    parts = (tensor.split(ROWS) for tensor in (hidden, targets, gradient))
-    for rows, wanted, out in zip(*parts, strict=True):
-        logits = buffer[: len(rows)].copy_(torch.mm(rows, weight.T, out=out))  # [ROWS, V]
+    for out, wanted in zip(gradient.split(ROWS), targets.split(ROWS), strict=True):
+        logits = buffer[: len(out)].copy_(out)  # [ROWS, V]
         logits -= logits.amax(dim=1, keepdim=True)
         right = logits.gather(1, wanted)
         sums = logits.exp_().sum(dim=1, keepdim=True)

@@ -1,10 +1,9 @@
 """Captions laid end to end in a few rows, each behind its own prefix: as little padding as there can be.
 
-A batch of 64 real captions, padded to its longest, has 2.2 times the places that it needs; packed, 1.03 times.
+A batch of 64 real captions, padded to its longest, has 2.2 times the places that it needs; packed, 1.04 times.
 Attention stays within a caption by a mask, and every caption counts its positions from its own prefix on.
 """
 
-import heapq
 from typing import NamedTuple
 
 import torch
@@ -12,7 +11,7 @@ import torch
 from .batches import Batch
 from .captioner import IGNORE
 
-CAPTIONS_A_ROW = 8  # more would pad less, but attention looks at every pair of places in a row
+CAPTIONS_A_ROW = 4  # more would pad less, but attention looks at every pair of places in a row
 
 
 class Packed(NamedTuple):
@@ -49,20 +48,16 @@ def pack(batch: Batch, prefix_length: int) -> Packed:
     """
     lengths = (batch.labels != IGNORE).sum(dim=1)  # [B], in tokens
     sizes = (prefix_length + lengths - 1).tolist()  # in places
-    rows = [(0, row) for row in range(-(-len(sizes) // CAPTIONS_A_ROW))]
-    starts = []  # of each caption: caption, row, place in the row
-    for caption in sorted(range(len(sizes)), key=lambda number: -sizes[number]):
-        filled, row = heapq.heappop(rows)
-        starts.append((caption, row, filled))
-        heapq.heappush(rows, (filled + sizes[caption], row))
-    count, length = len(rows), max(filled for filled, _ in rows)
+    count = -(-len(sizes) // CAPTIONS_A_ROW)
+    length = max(max(sizes), -(-sum(sizes) // count))
+    while (starts := _starts(sizes, count, length)) is None:
+        length += 1
 
     tokens, positions = torch.zeros(count * length, dtype=torch.long), torch.zeros(count * length, dtype=torch.long)
     captions = torch.full((count * length,), len(sizes))
     first = torch.empty(len(sizes), dtype=torch.long)  # the place of each caption's first prefix vector
-    for caption, row, filled in starts:
-        first[caption] = place = row * length + filled
-        size = sizes[caption]
+    for caption, (size, place) in enumerate(zip(sizes, starts, strict=True)):
+        first[caption] = place
         tokens[place + prefix_length : place + size] = batch.input_ids[caption, : size - prefix_length]
         positions[place : place + size] = torch.arange(size)
         captions[place : place + size] = caption
@@ -75,3 +70,18 @@ def pack(batch: Batch, prefix_length: int) -> Packed:
         first[caption_of] + prefix_length - 1 + token_of,
         batch.labels[caption_of, token_of],
     )
+
+
+def _starts(sizes: list[int], count: int, length: int) -> list[int] | None:
+    """The place where each caption starts in so many rows of that length; None where they do not fit.
+
+    Longest first, each into the first row that has room for it (first-fit decreasing).
+    """
+    starts, filled = [0] * len(sizes), [0] * count
+    for caption in sorted(range(len(sizes)), key=lambda number: -sizes[number]):
+        row = next((row for row in range(count) if filled[row] + sizes[caption] <= length), None)
+        if row is None:
+            return None
+        starts[caption] = row * length + filled[row]
+        filled[row] += sizes[caption]
+    return starts

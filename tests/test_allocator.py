@@ -11,7 +11,7 @@ from helpers import allocator
 GLIBC = sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallinfo2")
 MAPPED = """
 import ctypes
-from helpers.allocator import LARGEST, keep_freed_memory
+from helpers.allocator import keep_freed_memory
 class Info(ctypes.Structure):
     names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
     _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
@@ -20,7 +20,7 @@ glibc.mallinfo2.restype = Info
 glibc.malloc.argtypes, glibc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
 def mapped():
     before = glibc.mallinfo2().hblks
-    assert glibc.malloc(LARGEST // 2)
+    assert glibc.malloc(200 * 2**20)
     return glibc.mallinfo2().hblks - before
 alone = mapped()
 keep_freed_memory()
