@@ -40,6 +40,7 @@ Arm = Callable[[], tuple[Callable[[], object], int]]  # sets up; returns the wor
 
 def our_step(size: str, captions: int = 64, prefix: int = 4, precision: str = "fp32") -> Arm:
     def arm():
+        keep_freed_memory()  # as `choose_accelerator` does for whoever trains, writes captions or embeds
         captioner, stream = models.captioner(size, prefix=prefix), models.batches(size, captions)
         config = Config(mapper_lr=1e-4, gpt2_lr=1e-4, epochs=1, prefix_length=prefix, precision=precision)
         learner = make_learner(captioner, config, total=1000)
@@ -68,6 +69,7 @@ def padded_step(size: str, **changed: object) -> Arm:
 
 def our_captions(beams: int, precision: str) -> Arm:
     def arm():
+        keep_freed_memory()
         captioner, embeddings = models.captioner().eval().to(PRECISIONS[precision]), torch.randn(64, 768)
         captioner.generation_config.eos_token_id = None  # so that every caption has all its tokens, as in the loops
         choices = {"num_beams": beams, "max_new_tokens": TOKENS, "do_sample": False}
@@ -84,7 +86,7 @@ def captions_in_a_loop(loop: Callable, pictures: int) -> Arm:
     return arm
 
 
-def _photos(folder: Path, count: int = 128) -> list[str]:
+def _photos(folder: Path, count: int) -> list[str]:
     """JPEG files of 500 x 375 of random clouds of color, about as large as photos are."""
     rng, names = np.random.default_rng(0), [f"{number:03}.jpg" for number in range(count)]
     for name in names:
@@ -96,7 +98,7 @@ def _photos(folder: Path, count: int = 128) -> list[str]:
 def our_embeddings(precision: str) -> Arm:
     def arm():
         folder, vision = Path(tempfile.mkdtemp()), models.vision_tower().to(PRECISIONS[precision])
-        names, clip = _photos(folder), Clip(vision, CLIPImageProcessor(), "random")
+        names, clip = _photos(folder, 256), Clip(vision, CLIPImageProcessor(), "random")
         return lambda: build_cache(tempfile.mkdtemp(), folder, names, clip), len(names)
 
     return arm
@@ -104,7 +106,7 @@ def our_embeddings(precision: str) -> Arm:
 
 def embeddings_in_a_loop() -> tuple[Callable[[], object], int]:
     folder, vision, processor = Path(tempfile.mkdtemp()), models.vision_tower(), CLIPImageProcessor()
-    names = _photos(folder)
+    names = _photos(folder, 64)
     return lambda: [baselines.embed_one(vision, processor, folder / name) for name in names], len(names)
 
 
@@ -175,8 +177,6 @@ WORKS: dict[str, dict[str, Arm]] = {
 
 def main(name: str, arm: str, repetitions: str, threads: str) -> None:
     torch.set_num_threads(int(threads))
-    if arm in OURS:
-        keep_freed_memory()  # as `choose_accelerator` does
     print(json.dumps(timed(WORKS[name][arm], int(repetitions))))
 
 

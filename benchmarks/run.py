@@ -36,6 +36,7 @@ ROUNDS = {  # how often all arms run, and how many repetitions of the work each 
     "training step, GPT-2 medium": (1, 2),
     "training step, ClipCap's": (1, 2),
     "beam search, 5 beams": (1, 2),
+    "embedding photos": (2, 2),
 }
 QUICK = ("greedy captions", "embedding photos", "reading 10,000 of 100,000 rows")
 LIMITS: dict[str, Callable[[], tuple[Counter, int]]] = {  # bare matrix products, and of how many items
