@@ -2,7 +2,7 @@
 
 Left to itself glibc gives large pieces back to the system at once, and for each new piece the system maps and clears
 its pages again. Steps and captions make tensors of tens of megabytes and free them a moment later, over and over:
-on a CPU a twentieth of a training step and a sixth of a beam search went there (benchmarks/README.md).
+on a CPU a tenth of a training step and a sixth of a beam search went there (benchmarks/README.md).
 """
 
 import ctypes
