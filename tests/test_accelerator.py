@@ -63,8 +63,11 @@ def test_an_apple_gpu_that_works_is_taken_in_fp32(monkeypatch):
 
 
 def test_a_cpu_computes_bfloat16_only_where_its_hardware_does():
-    """Emulated, a training step took 27 s in place of 6; in hardware, 1.6 in place of 4.4 (two machines)."""
-    assert _judge_cpu(4.4).precision == "bf16"
+    """Emulated, a training step took 27 s in place of 6; in hardware, 1.6 in place of 4.4, or 2.4 of 4.3 (three machines).
+
+    The third's gain was seen between 2.0 and 6.2, so a limit of 2 left its precision to chance.
+    """
+    assert _judge_cpu(4.4).precision == _judge_cpu(1.9).precision == "bf16"
     assert _judge_cpu(0.2).precision == "fp32"
     assert 0.01 < _gain_of_bfloat16() < 30
 
