@@ -63,7 +63,7 @@ def test_an_apple_gpu_that_works_is_taken_in_fp32(monkeypatch):
 
 
 def test_a_cpu_computes_bfloat16_only_where_its_hardware_does():
-    """Emulated, a step took 27 s in place of 6; in hardware, 1.6 in place of 4.4, or 2.4 in place of 4.3 (three machines).
+    """Emulated, a step took 27 s in place of 6; in hardware, 1.6 in place of 4.4, on a third machine 2.4 of 4.3.
 
     The third's gain was seen between 2.0 and 6.2, so a limit of 2 left its precision to chance.
     """
