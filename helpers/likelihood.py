@@ -1,8 +1,9 @@
 """Teacher forcing on packed captions: the one loss of the training, and the likelihood of references.
 
 The logits of all tokens over GPT-2's vocabulary would be the largest tensor by far (64 captions of 13 tokens, 50,257
-logits each: 170 MB, and as much again for their gradient). They are computed where there is a target only, and 128
-tokens at a time. PyTorch 2.13 brings `F.linear_cross_entropy` for that; Kaggle's image does not have it yet.
+logits each: 170 MB, and as much again for their gradient). They are computed where there is a target only, 1024 tokens
+at a time, and turned into their gradient in place, in float32 for 128 of them at a time. PyTorch 2.13 brings
+`F.linear_cross_entropy` for that; Kaggle's image does not have it yet.
 """
 
 from typing import Any
