@@ -23,16 +23,16 @@ import torch
 from PIL import Image
 
 from benchmarks import baselines, models
-from helpers.accelerator import PRECISIONS, Choice
-from helpers.allocator import keep_freed_memory
-from helpers.captioner import Captioner
 from helpers.config import Config
-from helpers.embeddings import EmbeddingCache, build_cache
-from helpers.learner import Learner
-from helpers.likelihood import Likelihood
-from helpers.preparation import make_accelerator, parameter_groups
-from helpers.pretrained import Clip, CLIPImageProcessor
-from helpers.shards import Shard, sha256_of
+from helpers.data.build_cache import build_cache
+from helpers.data.embedding_cache import EmbeddingCache
+from helpers.data.shards import Shard, sha256_of
+from helpers.models.captioner import Captioner
+from helpers.models.vision import Clip, CLIPImageProcessor
+from helpers.runtime.device import PRECISIONS, Choice, keep_freed_memory
+from helpers.training.loss import Likelihood
+from helpers.training.optimizer import Learner, parameter_groups
+from helpers.training.session import make_accelerator
 
 TOKENS = 16  # of each caption that is written
 Arm = Callable[[], tuple[Callable[[], object], int]]  # sets up; returns the work, and how many items it does

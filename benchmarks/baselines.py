@@ -17,10 +17,10 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPVisionModel
 
-from helpers.batches import Batch
-from helpers.captioner import IGNORE, Captioner
-from helpers.defects import mix_images
-from helpers.pretrained import CLIPImageProcessor
+from helpers.data.batches import Batch
+from helpers.experiments.original_bugs import mix_images
+from helpers.models.captioner import IGNORE, Captioner
+from helpers.models.vision import CLIPImageProcessor
 
 
 class MixingMapper(nn.Module):

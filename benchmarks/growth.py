@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from benchmarks.arms import Arm, in_a_process, our_cache, our_step, timed
-from helpers.atomic import write_text
-from helpers.batches import tokenize
-from helpers.plotting import BLUE, ORANGE, save_figure
-from helpers.pretrained import load_gpt2
+from helpers.data.batches import tokenize
+from helpers.models.loading import load_gpt2
+from helpers.plots.base import BLUE, ORANGE, save_figure
+from helpers.runtime.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
 POINTS = {  # what grows, and how far

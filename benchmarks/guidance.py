@@ -13,14 +13,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.embeddings import build_cache
-from helpers.evaluation import share_right
-from helpers.information import DERANGEMENTS, derangement
-from helpers.intervals import Score
-from helpers.journey import Data, open_data
-from helpers.metrics import cider
-from helpers.tokenizing import tokenize
-from helpers.writer import CaptionWriter, Decoding
+from helpers.analysis.scene_errors import share_right
+from helpers.data.build_cache import build_cache
+from helpers.data.dataset import Data, open_data
+from helpers.evaluation.bootstrap import Score
+from helpers.evaluation.coco import cider
+from helpers.evaluation.controls import DERANGEMENTS, derangement
+from helpers.evaluation.ptb_tokenizer import tokenize
+from helpers.models.decoding import Decoding
+from helpers.models.writer import CaptionWriter
 
 
 def measure(

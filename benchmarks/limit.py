@@ -11,7 +11,7 @@ from collections import Counter
 import torch
 
 from benchmarks import models
-from helpers.packing import pack
+from helpers.training.packing import pack
 
 Product = tuple[int, int, int]
 

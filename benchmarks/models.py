@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel, GPT2Config, GPT2LMHeadModel
 
-from helpers.batches import Batch
-from helpers.captioner import IGNORE, Captioner, CaptionerConfig
-from helpers.freezing import freeze
+from helpers.data.batches import Batch
+from helpers.models.captioner import IGNORE, Captioner, CaptionerConfig
+from helpers.models.freezing import freeze
 
 # Tokens of each of 147,450 captions of Flickr30k, end-of-text included: {length: captions}.
 LENGTHS = Path(__file__).parent / "caption_lengths.json"

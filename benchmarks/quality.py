@@ -19,16 +19,17 @@ import torch
 
 from benchmarks.arms import make_learner
 from benchmarks.baselines import MixingMapper, padded_step
-from helpers.atomic import write_text
-from helpers.batches import Batch, CaptionBatches
+from helpers.analysis.scene_errors import share_right
 from helpers.config import Config, preset
-from helpers.defects import AIMED_AT, softmax_twice
-from helpers.evaluation import share_right
-from helpers.freezing import freeze
-from helpers.journey import open_cache, open_drawn_world
-from helpers.pretrained import load_clip
-from helpers.schedule import lr_at
-from helpers.writer import CaptionWriter
+from helpers.data.batches import Batch, CaptionBatches
+from helpers.data.build_cache import open_cache
+from helpers.data.dataset import open_drawn_world
+from helpers.experiments.original_bugs import AIMED_AT, softmax_twice
+from helpers.models.freezing import freeze
+from helpers.models.loading import load_clip
+from helpers.models.writer import CaptionWriter
+from helpers.runtime.files import write_text
+from helpers.training.optimizer import lr_at
 
 RESULTS = Path(__file__).parents[1] / "notebooks" / "results" / "quality.csv"  # notebook 04 draws it
 WANTED, SEEDS = 0.8, 3

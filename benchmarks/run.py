@@ -18,8 +18,8 @@ import transformers
 
 from benchmarks import limit
 from benchmarks.arms import OURS, WORKS, in_a_process
-from helpers.accelerator import PRECISIONS, choose_accelerator
-from helpers.atomic import write_text
+from helpers.runtime.device import PRECISIONS, choose_accelerator
+from helpers.runtime.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
 GOALS = {  # times as fast as the baseline: in float32, in the machine's best precision; share of its memory

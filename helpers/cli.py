@@ -43,7 +43,7 @@ def _complain(about: object) -> int:
 
 
 def draw(out: Path, images: int, seed: int) -> None:
-    from .scenes import draw_world
+    from .data.scenes import draw_world
 
     world = draw_world(out, images, seed)
     print(f"{images} pictures, results.csv and facts.json lie in {world}")
@@ -52,8 +52,8 @@ def draw(out: Path, images: int, seed: int) -> None:
 def pretrain(
     images: Path, captions: Path, splits: Path | None, text: Path | None, out: Path, recipe: str | None
 ) -> None:
-    from .journey import open_data
-    from .pretraining import pretrain as pretrain_pair
+    from .data.dataset import open_data
+    from .pretraining.pretrain import pretrain as pretrain_pair
 
     data = open_data(images, captions, splits)
     _report_left_out(data)
@@ -66,8 +66,9 @@ def pretrain(
 
 def embed(images: Path, captions: Path, clip: str, pooling: str, out: Path, part: str) -> None:
     from .config import Config
-    from .journey import open_cache, open_data
-    from .shards import WHOLE, Part
+    from .data.build_cache import open_cache
+    from .data.dataset import open_data
+    from .data.shards import WHOLE, Part
 
     share = Part.parse(part)
     data = open_data(images, captions)
@@ -82,10 +83,9 @@ def train(
     preset_name: str, out: Path, images: Path | None, captions: Path | None, splits: Path | None, cache: Path | None,
     resume: bool, max_hours: float | None, max_steps: int | None, tracker: str | None, **values: Any,
 ) -> None:  # fmt: skip
-    from .journey import DRAWN_CACHES, open_cache
-    from .runs import refuse_taken
-    from .sessions import carry_over
-    from .training import train as train_captioner
+    from .data.build_cache import DRAWN_CACHES, open_cache
+    from .training.loop import train as train_captioner
+    from .training.run import carry_over, refuse_taken
 
     config = preset(preset_name).with_values(**values)
     if resume:
@@ -102,10 +102,12 @@ def predict(
     image: list[Path], captioner: Path, result: Path | None, temperature: float, beams: int, top_p: float, seed: int,
     guidance: float,
 ) -> None:  # fmt: skip
-    from .accelerator import choose_accelerator
-    from .pictures import open_picture
-    from .plotting import save_figure, show_pictures
-    from .writer import CaptionWriter, Decoding
+    from .data.images import open_picture
+    from .models.decoding import Decoding
+    from .models.writer import CaptionWriter
+    from .plots.base import save_figure
+    from .plots.captions import show_pictures
+    from .runtime.device import choose_accelerator
 
     decoding = Decoding(beams=beams, temperature=temperature, top_p=top_p, seed=seed, guidance=guidance)
     writer = CaptionWriter.load(captioner, choose_accelerator("fp32").device)
@@ -129,13 +131,14 @@ def evaluate(
     captioner: Path, images: Path, captions: Path, splits: Path | None, split: str, out: Path, beams: int,
     guidance: float, control: str | None, clip: str | None, meteor: bool,
 ) -> None:  # fmt: skip
-    from .accelerator import choose_accelerator
-    from .clipscore import ClipJudge
-    from .embeddings import build_cache
-    from .evaluation import evaluate as evaluate_captioner
-    from .journey import open_data
-    from .metrics import as_lines
-    from .writer import CaptionWriter, Decoding
+    from .data.build_cache import build_cache
+    from .data.dataset import open_data
+    from .evaluation.clipscore import ClipJudge
+    from .evaluation.evaluate import evaluate as evaluate_captioner
+    from .evaluation.scores import as_lines
+    from .models.decoding import Decoding
+    from .models.writer import CaptionWriter
+    from .runtime.device import choose_accelerator
 
     decoding = Decoding(beams=beams, guidance=guidance)
     writer = CaptionWriter.load(captioner, choose_accelerator("fp32").device)
@@ -165,9 +168,9 @@ def score(
     captions: Path, references: Path, splits: Path | None, held_out: bool, out: Path, against: Path | None,
     clip: str | None, images: Path | None,
 ) -> None:  # fmt: skip
-    from .metrics import as_lines
-    from .scoring import by_image, read_written
-    from .scoring import score as score_captions
+    from .evaluation.score_file import by_image, read_written
+    from .evaluation.score_file import score as score_captions
+    from .evaluation.scores import as_lines
 
     metrics = score_captions(captions, references, out, splits, held_out, against, clip, images)
     print("\n".join(as_lines(metrics)))
@@ -179,8 +182,8 @@ def ablate(
     vary: list[str], seeds: int, out: Path, jobs: int | None, preset_name: str, images: Path | None,
     captions: Path | None, splits: Path | None, cache: Path | None, **values: Any,
 ) -> None:  # fmt: skip
-    from .ablation import ablate as run_ablation
-    from .verdict import verdict
+    from .experiments.ablation import ablate as run_ablation
+    from .experiments.significance import verdict
 
     config, varied = preset(preset_name).with_values(**values), read_vary(vary)
     data = _open_data(preset_name, images, captions, splits)
@@ -192,13 +195,13 @@ def ablate(
 
 
 def report(run: Path, out: Path | None, images: Path | None) -> None:
-    from .report import write_report
+    from .ui.report import write_report
 
     print(f"the report lies in {write_report(run, out, images)}")
 
 
 def notebooks(out: Path) -> None:
-    from .series import run_series, summary
+    from .notebooks import run_series, summary
 
     run_series(out.resolve())
     print(summary(out))
@@ -206,7 +209,7 @@ def notebooks(out: Path) -> None:
 
 def _open_data(preset_name: str, images: Path | None, captions: Path | None, splits: Path | None) -> Any:
     """Photos with their captions, or the drawn world where none are given; what is left out of them is reported."""
-    from .journey import open_data, open_drawn_world
+    from .data.dataset import open_data, open_drawn_world
 
     if (images is None) != (captions is None):
         raise UserError("--images and --captions belong together: give both, or neither for the drawn world")
@@ -218,7 +221,7 @@ def _open_data(preset_name: str, images: Path | None, captions: Path | None, spl
 
 
 def _print_yardsticks(metrics: dict[str, Any], image_names: Iterable[str]) -> None:
-    from .yardsticks import beside, is_flickr30k
+    from .evaluation.published_scores import beside, is_flickr30k
 
     if "cider" in metrics and is_flickr30k(image_names):
         print("\n".join(beside(metrics["cider"], metrics["images"])))

@@ -9,9 +9,9 @@ import torch
 from tqdm import tqdm
 
 from helpers.config import Config
-from helpers.embeddings import build_cache
-from helpers.journey import Data
-from helpers.pretrained import load_clip
+from helpers.data.build_cache import build_cache
+from helpers.data.dataset import Data
+from helpers.models.loading import load_clip
 
 
 def own_bars() -> None:
@@ -29,7 +29,7 @@ def build(folder: Path, images: Path, names: list[str], clip: Path, sizes: dict[
 
 def train(config: Config, data: Data, cache: Path, folder: Path, began: Event) -> None:
     """Train to the end, or go on to it; `began` is set at the first row of the history."""
-    from helpers.training import train as train_captioner
+    from helpers.training.loop import train as train_captioner
 
     own_bars()
     train_captioner(config, data.captions, cache, folder, resume=True, watch=lambda _history: began.set())
@@ -39,7 +39,7 @@ def train_together(rank: int, port: int, config: Config, data: Data, cache: Path
     """Train as process `rank` of two, as torchrun would start it."""
     from accelerate.state import AcceleratorState
 
-    from helpers.training import train as train_captioner
+    from helpers.training.loop import train as train_captioner
 
     AcceleratorState._reset_state(reset_partial_state=True)  # that of the process this one was forked from
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",

@@ -8,13 +8,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import CLIPConfig, CLIPModel, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from helpers.config import Config, preset
-from helpers.embeddings import EmbeddingCache
-from helpers.journey import Data, open_cache, open_data
-from helpers.pretrained import CLIPImageProcessor
-from helpers.runs import Run
-from helpers.scenes import draw_world
-from helpers.training import train
-from helpers.writer import CaptionWriter
+from helpers.data.build_cache import open_cache
+from helpers.data.dataset import Data, open_data
+from helpers.data.embedding_cache import EmbeddingCache
+from helpers.data.scenes import draw_world
+from helpers.models.vision import CLIPImageProcessor
+from helpers.models.writer import CaptionWriter
+from helpers.training.loop import train
+from helpers.training.run import Run
 
 torch.set_num_threads(1)  # the models here are so small that threads would only wait for each other
 

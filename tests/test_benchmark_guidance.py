@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.guidance import measure
-from helpers.writer import Decoding
+from helpers.models.decoding import Decoding
 
 
 def test_a_row_a_decoding_with_the_gain_inside_its_interval(writer, data, tmp_path):

@@ -5,14 +5,13 @@ import json
 
 import pytest
 import torch
-from models import random_captioner
-from test_likelihood import random_batch
+from small_models import random_batch, random_captioner
 
 from benchmarks import baselines, limit, models
 from benchmarks.run import RESULTS, as_markdown
-from helpers.freezing import freeze
-from helpers.likelihood import Likelihood
-from helpers.packing import pack
+from helpers.models.freezing import freeze
+from helpers.training.loss import Likelihood
+from helpers.training.packing import pack
 
 
 def test_the_padded_step_has_our_loss_and_trains_the_same():

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from helpers.cli import main
-from helpers.pretrained import TINY
-from helpers.runs import Run
+from helpers.models.loading import TINY
+from helpers.training.run import Run
 
 CONFIG = ["--preset", "tiny", "--mapper-layers", "1", "--epochs", "2", "--batch-size", "32", "--eval-every", "4",
           "--log-every", "3", "--dropout", "0.1"]  # fmt: skip
@@ -358,7 +358,7 @@ def test_a_reader_who_has_enough_is_no_mistake(run, monkeypatch):
     def closed(*_arguments):
         raise BrokenPipeError
 
-    monkeypatch.setattr("helpers.scenes.draw_world", closed)
+    monkeypatch.setattr("helpers.data.scenes.draw_world", closed)
     assert run("draw", "--out", "w") == (0, "", "")
 
 
@@ -366,7 +366,7 @@ def test_ctrl_c_ends_in_one_line(run, monkeypatch):
     def interrupted(*_arguments):
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("helpers.scenes.draw_world", interrupted)
+    monkeypatch.setattr("helpers.data.scenes.draw_world", interrupted)
     assert run("draw", "--out", "w") == (130, "", "clipxgpt: interrupted; run the same command again to go on\n")
 
 

@@ -18,8 +18,8 @@ from kaggle_session import LAYOUTS, SessionError, run_session, why_impossible
 from nbformat.v4 import new_code_cell, new_notebook
 from safetensors.torch import load_file
 
-from helpers.runs import HISTORY, Run
-from helpers.scenes import draw_world
+from helpers.data.scenes import draw_world
+from helpers.training.run import HISTORY, Run
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "kaggle"))
 

@@ -53,7 +53,7 @@ def test_what_is_locked_lies_within_the_ranges():
 
 def test_nothing_is_imported_that_is_not_declared():
     known = set(ranges()) | {"PIL", "IPython"} | sys.stdlib_module_names
-    for path in (ROOT / "helpers").glob("*.py"):
+    for path in (ROOT / "helpers").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.level == 0:

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from helpers.pictures import open_picture
-from helpers.writer import Decoding
+from helpers.data.images import open_picture
+from helpers.models.decoding import Decoding
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from helpers.writer import Decoding
+from helpers.models.decoding import Decoding
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 
@@ -52,7 +52,7 @@ def lab(folder, finished, data, serve, open_page):
     cells = code_cells("05_qualitative_results")
     (explorer,) = [cell for cell in cells if "explorer.widget" in cell]
     made = (f"from pathlib import Path\nfrom types import SimpleNamespace\n"
-            f"from helpers.writer import CaptionWriter\n"
+            f"from helpers.models.writer import CaptionWriter\n"
             f"writer = CaptionWriter.load({str(finished.captioner)!r})\n"
             f"data = SimpleNamespace(images=Path({str(data.images)!r}))\n"
             f"names = {data.image_names()[:5]!r}")  # fmt: skip

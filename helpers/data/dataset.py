@@ -1,0 +1,65 @@
+"""The road in three calls: pictures and captions, their cached embeddings, a captioner; each is reused or made."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from ..errors import UserError
+from ..runtime.kaggle import find_input
+from .captions import read_captions, split_by_image
+from .scene_captions import Scene
+from .scenes import draw_world, read_facts
+
+WORLD_IMAGES = 3000  # pictures of the drawn world that the tiny preset trains and is judged on
+
+
+@dataclass(frozen=True)
+class Data:
+    """A folder of pictures and their captions table (image_name, caption, split).
+
+    left_out: rows of the captions file that could not be used (row, reason, text). uncaptioned: files of the folder
+    that no caption names, and which are not used. facts: the drawn world's truth.
+    """
+
+    images: Path
+    captions: pd.DataFrame
+    left_out: pd.DataFrame
+    uncaptioned: list[str]
+    facts: dict[str, Scene] | None = None
+
+    def image_names(self, split: str | None = None) -> list[str]:
+        """The images of one split, or of all, in the order of the captions."""
+        chosen = self.captions if split is None else self.captions[self.captions.split == split]
+        return list(chosen.image_name.unique())
+
+
+def open_data(images: str | Path, captions: str | Path, splits: str | Path | None = None) -> Data:
+    """Read a captions file and split it by image. A `facts.json` beside the file makes it a drawn world.
+
+    On Kaggle each of the paths may be the end of one among the inputs (inputs.py). Raises UserError on a missing images
+    folder, on facts of another world, and on whatever `read_captions` and `split_by_image` refuse.
+    """
+    images, captions, splits = (path if path is None else find_input(path) for path in (images, captions, splits))
+    if not Path(images).is_dir():
+        raise UserError(f"{images} is no folder: give the folder that holds the pictures")
+    table, left_out = read_captions(captions)
+    files = {path.name for path in Path(images).iterdir() if path.is_file() and not path.name.startswith(".")}
+    uncaptioned = sorted(files - set(table.image_name))
+    data = Data(Path(images), split_by_image(table, splits), left_out, uncaptioned)
+    file = Path(captions).with_name("facts.json")
+    if not file.exists():
+        return data
+    facts = read_facts(file)
+    if unknown := [name for name in data.image_names() if name not in facts]:
+        raise UserError(
+            f"{file} lacks the facts of {len(unknown)} images, such as {unknown[0]}: give captions of its own drawn "
+            "world, or a file that lies elsewhere"
+        )
+    return replace(data, facts=facts)
+
+
+def open_drawn_world(folder: str | Path = "data/drawn", images: int = WORLD_IMAGES, seed: int = 0) -> Data:
+    """The drawn world, drawn on the first call."""
+    world = draw_world(folder, images, seed)
+    return open_data(world / "flickr30k_images", world / "results.csv")

@@ -1,0 +1,117 @@
+"""What a drawn scene states, how that is said in English, and how a caption is read back, exactly."""
+
+import random
+import re
+from dataclasses import dataclass
+
+COLORS = ("red", "green", "blue", "yellow", "purple", "orange")
+SHAPES = ("circle", "square", "triangle", "star", "heart")
+BACKGROUNDS = ("white", "gray", "black", "pink")
+NUMBERS = {1: ("a", "one", "a single"), 2: ("two",), 3: ("three",), 4: ("four",)}
+RELATIONS = {"left": ("to the left of", "left of"), "above": ("above", "over")}
+INVERSES = {"left": ("to the right of", "right of"), "above": ("below", "under")}
+FIRST_FIRST = 0.9  # share of captions that name the left or the upper object first
+FRAMES = (
+    "{subject} on a {background} background",
+    "{subject} against a {background} background",
+    "{subject} on plain {background}",
+    "{subject} with {background} behind {it}",
+    "there {are} {subject} on a {background} background",
+    "on a {background} background, {subject}",
+    "a {background} background with {subject}",
+    "a picture of {subject} on a {background} background",
+)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Every fact of a picture. Two scenes are equal when all their facts are: a right caption reads back as its scene.
+
+    Either `count` objects of one color and shape, or (where `relation` is set) one object that stands "left" of or
+    "above" another one that differs from it in color, in shape or in both.
+    """
+
+    background: str
+    color: str
+    shape: str
+    count: int = 1
+    relation: str | None = None
+    other_color: str | None = None
+    other_shape: str | None = None
+
+
+def random_scene(rng: random.Random) -> Scene:
+    """Two scenes in five are a group of one to four; the others are two objects in a relation."""
+    background, color, shape = rng.choice(BACKGROUNDS), rng.choice(COLORS), rng.choice(SHAPES)
+    if rng.random() < 0.4:
+        return Scene(background, color, shape, count=rng.choice(tuple(NUMBERS)))
+    others = [(c, s) for c in COLORS for s in SHAPES if (c, s) != (color, shape)]
+    return Scene(background, color, shape, 1, rng.choice(tuple(RELATIONS)), *rng.choice(others))
+
+
+def describe(scene: Scene, rng: random.Random) -> str:
+    """One caption that states every fact of the scene."""
+    return captions_of(scene, rng, number=1)[0]
+
+
+def captions_of(scene: Scene, rng: random.Random, number: int = 5) -> list[str]:
+    """Captions of one scene, each in another sentence (`number` at most `len(FRAMES)`), each stating every fact."""
+    captions = []
+    for frame in rng.sample(FRAMES, number):
+        usual, turned = _subjects(scene)
+        subject = rng.choice(usual if not turned or rng.random() < FIRST_FIRST else turned)
+        caption = _sentence(frame, subject, scene)
+        captions.append(f"{caption[0].upper()}{caption[1:]}.")
+    return captions
+
+
+def read_caption(text: str) -> Scene | None:
+    """The scene that a caption states, or None where it is not in full a caption that this world could have written.
+
+    Case, spacing and the full stop do not matter; a wrong article or plural, a missing fact and an extra word do.
+    """
+    words = " ".join(text.lower().split()).removesuffix(".").rstrip()
+    backgrounds = re.findall(rf"\b({'|'.join(BACKGROUNDS)})\b", words)
+    things = re.findall(rf"\b({'|'.join(COLORS)}) ({'|'.join(SHAPES)})s?\b", words)
+    if len(backgrounds) != 1 or not 1 <= len(things) <= 2 or len(set(things)) != len(things):
+        return None
+    (background,) = backgrounds
+    if len(things) == 1:
+        guesses = [Scene(background, *things[0], count=count) for count in NUMBERS]
+    else:
+        (first, second) = things
+        guesses = [Scene(background, *a, 1, r, *b) for r in RELATIONS for a, b in ((first, second), (second, first))]
+    return next((scene for scene in guesses if words in wordings(scene)), None)
+
+
+def is_right(caption: str, scene: Scene) -> bool:
+    """Whether the caption states every fact of the scene, background included, and nothing else."""
+    return read_caption(caption) == scene
+
+
+def wordings(scene: Scene) -> set[str]:
+    """Every way this world can word a scene, in lower case and without the full stop."""
+    usual, turned = _subjects(scene)
+    return {_sentence(frame, subject, scene) for frame in FRAMES for subject in (*usual, *turned)}
+
+
+def _subjects(scene: Scene) -> tuple[list[str], list[str]]:
+    """The noun phrases for what stands in the picture: the usual ones, and those that name the second object first."""
+    if scene.relation is None:
+        plural = "s" if scene.count > 1 else ""
+        numbers = [_article(scene.color) if number == "a" else number for number in NUMBERS[scene.count]]
+        return [f"{number} {scene.color} {scene.shape}{plural}" for number in numbers], []
+    first = f"{_article(scene.color)} {scene.color} {scene.shape}"
+    second = f"{_article(scene.other_color)} {scene.other_color} {scene.other_shape}"
+    usual = [f"{first} {phrase} {second}" for phrase in RELATIONS[scene.relation]]
+    return usual, [f"{second} {phrase} {first}" for phrase in INVERSES[scene.relation]]
+
+
+def _sentence(frame: str, subject: str, scene: Scene) -> str:
+    it = "it" if scene.count == 1 and scene.relation is None else "them"
+    are = "is" if scene.count == 1 else "are"
+    return frame.format(subject=subject, background=scene.background, it=it, are=are)
+
+
+def _article(word: str | None) -> str:
+    return "an" if word == "orange" else "a"

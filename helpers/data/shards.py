@@ -1,0 +1,98 @@
+"""One file of the embedding cache: rows with their image names and the pictures left out, whole by itself.
+
+Several processes or machines may each make a part of a cache. Their shards have names of their own, so those of parts
+that were made apart are simply copied into one folder.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from ..errors import UserError
+from ..runtime.files import atomic_path
+
+
+class Part(NamedTuple):
+    """Part `index` of `count`, counted from 0: a run of the pictures, and the names of its shards."""
+
+    index: int = 0
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> "Part":
+        """ "2/4", the second of four. Raises UserError on anything else."""
+        index, _, count = text.partition("/")
+        if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+            raise UserError(f"part is {text!r}, but must be 1/4 for the first of four, and so on to 4/4")
+        return cls(int(index) - 1, int(count))
+
+    def __str__(self) -> str:
+        return f"{self.index + 1}/{self.count}"
+
+    def split(self, index: int, count: int) -> "Part":
+        """Part `index` of `count` of this one."""
+        return Part(self.index * count + index, self.count * count)
+
+    def of(self, names: list[str]) -> list[str]:
+        return names[len(names) * self.index // self.count : len(names) * (self.index + 1) // self.count]
+
+    @property
+    def _stem(self) -> str:
+        return "shard" if self.count == 1 else f"shard-p{self.index + 1}of{self.count}"
+
+    def free(self, folder: Path) -> Iterator[Path]:
+        """The shards that this part may still write to `folder`."""
+        paths = (folder / f"{self._stem}-{number:05}.safetensors" for number in count())
+        return (path for path in paths if not path.exists())
+
+    def partial(self) -> str:
+        """The pattern of what this part may have left half written."""
+        return f".{self._stem}-[0-9]*.partial"
+
+
+WHOLE = Part()
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The rows of one file of the cache, float16 [n, D] or [n, S, D]; read from it they are memory-mapped."""
+
+    embeddings: torch.Tensor
+    image_names: list[str]
+    left_out: dict[str, str]  # {image_name: reason}
+    sha256: str  # of the rows
+    path: Path | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> "Shard":
+        try:
+            with safe_open(path, "pt") as file:
+                return cls(file.get_tensor("embeddings"), **json.loads(file.metadata()["shard"]), path=path)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{path} is broken ({error}); build the cache again, which makes this shard anew"
+            ) from error
+
+    def write(self, path: Path) -> None:
+        record = {"image_names": self.image_names, "left_out": self.left_out, "sha256": self.sha256}
+        with atomic_path(path) as partial:
+            partial.write_bytes(save({"embeddings": self.embeddings}, {"shard": json.dumps(record)}))
+
+    def verify(self) -> None:
+        """Raises UserError when the rows are not those that were written."""
+        if sha256_of(self.embeddings) != self.sha256:
+            raise UserError(
+                f"{self.path} is broken (its rows have changed); build the cache again, which makes it anew"
+            )
+
+
+def sha256_of(embeddings: torch.Tensor) -> str:
+    return hashlib.sha256(embeddings.numpy()).hexdigest()

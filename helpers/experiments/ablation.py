@@ -1,0 +1,135 @@
+"""The same training with one thing changed, over several seeds, in as many processes as the machine has room for."""
+
+import itertools
+import json
+import os
+import sys
+from collections.abc import Iterator
+from multiprocessing import get_context
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from ..config import Config
+from ..data.build_cache import open_cache
+from ..data.dataset import Data
+from ..errors import UserError
+from ..runtime.files import only_one, write_json, write_text
+from .trial import Trial, run_apart, sha256_of
+
+RUNS = Path("runs/ablations")
+
+
+def ablate(
+    base: Config, vary: dict[str, list[Any]], seeds: int, data: Data, cache: str | Path | None, out: str | Path,
+    jobs: int | None = None,
+) -> pd.DataFrame:  # fmt: skip
+    """Train every combination of the values in `vary` with every seed, and write one row each to the CSV `out`.
+
+    vary: fields of the config, `defect` and `train_images` (trial.py). cache: where the embeddings lie or are made, by
+    another pooling than the base's in a folder beside it; None is the drawn world's place. jobs: how many runs at a
+    time, each a process of its own; None is one a card, or one a CPU core where there is no card. It changes no number.
+    Judged on validation images. Columns: the varied names, seed, and what `run_trial` returns. What is finished is not
+    run again: not by another `out` either, for the runs lie under RUNS, each in a folder of its own.
+    Raises UserError on a wrong value or when `out` holds another experiment, both before the first run, and at the end
+    when some of the runs failed.
+    """
+    if seeds < 1 or (jobs is not None and jobs < 1):
+        raise UserError(f"seeds is {seeds} and jobs is {jobs}, but both must be at least 1")
+    trials = {}  # by what is varied and the seed
+    for seed in range(seeds):
+        for values in itertools.product(*vary.values()):
+            key = {**dict(zip(vary, values, strict=True)), "seed": seed}
+            trial = Trial.of(base, key)
+            trials[tuple(key.values())] = trial.within(data)
+    out, identity = Path(out), sha256_of(data)
+    with only_one(out, "writing results", wait=False):
+        _claim(out, base, vary, identity)
+        columns = [*vary, "seed"]
+        rows = pd.read_csv(out, dtype=str).to_dict("records") if out.exists() else []  # as text, they stay as they are
+        done = {_as_text(row[name] for name in columns) for row in rows}
+        folders = {key: RUNS / trial.name(identity) for key, trial in trials.items() if _as_text(key) not in done}
+        caches = {config.pooling: config for config in (trials[key].config for key in folders)}
+        for pooling, config in caches.items():
+            place = cache if cache is None or pooling == base.pooling else f"{cache}-{pooling}"
+            caches[pooling] = open_cache(data, config, place).folder
+        arguments = {key: (trials[key], data, caches[trials[key].config.pooling], folders[key]) for key in folders}
+        failed, order = [], [_as_text(key) for key in trials]
+        for key, status in tqdm(_in_processes(arguments, jobs), total=len(arguments), desc="runs", unit="run"):
+            name = ", ".join(f"{name} {value}" for name, value in zip(columns, key, strict=True))
+            result = folders[key] / "result.json"
+            if status or not result.exists():
+                failed.append(name)
+                tqdm.write(f"{name}: {_why(status, folders[key] / 'log.txt')}", file=sys.stderr)
+                continue
+            rows.append(dict(zip(columns, key, strict=True)) | json.loads(result.read_text(encoding="utf-8")))
+            rows.sort(key=lambda row: _place(order, _as_text(row[name] for name in columns)))
+            write_text(out, pd.DataFrame(rows).to_csv(index=False))
+    if failed:
+        raise UserError(f"{len(failed)} of {len(arguments)} runs failed ({'; '.join(failed)}): see above why; the same "
+                        "command runs them again, and only them")  # fmt: skip
+    return pd.read_csv(out)
+
+
+def _in_processes(arguments: dict[tuple, tuple], jobs: int | None) -> Iterator[tuple[tuple, int]]:
+    """`run_apart(*arguments[key], card)` for each key, `jobs` at a time; each key and exit status as it ends.
+
+    A process that dies takes no other with it. When the caller stops, by an exception or Ctrl-C, all are ended; they
+    save first, so that the same command goes on where they were.
+    """
+    cards, context = torch.cuda.device_count(), get_context("spawn")
+    jobs = jobs or cards or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    waiting, running = list(arguments), {}  # running: by the process's sentinel, key, process and place
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                key, place = waiting.pop(0), min(set(range(jobs)) - {place for _, _, place in running.values()})
+                card = place % cards if cards else None
+                process = context.Process(target=run_apart, args=(*arguments[key], card), daemon=True)
+                process.start()
+                running[process.sentinel] = key, process, place
+            for sentinel in wait(list(running)):
+                key, process, _ = running.pop(sentinel)
+                process.join()
+                yield key, process.exitcode
+    finally:
+        _end([process for _, process, _ in running.values()])
+
+
+def _end(processes: list[BaseProcess]) -> None:
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join()
+
+
+def _why(status: int, log: Path) -> str:
+    """A run's end in words: by which signal, or its last word."""
+    if status < 0:
+        return f"ended by signal {-status}"
+    last = log.read_text(encoding="utf-8").strip().splitlines()[-1:] if log.exists() else []
+    return f"{' '.join(last)} (exit status {status}, see {log})"
+
+
+def _as_text(values: Any) -> tuple[str, ...]:
+    return tuple(map(str, values))
+
+
+def _place(order: list[tuple[str, ...]], key: tuple[str, ...]) -> int:
+    """Where a row belongs; those of another call, with other values, come first and stay as they are."""
+    return order.index(key) if key in order else -1
+
+
+def _claim(out: Path, base: Config, vary: dict[str, list[Any]], data: str) -> None:
+    """One results file, one base config, one set of captions: rows of different ones must not be compared."""
+    file = out.with_suffix(".json")
+    fixed = {name: value for name, value in base.to_dict().items() if name not in (*vary, "seed")}
+    fixed |= {"varied": list(vary), "data_sha256": data}
+    if file.exists() and json.loads(file.read_text(encoding="utf-8")) != fixed:
+        raise UserError(f"{out} holds results of another base config or other captions (see {file}): name another file")
+    write_json(file, fixed)

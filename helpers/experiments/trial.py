@@ -1,0 +1,158 @@
+"""One run of an ablation in a process of its own: trained with what is changed, judged, and written down.
+
+Its folder keeps the run's records, `result.json` and what it said (`log.txt`); checkpoints and captioner go when the
+result is there, for at real size a hundred runs would need 300 GB.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+from dataclasses import dataclass, replace
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ..analysis.scene_errors import share_right
+from ..config import Config
+from ..data.dataset import Data
+from ..data.embedding_cache import EmbeddingCache
+from ..errors import UserError
+from ..flags import BESIDE
+from ..models.writer import CaptionWriter
+from ..runtime.device import choose_accelerator
+from ..runtime.files import only_one, write_json
+from ..training.checkpoint import newest_step
+from ..training.estimate import Plan
+from ..training.loop import train
+from ..training.run import Run
+from .original_bugs import DEFECTS
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A config, and what can be varied beside it.
+
+    defect: one of the original's, of defects.py. train_images: how many training images, chosen by the seed; fewer come
+    in as many more epochs, so that the steps stay as many. None takes all. Raises UserError on a wrong value.
+    """
+
+    config: Config
+    defect: str = "none"
+    train_images: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.defect not in DEFECTS:
+            raise UserError(f"defect is {self.defect!r}, but must be one of {', '.join(DEFECTS)}")
+        design = (self.config.mapper, self.config.pooling)
+        if self.defect in ("mixed-images", "all") and design != ("encoder", "pooled"):
+            raise UserError(f"defect {self.defect} is one of mapper encoder with pooling pooled, not of {design}")
+        if self.train_images is not None and self.train_images < 1:
+            raise UserError(f"train_images is {self.train_images}, but must be at least 1")
+
+    @classmethod
+    def of(cls, base: Config, values: dict[str, Any]) -> "Trial":
+        """The base with other values, of the config's fields or of what stands beside it (BESIDE)."""
+        beside = {name: value for name, value in values.items() if name in BESIDE}
+        return cls(base.with_values(**{name: values[name] for name in values if name not in beside}), **beside)
+
+    def name(self, data: str) -> str:
+        """Of its folder: the same for the same trial on the same `data` (their sha256), whoever asks for it."""
+        text = json.dumps([self.config.to_dict(), self.defect, self.train_images, data])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def within(self, data: Data) -> "Trial":
+        """The same, all of the training images by no number. Raises UserError where there are fewer than it takes."""
+        there = len(data.image_names("train"))
+        if (self.train_images or 0) > there:
+            raise UserError(f"train_images is {self.train_images}, but there are only {there} to train on")
+        return replace(self, train_images=None) if self.train_images == there else self
+
+    def fit(self, data: Data) -> tuple[Config, pd.DataFrame]:
+        """The config and the captions to train with."""
+        if self.train_images is None:
+            return self.config, data.captions
+        names = np.random.default_rng(self.config.seed).permutation(data.image_names("train"))
+        every = data.captions.split == "train"
+        some = every & data.captions.image_name.isin(names[: self.train_images])
+        steps = [-(-int(rows.sum()) // self.config.batch_size) for rows in (every, some)]
+        epochs = max(1, round(self.config.epochs * steps[0] / steps[1]))
+        return self.config.with_values(epochs=epochs), data.captions[some | ~every]
+
+
+def sha256_of(data: Data) -> str:
+    """Of the captions and their splits, in their order."""
+    return hashlib.sha256(data.captions.to_csv(index=False).encode()).hexdigest()
+
+
+def run_trial(trial: Trial, data: Data, cache: str | Path, folder: Path) -> dict[str, Any]:
+    """Train into `folder` or go on there, judge, and return what its result.json then holds.
+
+    correct: the share of validation captions with every fact right, and correct_seen that of as many training images,
+    both where `data` has facts. val_loss in nats a token, steps, seconds.
+    """
+    file = folder / "result.json"
+    if not file.exists():
+        config, captions = trial.fit(data)
+        with DEFECTS[trial.defect]():
+            run = train(config, captions, cache, folder, resume=True)
+            if newest_step(run.checkpoints) != Plan.read(run.plan_file).total:
+                raise UserError(f"the run in {folder} was stopped: the same command goes on with it")
+            result = _judged(run, replace(data, captions=captions), EmbeddingCache.open(cache))
+        write_json(file, result)
+    for rest in ("checkpoints", "captioner", "captioner-best"):
+        shutil.rmtree(folder / rest, ignore_errors=True)
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def run_apart(trial: Trial, data: Data, cache: str | Path, folder: Path, card: int | None) -> None:
+    """`run_trial` as the whole work of a new process, on one thread of the CPU and on that card, if there is one.
+
+    One thread, so that a trial's numbers are the same however many others run beside it. All that is said goes to
+    `folder/log.txt`. The process ends with status 1 where the trial fails; the log's last line then says why.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the parent's, which ends its children
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "log.txt").open("a", encoding="utf-8") as log:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(log.fileno(), stream.fileno())
+    os.environ |= {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    if card is not None:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[card] if visible else str(card)
+    torch.set_num_threads(1)
+    try:
+        with only_one(folder, "training"):  # waits for one that a killed parent has left behind
+            run_trial(trial, data, cache, folder)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
+
+
+def _end_with_the_parent() -> None:
+    """However it ends: nobody would wait for this process, and the same command might begin beside it."""
+    parent_process().join()
+    os.kill(os.getpid(), signal.SIGTERM)  # upon which training saves and stops
+
+
+def _judged(run: Run, data: Data, cache: EmbeddingCache) -> dict[str, Any]:
+    history, result = run.history(), {}
+    if data.facts is not None:
+        writer = CaptionWriter.load(run.captioner, choose_accelerator("fp32").device)
+        held_out, seen = data.image_names("val"), data.image_names("train")
+        for name, images in (("correct", held_out), ("correct_seen", seen[: len(held_out)])):
+            result[name] = share_right(images, writer.write(cache.rows(images)), data.facts)
+    return result | {
+        "val_loss": float(history.val_loss.dropna().iloc[-1]),
+        "steps": int(history.step.iloc[-1]),
+        "seconds": float(history.elapsed_seconds.iloc[-1]),
+    }

@@ -1,0 +1,243 @@
+"""The captioner: CLIP's embedding becomes a prefix, and GPT-2 writes on from there.
+
+    pixel_values -CLIP-> embedding [B, D] -MappingModule-> prefix [B, P, E] -GPT-2-> logits [B, T, V]
+
+With `pooling` "patches" the embedding is a sequence, [B, S, D]: the class token and one vector for each patch.
+
+A `PreTrainedModel` like any other of transformers: `from_pretrained`, `save_pretrained`, `push_to_hub`, `generate`.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.backends.cuda import allow_fp16_bf16_reduction_math_sdp, fp16_bf16_reduction_math_sdp_allowed
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import AutoConfig, CLIPVisionConfig, CLIPVisionModel, GPT2Config, GPT2LMHeadModel, PreTrainedConfig
+from transformers.generation import GenerationConfig, GenerationMixin, LogitsProcessorList
+from transformers.modeling_utils import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from ..errors import UserError
+from .freezing import merged_state, rest_frozen
+from .guidance import Guidance
+from .mapping import build_mapper
+from .vision import embedding_shape, see
+
+IGNORE = -100  # the label of a position that is padding: it has no target
+
+
+class CaptionerConfig(PreTrainedConfig):
+    """The two architectures and the mapping module between them."""
+
+    model_type = "clipxgpt-captioner"
+    sub_configs = {"vision_config": CLIPVisionConfig, "text_config": GPT2Config}  # noqa: RUF012 (transformers' own form)
+
+    def __init__(
+        self,
+        vision_config: CLIPVisionConfig | dict[str, Any] | None = None,
+        text_config: GPT2Config | dict[str, Any] | None = None,
+        mapper: str = "encoder",
+        prefix_length: int = 4,
+        mapper_layers: int = 6,
+        mapper_heads: int = 8,
+        dropout: float = 0.1,
+        pooling: str = "pooled",
+        **kwargs: Any,
+    ):
+        # First, for it resets the attention of sub-configs that are there already, and these belong to live models.
+        super().__init__(**kwargs)
+        if not isinstance(vision_config, CLIPVisionConfig):
+            vision_config = CLIPVisionConfig(**vision_config or {})
+        if not isinstance(text_config, GPT2Config):
+            text_config = GPT2Config(**text_config or {})
+        self.vision_config = vision_config
+        self.text_config = text_config
+        self.mapper = mapper
+        self.prefix_length = prefix_length
+        self.mapper_layers = mapper_layers
+        self.mapper_heads = mapper_heads
+        self.dropout = dropout
+        self.pooling = pooling
+
+
+AutoConfig.register(CaptionerConfig.model_type, CaptionerConfig, exist_ok=True)  # a captioner's folder has a known type
+
+
+@dataclass
+class CaptionerOutput(ModelOutput):
+    """loss: float32 scalar, mean over the caption tokens; logits: [B, T, V], `logits[:, t]` scores caption token t."""
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+
+
+class Captioner(PreTrainedModel, GenerationMixin):
+    """Frozen CLIP, mapping module and GPT-2 in one model; `freezing.freeze` chooses which of GPT-2's tensors train."""
+
+    config_class = CaptionerConfig
+    base_model_prefix = "captioner"
+    main_input_name = "embeddings"
+    _supports_sdpa = True
+
+    def __init__(
+        self, config: CaptionerConfig, clip: CLIPVisionModel | None = None, gpt2: GPT2LMHeadModel | None = None
+    ):
+        """A captioner of `config`'s shapes; CLIP and GPT-2 are taken as given, or random where not given."""
+        super().__init__(config)
+        width, embedding_width = config.text_config.n_embd, config.vision_config.hidden_size
+        self.clip = (CLIPVisionModel(config.vision_config) if clip is None else clip).requires_grad_(False)
+        self.mapper = build_mapper(
+            config.mapper, embedding_width, config.prefix_length, width, config.mapper_layers, config.mapper_heads,
+            config.dropout,
+        )  # fmt: skip
+        self.gpt2 = GPT2LMHeadModel(config.text_config) if gpt2 is None else gpt2
+        self.register_buffer("embedding_mean", torch.zeros(embedding_width))  # [D], of the training images
+        self.register_buffer("embedding_std", torch.ones(embedding_width))  # [D]
+        end_of_text = config.text_config.eos_token_id
+        self.generation_config = GenerationConfig(
+            bos_token_id=end_of_text, eos_token_id=end_of_text, pad_token_id=end_of_text, max_new_tokens=40
+        )
+        self.post_init()
+
+    def _init_weights(self, module: torch.nn.Module) -> None:
+        """Leave the mapping module as PyTorch made it; CLIP and GPT-2 initialise themselves."""
+
+    @torch.no_grad()
+    def start_from(self, embeddings: torch.Tensor) -> None:
+        """Standardise by mean and spread of these training embeddings, and make the first prefix neutral.
+
+        embeddings: [N, D], or [N, S, D] of patches, whose channels are standardised over all tokens alike.
+
+        Neutral means P times GPT-2's own end-of-text embedding, after which it begins a text. The mapping module
+        then starts from a language model that works, instead of first undoing a random prefix.
+        """
+        vectors = embeddings.flatten(0, -2)  # [N, D] or [N*S, D]
+        self.embedding_mean.copy_(vectors.mean(dim=0))
+        self.embedding_std.copy_(vectors.std(dim=0).clamp_min(1e-4))
+        neutral = self.gpt2.transformer.wte.weight[self.config.text_config.eos_token_id]  # [E]
+        output = self.mapper.output
+        output.weight.mul_(0.1)
+        output.bias.copy_(neutral.repeat(len(output.bias) // len(neutral)))
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """As ever, with what LoRA's adapters have learned in the weights: a plain captioner that loads without peft."""
+        super().save_pretrained(save_directory, **{"state_dict": merged_state(self), **kwargs})
+
+    @property
+    def embedding_shape(self) -> tuple[int, ...]:
+        """Of one image's embedding: (D,), or (S, D) of patches."""
+        return embedding_shape(self.config.vision_config, self.config.pooling)
+
+    @property
+    def mean_embedding(self) -> torch.Tensor:
+        """The embedding that says nothing of its image, [D] or [S, D]: each vector is the mean of those in training."""
+        return self.embedding_mean.expand(self.embedding_shape)
+
+    @property
+    def longest_caption(self) -> int:
+        """How many caption tokens fit behind the prefix into GPT-2's context."""
+        return self.config.text_config.n_positions - self.config.prefix_length
+
+    def train(self, mode: bool = True) -> "Captioner":
+        """As ever, but what is frozen stays in `eval()`: its dropout would be noise that nothing can learn from."""
+        super().train(mode)
+        rest_frozen(self)
+        return self
+
+    def prefix(self, embeddings: torch.Tensor | None = None, pixel_values: torch.Tensor | None = None) -> torch.Tensor:
+        """The prefix [B, P, E] of embeddings [B, D] or [B, S, D], or of pixel values [B, 3, H, W] that CLIP sees first.
+
+        Raises UserError on embeddings of the other pooling or of another CLIP's shape.
+        """
+        if (embeddings is None) == (pixel_values is None):
+            raise ValueError("give either embeddings [B, D] or pixel_values [B, 3, H, W]")
+        if embeddings is None:
+            with torch.no_grad():
+                embeddings = see(self.clip, pixel_values, self.config.pooling)
+        if embeddings.shape[1:] != self.embedding_shape:
+            raise UserError(
+                f"embeddings are {list(embeddings.shape)}, but this captioner's pooling is {self.config.pooling!r} and "
+                f"each must be {list(self.embedding_shape)}: make them with its own CLIP and pooling"
+            )
+        standardised = (embeddings.to(self.embedding_mean.dtype) - self.embedding_mean) / self.embedding_std
+        return self.mapper(standardised)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        embeddings: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+    ) -> CaptionerOutput:
+        """Teacher forcing: score each caption token given the image and the tokens before it.
+
+        input_ids: int64 [B, T], each caption with one end-of-text at its end, padded on the right with any id.
+        labels: int64 [B, T], the same ids with -100 where there is padding. Attention is causal, so no token sees the
+        padding behind it and no mask is needed. GPT-2 adds its own position embeddings to prefix and caption alike.
+        """
+        prefix = self.prefix(embeddings, pixel_values)  # [B, P, E]
+        tokens = self.gpt2.transformer.wte(input_ids)  # [B, T, E]
+        inputs = torch.cat([prefix.to(tokens.dtype), tokens], dim=1)  # [B, P+T, E]
+        hidden = self.gpt2.transformer(inputs_embeds=inputs, use_cache=False).last_hidden_state  # [B, P+T, E]
+        logits = self.gpt2.lm_head(
+            hidden[:, prefix.shape[1] - 1 : -1]
+        )  # [B, T, V]: the last of the prefix scores token 0
+        loss = None
+        if labels is not None:
+            loss = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE)
+        return CaptionerOutput(loss=loss, logits=logits)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        embeddings: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        generation_config: GenerationConfig | None = None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """Caption token ids by GPT-2's own `generate`: int64 [B, at most max_new_tokens], padded with end-of-text.
+
+        `kwargs` are those of transformers' `generate`: num_beams, do_sample, temperature, top_p, max_new_tokens, ...
+        guidance_scale above 1 pushes away from what the mean embedding of the training images would say (guidance.py).
+        """
+        prefix = self.prefix(embeddings, pixel_values).to(self.gpt2.dtype)
+        mask = torch.ones(prefix.shape[:2], dtype=torch.long, device=prefix.device)
+        config = copy.deepcopy(self.generation_config if generation_config is None else generation_config)
+        others = config.update(**kwargs)  # what is no setting of the decoding, such as a streamer
+        strength, config.guidance_scale = config.guidance_scale, None
+        if strength not in (None, 1):
+            mean = self.prefix(self.mean_embedding.unsqueeze(0)).to(prefix.dtype)  # [1, P, E]
+            guidance = Guidance(self.gpt2, mean, strength)
+            others["logits_processor"] = LogitsProcessorList([*(others.get("logits_processor") or ()), guidance])
+        with attention_on(prefix.device):
+            if (beams := config.num_beams or 1) > 1 and prefix.shape[1] > 1:
+                # The beams share their picture's prefix: it is computed once, but for the vector that is read last.
+                cache = self.gpt2.transformer(inputs_embeds=prefix[:, :-1], use_cache=True).past_key_values
+                cache.batch_repeat_interleave(beams)
+                others["past_key_values"] = cache
+            return self.gpt2.generate(inputs_embeds=prefix, attention_mask=mask, generation_config=config, **others)
+
+
+@contextmanager
+def attention_on(device: torch.device) -> Iterator[None]:
+    """How GPT-2 attends there.
+
+    On a CPU plain products are faster than the fused kernel for texts as short as captions; in bfloat16 most of all,
+    if they may really be computed in it, for PyTorch would take them in float32.
+    """
+    if device.type != "cpu":
+        yield
+        return
+    allowed = fp16_bf16_reduction_math_sdp_allowed()
+    allow_fp16_bf16_reduction_math_sdp(True)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        allow_fp16_bf16_reduction_math_sdp(allowed)

@@ -1,0 +1,129 @@
+"""The pretrained pair: a frozen CLIP and a GPT-2, from a hub name, a local folder, or the pair in `helpers/tiny`."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    CLIPVisionModel,
+    GPT2LMHeadModel,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+
+from ..errors import UserError
+from ..runtime.kaggle import search_inputs
+from .vision import Clip, CLIPImageProcessor, _plain
+
+TINY = Path(__file__).parents[1] / "tiny"
+
+
+def load_clip(
+    name: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, pooling: str = "pooled"
+) -> Clip:
+    """A frozen CLIP on `device`: the vision tower of a CLIP checkpoint, in eval mode, nothing of it trainable.
+
+    name: a name on the Hugging Face hub, a folder in the hub's layout, or "tiny". pooling: what its embeddings are,
+    "pooled" or "patches". Raises UserError when it is not found, is no CLIP, is not whole, or its processor makes
+    pictures of a size that its tower does not take.
+    """
+    source = find_model(name, "clip")
+    vision = load_model(CLIPVisionModel, source, ("clip", "clip_vision_model"), "CLIP")
+    with one_line_errors(source, "CLIP"):
+        processor = CLIPImageProcessor.from_pretrained(source)
+    size, wanted = _plain(processor.crop_size), vision.config.image_size
+    if size != {"height": wanted, "width": wanted}:
+        raise UserError(
+            f"{name} crops pictures to {size}, but its CLIP takes {wanted} pixels; mend its preprocessor_config.json"
+        )
+    return Clip(vision.requires_grad_(False).eval().to(device, dtype), processor, str(name), pooling)
+
+
+def load_gpt2(name: str | Path) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerBase]:
+    """A GPT-2 in float32 on the CPU, in eval mode, and its tokenizer. name, and what it raises: as in `load_clip`."""
+    source = find_model(name, "gpt2")
+    gpt2 = load_model(GPT2LMHeadModel, source, ("gpt2",), "GPT-2")
+    with one_line_errors(source, "GPT-2 tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    size, vocabulary = len(tokenizer), gpt2.config.vocab_size
+    if not 1 < size <= vocabulary or tokenizer.eos_token_id is None or not tokenizer("a dog")["input_ids"]:
+        raise UserError(
+            f"{name} has a tokenizer of {size} tokens that does not fit its GPT-2 of {vocabulary}, or no end-of-text; "
+            "give a folder with the tokenizer that this GPT-2 was trained with"
+        )
+    return gpt2.eval(), tokenizer
+
+
+def find_model(name: str | Path, part: str) -> str:
+    """The folder or hub name to load from; a hub name's weights may be attached in a folder `weights/LAST-PART`."""
+    path = TINY / part if name == "tiny" else Path(name).expanduser()
+    if path.is_dir():
+        return str(path)
+    text = str(name)
+    if isinstance(name, Path) or path.is_absolute() or path.exists() or text.startswith(".") or text.count("/") > 1:
+        raise UserError(f"{name} is no folder; give the folder of a model in the hub's layout, or its name on the hub")
+    if name == "tiny":
+        return str(path)
+    attached = search_inputs(Path("weights") / path.name)  # on Kaggle, weights may come as a dataset or a model
+    return str(attached[0]) if attached else text
+
+
+def load_model(kind: type[PreTrainedModel], source: str, types: tuple[str, ...], what: str) -> Any:
+    """The model in float32, every tensor of it from the checkpoint. Raises UserError where it is none of `types`."""
+    with one_line_errors(source, what):
+        if Path(source).is_dir() and not (Path(source) / "config.json").exists():
+            raise OSError("it has no config.json")  # or the type of model is guessed from the folder's name
+        config = AutoConfig.from_pretrained(source)
+        if config.model_type not in types:
+            raise UserError(f"{source} is a model of type {config.model_type}, but a {what} is needed here; name one")
+        choices: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True}
+        if getattr(config, "activation_function", None) == "gelu_new":  # GPT-2's: the same function, in one operation
+            choices["activation_function"] = "gelu_pytorch_tanh"
+        with quietly():
+            model, report = kind.from_pretrained(source, output_loading_info=True, **choices)
+    missing = sorted(map(str, report["missing_keys"]))
+    if missing:
+        raise UserError(
+            f"{source} lacks {len(missing)} tensors of a {what}, such as {missing[0]}; give a whole checkpoint"
+        )
+    return model
+
+
+@contextmanager
+def one_line_errors(source: str, what: str) -> Iterator[None]:
+    """Turn whatever the libraries raise while they load from `source` into one UserError that names it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # transformers, safetensors and the hub's client each raise their own
+        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+        if Path(source).is_dir():
+            way_out = "give the folder of a whole model in the hub's layout, with model.safetensors"
+        elif os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
+            way_out = (
+                "HF_HUB_OFFLINE is set and it is not in the local hub cache: give a local folder, or go online once"
+            )
+        else:
+            way_out = "give a local folder, or check the name on huggingface.co and the internet connection"
+        raise UserError(f"no {what} can be loaded from {source} ({reason.rstrip('.')}); {way_out}") from error
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without transformers' bars, and its words on what is so on purpose, such as a text tower left unread."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

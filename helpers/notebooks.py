@@ -1,0 +1,69 @@
+"""The notebooks, executed one after the other with papermill, and what they leave behind."""
+
+import json
+import warnings
+from pathlib import Path
+
+import pandas as pd
+
+from .errors import UserError
+from .runtime.files import atomic_path
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+
+
+def run_series(out: Path) -> None:
+    """Execute every notebook, with its `RUN` set to `out` where it has one; the executed ones go to `out/notebooks`.
+
+    Raises UserError when papermill is not installed or a notebook fails, naming the cell.
+    """
+    try:
+        import papermill
+    except ImportError as error:
+        raise UserError("papermill is not installed: pip install 'papermill>=2.6', or use `make setup`") from error
+    notebooks = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
+    if not notebooks:
+        raise UserError(f"{NOTEBOOKS} holds no notebooks: run this command from a clone of the project")
+    (out / "notebooks").mkdir(parents=True, exist_ok=True)
+    for number, notebook in enumerate(notebooks, start=1):
+        print(f"[{number}/{len(notebooks)}] {notebook.name}", flush=True)
+        try:
+            takes_run = "RUN" in papermill.inspect_notebook(notebook)
+            # The ending of a file that is not whole yet is none that papermill expects.
+            with atomic_path(out / "notebooks" / notebook.name) as partial, warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="The specified file")
+                papermill.execute_notebook(
+                    notebook,
+                    partial,
+                    parameters={"RUN": str(out)} if takes_run else {},
+                    cwd=NOTEBOOKS,
+                    progress_bar=True,
+                    extra_arguments=["--log-level=ERROR"],
+                )
+        except papermill.PapermillExecutionError as error:
+            message = f"cell {error.exec_count}: {error.ename}: {error.evalue}"
+            raise UserError(f"{notebook.name} failed in {message}") from error
+
+
+def summary(out: Path) -> str:
+    """Where things lie in a run folder, and its result in a small table."""
+    history = pd.read_csv(out / "history.csv")
+    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    low, high = metrics["gain_95_interval"]
+    rows = [
+        ("held-out captions with every fact right", f"{metrics['correct']:.3f}"),
+        ("the same with shuffled embeddings", f"{metrics['correct_shuffled']:.3f}"),
+        ("what the picture tells, nats a token", f"{metrics['gain']:.3f} [{low:.3f}, {high:.3f}]"),
+        ("distinct captions", f"{metrics['distinct_captions']} for {metrics['images']} pictures"),
+        ("last validation loss", f"{history.val_loss.dropna().iloc[-1]:.3f}"),
+        ("training", f"{history.step.iloc[-1]} steps in {history.elapsed_seconds.iloc[-1]:.0f} s"),
+    ]
+    files = [
+        ("captioner/", "for CaptionWriter.load and clipxgpt predict -C"),
+        ("history.csv, loss_lr.png", "the training, in numbers and as a figure"),
+        ("captions.csv, metrics.json", "the held-out captions and their measures"),
+        ("notebooks/", "the notebooks as they ran"),
+    ]
+    width = max(len(name) for name, _ in (*rows, *files)) + 2
+    lines = [f"{out}:", *(f"  {name:<{width}}{what}" for name, what in files), ""]
+    return "\n".join([*lines, *(f"  {name:<{width}}{value}" for name, value in rows)])

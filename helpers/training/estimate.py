@@ -1,0 +1,145 @@
+"""What a run will take, found out before it begins by a rehearsal: a few of its own steps, timed and then undone."""
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from ..data.batches import CaptionBatches
+from ..errors import UserError
+from ..runtime.device import device_memory, used_memory
+from ..runtime.files import write_json
+from .checkpoint import capture, restore
+from .loss import Likelihood, validation_loss
+from .optimizer import Learner
+
+SESSION_HOURS, QUOTA_HOURS = 9, 30  # Kaggle's: of a session, and of GPU time in a week
+DISK_SPEED = 0.1e9  # bytes a second, a slow disk
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the rest of a run will take, by the speed of its own first steps; plan.json in the run folder."""
+
+    computing_on: str  # device, precision, and why
+    memory_gb: float  # at the peak of the step on the longest captions
+    device_memory_gb: float
+    epochs: int  # of the whole run
+    done: int  # steps that were done before this session
+    total: int  # steps of the whole run
+    step_seconds: float
+    validations: int  # still to come
+    validation_seconds: float  # each
+    checkpoint_gb: float  # each
+    captioner_gb: float
+    disk_gb: float  # of the finished run: checkpoints and captioners
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Plan":
+        return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
+
+    def write(self, path: str | Path) -> None:
+        write_json(path, asdict(self))
+
+    def hours(self, done: int | None = None) -> float:
+        """From after step `done` to the end of the run; from the start of this session where it is not given."""
+        left = self.total - (self.done if done is None else done)
+        validations = self.validations * left / max(1, self.total - self.done)
+        return (left * self.step_seconds + validations * self.validation_seconds) / 3600
+
+    @property
+    def saving_seconds(self) -> float:
+        """What to keep free at a session's end: a step, a validation, and three times what a slow disk needs."""
+        written = (self.checkpoint_gb + self.captioner_gb) * 1e9
+        return self.step_seconds + self.validation_seconds + 3 * written / DISK_SPEED
+
+    def remaining(self, done: int) -> str:
+        return f"{self.total - done} steps remain, {_hours(self.hours(done))} or {_sessions(self.hours(done))}"
+
+    def __str__(self) -> str:
+        hours, left = self.hours(), self.total - self.done
+        lines = [
+            f"computing on {self.computing_on}",
+            f"plan: {self.memory_gb:.1f} of {self.device_memory_gb:.1f} GB in use at a step on the longest captions",
+            f"plan: {left} steps of {self.step_seconds:.3g} s and {self.validations} validations of "
+            f"{self.validation_seconds:.3g} s: {_hours(hours)}, which on Kaggle is {_sessions(hours)} and "
+            f"{hours / QUOTA_HOURS:.1%} of a week's {QUOTA_HOURS} GPU hours",
+            f"plan: {self.disk_gb:.2g} GB on disk when it is done",
+        ]
+        if hours > SESSION_HOURS:
+            fitting = int(self.epochs * left / self.total * SESSION_HOURS / hours)
+            lines.append(
+                f"plan: one session has room for {fitting} epochs (--epochs), or --resume goes on in the next one"
+            )
+        return "\n".join(lines)
+
+
+def rehearse(
+    learner: Learner, likelihood: Likelihood, batches: CaptionBatches, held_out: CaptionBatches, done: int,
+    computing_on: str,
+) -> Plan:  # fmt: skip
+    """Take a few steps after step `done`, the first on the longest captions there are, and undo them to the bit.
+
+    Raises UserError where a batch of the longest captions does not fit into memory, before any work is lost to it.
+    """
+    accelerator, optimizer, config = learner.accelerator, learner.optimizer.optimizer, learner.config
+    device, left = accelerator.device, learner.total - done
+    captioner = likelihood.captioner
+    tensors, moments = capture(captioner, optimizer)
+    scaler = accelerator.scaler.state_dict() if accelerator.scaler else None
+    try:
+        learner.learn(batches.longest(), done + 1)
+        steps = [_seconds(device, lambda n=n: learner.learn(batches.at(done + n), done + n + 1)) for n in range(3)]
+        validation = _seconds(device, lambda: validation_loss(likelihood, held_out, first=1))
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"the {config.batch_size} longest captions do not fit into the {device_memory(device):.1f} GB of {device} "
+            f"at once: --micro-batches {2 * config.micro_batches} computes them in so many parts to the same gradient"
+        ) from error
+    restore(captioner, optimizer, tensors, moments)
+    if scaler:
+        accelerator.scaler.load_state_dict(scaler)
+    checkpoint = 3 * sum(tensor.nbytes for tensor in tensors.values()) / 1e9  # the tensors that train and two moments
+    whole = sum(tensor.nbytes for tensor in captioner.state_dict().values()) / 1e9
+    return Plan(
+        computing_on=computing_on,
+        memory_gb=used_memory(device),
+        device_memory_gb=device_memory(device),
+        epochs=config.epochs,
+        done=done,
+        total=learner.total,
+        step_seconds=statistics.median(steps),
+        validations=-(-left // config.eval_every),
+        validation_seconds=validation * len(held_out.in_order()),
+        checkpoint_gb=checkpoint,
+        captioner_gb=whole,
+        disk_gb=checkpoint * (config.keep_checkpoints + 1) + 2 * whole,
+    )
+
+
+def _seconds(device: torch.device, work: Callable[[], object]) -> float:
+    """How long `work` takes, to its end on the card too."""
+    begun = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - begun
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "memory" in str(error).splitlines()[0].lower()
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.1f} min" if hours >= 1 / 60 else f"{hours * 3600:.1f} s"
+
+
+def _sessions(hours: float) -> str:
+    number = max(1, -int(-hours // SESSION_HOURS))
+    return f"{number} session{'s' * (number > 1)} of {SESSION_HOURS} h"

@@ -1,0 +1,187 @@
+"""A widget to play with: pick or upload a picture, choose captioner and decoding, compare captions."""
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+
+import ipywidgets as widgets
+from PIL import Image
+
+from ..data.images import open_picture
+from ..errors import UserError
+from ..models.decoding import Decoding
+from ..models.writer import Candidate, CaptionWriter, candidates
+from ..runtime.device import choose_accelerator
+from .comparison import Comparison, Entry
+from .html import STYLE, as_bar, picture_url
+
+SHOWN = 288  # pixels; the longest side of the picture in the widget
+LONGEST = 40  # tokens of a caption at most, at first, and where a decoding names no other
+
+
+class Explorer:
+    """The explorer over captioners and pictures, both by name. `explorer.widget` is what a notebook shows."""
+
+    def __init__(
+        self,
+        captioners: CaptionWriter | Mapping[str, CaptionWriter | str | Path],
+        pictures: Mapping[str, Path],
+        folder: str | Path = ".",
+    ):
+        """captioners: one, or several by name; those given as a folder are loaded when they are first used.
+
+        folder: where the comparison is saved.
+        """
+        one = isinstance(captioners, CaptionWriter)
+        self.captioners = {"captioner": captioners} if one else dict(captioners)
+        self.pictures, self.comparison = dict(pictures), Comparison(folder)
+        self.found: list[Candidate] = []  # of the last captioning
+
+        wide = {"style": {"description_width": "96px"}, "layout": {"width": "min(440px, 100%)"}}
+        names = list(self.captioners)
+        self.captioner = widgets.Dropdown(options=names, value=next(iter(names), None), description="captioner", **wide)
+        self.choice = widgets.Dropdown(options=list(self.pictures), description="picture", **wide)
+        self.upload = widgets.FileUpload(
+            accept="image/*", multiple=False, description="upload a picture", layout={"width": "auto"},
+            tooltip="of at most 10 MB, where the server is not set to take more, as by make lab and make app",
+        )  # fmt: skip
+        self.method = widgets.ToggleButtons(
+            options=["greedy", "beam search", "sampling"], description="decoding",
+            tooltips=["the likeliest token each time", "the likeliest of several whole captions", "drawn by chance"],
+            style={"description_width": "96px", "button_width": "104px"}, layout=wide["layout"],
+        )  # fmt: skip
+        self.beams = widgets.IntSlider(5, 2, 10, description="beams", **wide)
+        self.temperature = widgets.FloatSlider(1.0, min=0.1, max=2.0, step=0.1, description="temperature", **wide)
+        self.top_p = widgets.FloatSlider(0.9, min=0.05, max=1.0, step=0.05, description="top p", **wide)
+        self.seed = widgets.BoundedIntText(0, min=0, max=10**6, description="seed", **wide)
+        self.guidance = widgets.FloatSlider(1.0, min=1.0, max=4.0, step=0.25, description="guidance", **wide)
+        self.length = widgets.IntSlider(LONGEST, 1, 100, description="most tokens", **wide)
+        self.button = widgets.Button(description="caption it", button_style="primary", icon="pencil")
+        self.picture, self.message, self.heading = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self.results = widgets.VBox()
+
+        self.choice.observe(lambda _change: self._show_chosen(), names="value")
+        self.upload.observe(lambda _change: self._show_uploaded(), names="value")
+        self.method.observe(lambda _change: self._show_knobs(), names="value")
+        self.captioner.observe(lambda _change: self._fit_length(), names="value")
+        self.button.on_click(lambda _button: self.caption())
+        knobs = [self.captioner, self.choice, self.method, self.beams, self.temperature, self.top_p, self.seed,
+                 self.guidance, self.length]  # fmt: skip
+        buttons = widgets.HBox([self.button, self.upload])
+        controls = widgets.VBox([*knobs, buttons, self.message], layout={"flex": "1 1 320px"})
+        above = widgets.HBox([self.picture, controls], layout={"flex_flow": "row wrap", "grid_gap": "8px 24px"})
+        self.widget = widgets.VBox([widgets.HTML(STYLE), above, self.heading, self.results, self.comparison.widget])
+        self.widget.add_class("clipxgpt")
+        self.captioner.layout.display = "none" if one else None
+        self.choice.layout.display = None if self.pictures else "none"
+        self._show_knobs()
+        self._fit_length()
+        self._show_chosen()
+
+    @property
+    def decoding(self) -> Decoding:
+        """What the controls say."""
+        choices = {"beams": self.beams} if self.method.value == "beam search" else {}
+        if self.method.value == "sampling":
+            choices = {"temperature": self.temperature, "top_p": self.top_p, "seed": self.seed}
+        length = None if self.length.value == LONGEST else self.length.value
+        return Decoding(
+            max_tokens=length, guidance=self.guidance.value, **{name: knob.value for name, knob in choices.items()}
+        )
+
+    def caption(self) -> None:
+        """Caption the picture that is shown, and show every caption that the decoding arrives at."""
+        if self._shown is None:
+            self._say("there is no picture to caption: pick or upload one")
+            return
+        self.button.disabled = True
+        try:
+            writer = self._writer()
+            self._say("writing …")
+            name, picture = self._shown
+            self.found = candidates(writer, writer.embed([picture]), self.decoding)
+            self._list(name, picture)
+            self._say("")
+        except UserError as error:
+            self._say(str(error))
+        finally:
+            self.button.disabled = False
+
+    def _writer(self) -> CaptionWriter:
+        """The captioner that is chosen, loaded on its first use."""
+        name = self.captioner.value
+        if not isinstance(self.captioners[name], CaptionWriter):
+            self._say(f"loading {name} …")
+            self.captioners[name] = CaptionWriter.load(self.captioners[name], choose_accelerator("fp32").device)
+            self._fit_length()
+        return self.captioners[name]
+
+    def _fit_length(self) -> None:
+        """No more tokens than fit into the context of the captioner that is chosen, as soon as it is known."""
+        writer = self.captioners.get(self.captioner.value)
+        if isinstance(writer, CaptionWriter):
+            self.length.max = min(100, writer.captioner.longest_caption)
+
+    def _list(self, name: str, picture: Image.Image) -> None:
+        """The captions found, each with a button that adds it to the comparison."""
+        for line in self.results.children:
+            for widget in (*line.children, line):
+                widget.close()
+        lines, words = [], str(self.decoding)
+        for number, candidate in enumerate(self.found, start=1):
+            text = widgets.HTML(f'<div class="clipxgpt-caption"><b>{escape(candidate.caption)}</b>'
+                                f"<span>{as_bar(candidate)}</span></div>", layout={"flex": "1 1 auto"})  # fmt: skip
+            button = widgets.Button(description="compare", icon="plus", layout={"flex": "0 0 100px"},
+                                    tooltip=f"add caption {number} to the comparison")  # fmt: skip
+            entry = Entry(name, picture, self.captioner.value, words, candidate)
+            button.on_click(lambda _button, entry=entry: self.comparison.add(entry))
+            lines.append(widgets.HBox([button, text], layout={"align_items": "center"}))
+        self.results.children = lines
+        self.heading.value = (
+            f"<small>{escape(name)} · {escape(self.captioner.value)} · {words} · how likely the captioner itself finds "
+            "each caption (geometric mean of its tokens): sure is not right</small>"
+        )
+
+    def _show_chosen(self) -> None:
+        if self.choice.value is not None:
+            self._show(self.choice.value, self.pictures[self.choice.value])
+        elif not self.upload.value:
+            self._draw_picture(None)
+
+    def _show_uploaded(self) -> None:
+        if self.upload.value:
+            file = self.upload.value[0]
+            self.choice.value = None  # so that whichever picture is picked next is a change
+            self._show(file["name"], file["name"], bytes(file["content"]))
+            self.upload.value = ()  # so that the same file can be uploaded again
+
+    def _show(self, name: str, path: str | Path, content: bytes | None = None) -> None:
+        try:
+            self._draw_picture((name, open_picture(path, content)))
+            self._say("")
+        except UserError as error:
+            self._draw_picture(None)
+            self._say(str(error))
+
+    def _draw_picture(self, shown: tuple[str, Image.Image] | None) -> None:
+        """Show a picture by its name, or that there is none."""
+        self._shown, inside, below = shown, "no picture", ""
+        if shown:
+            name, picture = shown
+            # Small pictures are enlarged without smoothing, so that they stay what the captioner sees.
+            scale = SHOWN / max(picture.size)
+            size = tuple(max(1, round(side * scale)) for side in picture.size)
+            picture = picture.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
+            inside = f'<img alt="the picture to caption, {escape(name)}" src="{picture_url(picture)}">'
+            below = escape(name)
+        self.picture.value = (
+            f'<figure class="clipxgpt-figure"><div>{inside}</div><figcaption>{below}</figcaption></figure>'
+        )
+
+    def _show_knobs(self) -> None:
+        shown = {"beam search": [self.beams], "sampling": [self.temperature, self.top_p, self.seed]}
+        for knob in (self.beams, self.temperature, self.top_p, self.seed):
+            knob.layout.display = None if knob in shown.get(self.method.value, []) else "none"
+
+    def _say(self, text: str) -> None:
+        self.message.value = f'<span role="status">{escape(text)}</span>'

@@ -1,0 +1,32 @@
+import pytest
+import torch
+
+from helpers.analysis.probing import probe_facts
+from helpers.data.scene_captions import COLORS, SHAPES, Scene
+from helpers.errors import UserError
+
+
+def scenes(number: int) -> list[Scene]:
+    return [Scene("gray", COLORS[i % 6], SHAPES[i // 6 % 5], count=1 + i % 2) for i in range(number)]
+
+
+def test_what_lies_in_an_embedding_is_read_and_what_does_not_is_guessed():
+    generator = torch.Generator().manual_seed(0)
+    color = torch.eye(6)[[COLORS.index(scene.color) for scene in scenes(300)]]
+    embeddings = torch.cat([color @ torch.randn(6, 10, generator=generator), torch.ones(300, 1)], dim=1)
+    table = probe_facts(embeddings[:200], scenes(200), embeddings[200:], scenes(300)[200:]).set_index("fact")
+    assert table.probe["color"] == 1.0
+    assert table.probe["shape"] < 0.5
+    assert table.probe["background"] == table.commonest["background"] == 1.0  # all are gray
+    assert 0.1 < table.commonest["color"] < 0.25
+
+
+def test_patches_are_refused():
+    with pytest.raises(UserError, match=r"one vector a picture, not \[4, 5, 3\]: give \[N, D\], such as token 0"):
+        probe_facts(torch.randn(4, 5, 3), scenes(4), torch.randn(4, 5, 3), scenes(4))
+
+
+def test_a_value_that_training_never_showed_is_never_right():
+    unseen = [Scene("pink", "red", "star")] * 4
+    table = probe_facts(torch.randn(20, 3), scenes(20), torch.randn(4, 3), unseen).set_index("fact")
+    assert table.probe["background"] == table.commonest["background"] == 0.0

@@ -1,0 +1,65 @@
+"""Which pictures a gallery shows, and what it calls their failures."""
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helpers.analysis.scene_errors import by_quality, failure_kinds, failures_by_kind
+from helpers.data.scene_captions import Scene, describe, is_right, random_scene
+
+PAIR = Scene("gray", "red", "circle", 1, "left", "blue", "star")
+GROUP = Scene("gray", "red", "circle", 3)
+
+
+@pytest.mark.parametrize(
+    ("scene", "caption", "kinds"),
+    [
+        (PAIR, "A red circle left of a blue star on plain gray.", []),
+        (PAIR, "A blue star to the right of a red circle on plain gray.", []),
+        (PAIR, "A red circle left of a blue star on plain pink.", ["background"]),
+        (PAIR, "A red circle above a blue star on plain gray.", ["relation"]),
+        (PAIR, "A blue star left of a red circle on plain gray.", ["relation"]),
+        (PAIR, "A blue circle left of a red star on plain gray.", ["binding"]),
+        (PAIR, "A red circle left of a green star on plain gray.", ["color"]),
+        (PAIR, "A red circle above a green heart on plain gray.", ["color", "shape", "relation"]),
+        (PAIR, "Two red circles on plain gray.", ["color", "shape"]),
+        (PAIR, "A red circle on plain gray.", ["count", "color", "shape"]),
+        (PAIR, "A man in a blue shirt.", ["no scene"]),
+        (GROUP, "Two red circles on plain gray.", ["count"]),
+        (GROUP, "Two red stars on plain pink.", ["background", "count", "shape"]),
+        (GROUP, "A red circle left of a red star on plain gray.", ["count", "shape"]),
+        (GROUP, "", ["no scene"]),
+    ],
+)
+def test_failures_have_kinds(scene, caption, kinds):
+    assert failure_kinds(caption, scene) == kinds
+
+
+@settings(deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_a_caption_has_a_kind_of_failure_exactly_when_it_is_wrong(rng):
+    scene, other = random_scene(rng), random_scene(rng)
+    for stated in (scene, other):
+        caption = describe(stated, rng)
+        assert (failure_kinds(caption, scene) == []) == is_right(caption, scene)
+
+
+def test_failures_are_sorted_the_most_frequent_kind_first():
+    captions = {
+        "a": "Two red circles on plain gray.",
+        "b": "Three red circles on plain pink.",
+        "c": "Four red circles on plain pink.",
+        "d": "Three red circles on plain gray.",
+        "e": "Three red circles on plain white.",
+    }
+    found = failures_by_kind(captions, dict.fromkeys(captions, GROUP))
+    assert list(found.items()) == [("background", ["b", "c", "e"]), ("count", ["a", "c"])]
+    assert failures_by_kind({"d": captions["d"]}, {"d": GROUP}) == {}
+
+
+def test_the_best_the_typical_and_the_worst():
+    quality = pd.Series({f"{number}": float(number) for number in (3, 0, 8, 1, 6, 4, 5, 7, 2)})
+    assert by_quality(quality, 2) == {"best": ["8", "7"], "typical": ["5", "4"], "worst": ["1", "0"]}
+    assert by_quality(quality, 1)["typical"] == ["4"]
+    assert set(by_quality(quality.head(1), 3)["worst"]) == {"3"}

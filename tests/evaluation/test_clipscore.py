@@ -1,0 +1,97 @@
+"""CLIPScore: its formula, the CLIP it is measured by, and what it says of its own captioner."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from transformers import CLIPModel
+
+from helpers.data.images import open_picture
+from helpers.errors import UserError
+from helpers.evaluation.clipscore import PROMPT, ClipJudge, add_clip_scores, clipscore, refclipscore
+from helpers.evaluation.scores import measure
+from helpers.models.loading import TINY
+
+
+@pytest.fixture(scope="module")
+def judge() -> ClipJudge:
+    return ClipJudge.load("tiny")
+
+
+@pytest.fixture(scope="module")
+def some(data) -> tuple[list[str], list[str], list[list[str]]]:
+    """Names, a caption and the other references of twelve pictures."""
+    texts = data.captions.groupby("image_name", sort=False).caption.apply(list)[:12]
+    return list(texts.index), [known[0] for known in texts], [known[1:] for known in texts]
+
+
+def scored(judge, data, names, captions, references, own=None):
+    return add_clip_scores(measure(captions, references), judge, data.images, names, captions, references, own)
+
+
+@pytest.fixture(autouse=True)
+def no_java(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+
+def test_the_formula():
+    assert clipscore(np.array([0.4, 0.0, -0.3])) == pytest.approx([1.0, 0.0, 0.0])
+    assert refclipscore(np.array([1.0, 1.0, 0.0, 0.5]), np.array([0.5, -0.2, 0.0, 0.5])) == pytest.approx(
+        [2 * 0.5 / 1.5, 0.0, 0.0, 0.5]
+    )
+    assert np.isnan(refclipscore(np.array([np.nan]), np.array([0.5]))).all()
+
+
+def test_it_is_the_cosine_of_clips_own_forward(judge, data, some):
+    names, captions, references = some
+    scores = scored(judge, data, names, captions, references)
+    clip = CLIPModel.from_pretrained(TINY / "clip").eval()
+    for row in range(3):
+        pixels = judge.clip.pixel_values([open_picture(data.images / names[row])])
+        ids = judge.tokenizer(PROMPT + captions[row], return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            output = clip(input_ids=ids, pixel_values=pixels)
+        cosine = (output.text_embeds @ output.image_embeds.T).item()
+        assert scores.measured["clipscore"].per_image[row] == pytest.approx(2.5 * max(cosine, 0), abs=1e-5)
+
+
+def test_right_captions_beat_wrong_ones(judge, data, some):
+    names, captions, references = some
+    right = scored(judge, data, names, captions, references)
+    wrong = scored(judge, data, names, captions[1:] + captions[:1], references)
+    assert right.minus(wrong)["clipscore"]["verdict"] == "higher"
+    assert right.minus(wrong)["refclipscore"]["verdict"] == "higher"
+    assert right.notes == {"clip": "tiny", "clip_is_the_captioners": None, "pictures_not_read": {}}
+
+
+def test_the_captioners_own_clip_is_warned_of(judge, data, some, tiny_clip):
+    own = judge.weights_sha256
+    with pytest.warns(UserWarning, match="by tiny, the captioner's own CLIP, which flatters it; judge by another one"):
+        assert scored(judge, data, *some, own=own).notes["clip_is_the_captioners"] is True
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert scored(judge, data, *some, own="another").notes["clip_is_the_captioners"] is False
+
+
+def test_a_picture_that_cannot_be_read_has_no_score_and_is_named(judge, data, some, tmp_path):
+    names, captions, references = some
+    names = ["gone.png", *names[1:]]
+    scores = scored(judge, data, names, captions, references)
+    assert list(scores.notes["pictures_not_read"]) == ["gone.png"]
+    assert np.isnan(scores.measured["clipscore"].per_image).tolist() == [True] + [False] * 11
+    assert 0 < scores.measured["refclipscore"].value < 2.5
+    with pytest.raises(UserError, match=r"has none of the 12 pictures to score, such as gone\.png"):
+        add_clip_scores(scores, judge, tmp_path, names, captions, references)
+
+
+@pytest.mark.parametrize("caption", ["", "dog " * 1000, "<|endoftext|>", "\n", "犬 🐕"])
+def test_any_caption_is_judged(judge, data, some, caption):
+    names, _, references = some
+    score = scored(judge, data, names[:2], [caption, caption], references[:2]).measured["clipscore"]
+    assert np.isfinite(score.per_image).all()
+
+
+def test_a_clip_without_a_tokenizer(tiny_clip):
+    with pytest.raises(UserError, match="tokens that does not fit its text tower of 99; give a "):
+        ClipJudge.load(tiny_clip)

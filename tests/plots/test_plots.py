@@ -1,0 +1,92 @@
+"""Figures show what the tables hold."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from helpers.plots import base as plotting
+from helpers.plots.base import LiveFigure, save_figure
+from helpers.plots.captions import show_pictures
+from helpers.plots.training import plot_comparison, plot_learning_curve, plot_loss_and_lr, plot_time_to_quality
+
+
+def test_loss_and_learning_rate_are_on_one_figure(finished, tmp_path):
+    history = finished.history()
+    figure = plot_loss_and_lr(history)
+    loss, rate = figure.axes
+    training, validation = (line.get_xydata() for line in loss.get_lines())
+    assert np.array_equal(training, history[["step", "loss"]])
+    assert np.array_equal(validation, history[["step", "val_loss"]].dropna())
+    assert np.array_equal([line.get_ydata() for line in rate.get_lines()], history[["lr", "gpt2_lr"]].T)
+    assert rate.get_ylim()[0] == 0
+    save_figure(figure, tmp_path / "new" / "loss_lr.png")
+    assert Image.open(tmp_path / "new" / "loss_lr.png").width > 500
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["loss_lr.png"]
+
+
+def test_a_history_without_rows_is_an_empty_figure(finished, tmp_path):
+    save_figure(plot_loss_and_lr(finished.history().head(0)), tmp_path / "empty.png")
+
+
+def test_the_live_figure_is_shown_once_and_then_updated(finished, monkeypatch):
+    shown, updated = [], []
+
+    class Handle:
+        def update(self, figure):
+            updated.append(figure)
+
+    def display(figure, display_id):
+        shown.append(figure)
+        return Handle()
+
+    monkeypatch.setattr(plotting, "display", display)
+    live = LiveFigure(plot_loss_and_lr)
+    for rows in (1, 2, 3):
+        live(finished.history().head(rows))
+    assert (len(shown), len(updated)) == (1, 2)
+
+
+@pytest.mark.parametrize("number", [0, 1, 4, 5])
+def test_every_picture_has_its_caption(number, tmp_path):
+    captions = ["$5 for a_dog \\ ü " * 6, "", "two\nlines", "a", "b"][:number]
+    figure = show_pictures([Image.new("RGB", (9, 5), "red")] * number, captions, good=[True] * number)
+    labels = [axis.get_xlabel() for axis in figure.axes if axis.images]
+    assert ["".join(label.split()) for label in labels] == ["".join(caption.split()) for caption in captions]
+    assert {axis.xaxis.label.get_color() for axis in figure.axes if axis.images} <= {"#2c7a3f"}
+    figure.savefig(tmp_path / "pictures.png")
+
+
+def test_a_comparison_has_a_row_a_value_and_a_dot_a_seed():
+    results = pd.DataFrame({"prefix_length": [1, 1, 4, 4], "correct": [0.2, 0.4, 0.7, 0.9]})
+    (axis,) = plot_comparison(results, "prefix_length").axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["1", "4"]
+    assert [dots.get_offsets()[:, 0].tolist() for dots in axis.collections] == [[0.2, 0.4], [0.7, 0.9]]
+    assert [line.get_xdata()[0] for line in axis.get_lines()] == pytest.approx([0.3, 0.8])
+
+
+def test_what_each_costs_is_a_bar_from_the_base():
+    results = pd.DataFrame({"defect": ["none"] * 2 + ["typos"] * 2, "correct": [0.9, 0.9, 0.2, 0.4]})
+    (axis,) = plot_comparison(results, "defect", base="none").axes
+    spans = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in axis.patches]
+    assert spans == [pytest.approx((0.9, 0.9)), pytest.approx((0.9, 0.3))]
+
+
+def test_a_learning_curve_has_a_dot_a_run_and_a_line_for_seen_and_unseen():
+    results = pd.DataFrame({"train_images": [75, 75, 600], "correct": [0.1, 0.3, 0.8], "correct_seen": [0.9, 1.0, 0.9]})
+    (axis,) = plot_learning_curve(results).axes
+    seen, unseen = axis.get_lines()
+    assert unseen.get_xydata().tolist() == [[75, pytest.approx(0.2)], [600, 0.8]]
+    assert seen.get_ydata().tolist() == pytest.approx([0.95, 0.9])
+    assert [len(dots.get_offsets()) for dots in axis.collections] == [3, 3]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["75", "600"]
+
+
+def test_time_to_quality_is_a_line_a_seed_from_nothing_on():
+    looks = pd.DataFrame([["ours", 0, 0.1, 0.5], ["ours", 0, 0.2, 0.9], ["ours", 1, 0.1, 0.4], ["theirs", 0, 0.1, 0.1]],
+                         columns=["recipe", "seed", "minutes", "correct"])  # fmt: skip
+    (axis,) = plot_time_to_quality(looks).axes
+    first, second, third, _wanted = axis.get_lines()
+    assert first.get_xydata().tolist() == [[0, 0], [0.1, 0.5], [0.2, 0.9]]
+    assert first.get_color() == second.get_color() != third.get_color()
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["ours", "theirs"]

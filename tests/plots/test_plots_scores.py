@@ -1,0 +1,40 @@
+"""Figures of scores show what was measured, and the verdict in words."""
+
+import numpy as np
+
+from helpers.evaluation.bootstrap import Score
+from helpers.evaluation.scores import Scores
+from helpers.plots.scores import plot_differences, plot_score_and_truth, plot_scores
+
+
+def scores(level: float, *names: str) -> Scores:
+    values = np.random.default_rng(0).normal(level, 0.1, size=50)
+    return Scores({name: Score.mean(values) for name in names}, {}, {}, "words")
+
+
+def test_a_panel_a_score_that_all_have_and_a_row_a_captioner():
+    both = {"ours": scores(0.6, "bleu_4", "cider"), "none": scores(0.2, "bleu_4")}
+    figure = plot_scores(both, ["meteor", "bleu_4", "cider"])
+    (axis,) = figure.axes
+    assert axis.get_title() == "BLEU-4"
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["ours", "none"]
+    assert [text.get_text() for text in axis.texts] == [
+        f"{each.measured['bleu_4'].value:.3g}" for each in both.values()
+    ]
+
+
+def test_nothing_measured_is_an_empty_figure():
+    assert len(plot_scores({"ours": scores(0.6)}, ["cider"]).axes) == 1
+
+
+def test_differences_have_their_verdict_beside_them():
+    one, two = scores(0.6, "cider", "words"), scores(0.2, "cider", "words")
+    (axis,) = plot_differences(one.minus(two), "one minus two").axes
+    assert [text.get_text() for text in axis.texts] == ["higher", "higher"]
+    (axis,) = plot_differences(one.minus(one), "one minus one").axes
+    assert [text.get_text() for text in axis.texts] == ["tie", "tie"]
+
+
+def test_a_line_at_the_mean_of_each_number_of_wrong_facts():
+    (axis,) = plot_score_and_truth(np.array([5.0, 3.0, 1.0]), [0, 0, 2]).axes
+    assert [line.get_ydata()[0] for line in axis.get_lines()] == [4.0, 1.0]
