@@ -1,78 +1,94 @@
-"""Figures of single captions: pictures in rows, words shaded by confidence, where each word looked."""
+"""Figures of single captions: pictures in a grid or in rows, words shaded by confidence, attention per word."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from IPython import display
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from .base import VERDICTS, draw_picture, png
+from .base import CAPTION_COLORS, draw_picture, png
+
+if TYPE_CHECKING:
+    from IPython.display import Image as ShownImage
+
+SHADES = "Blues"  # matplotlib's color map
+DPI = 80  # dots per inch: these figures hold many pictures and words, and notebooks have to stay small
+LABELLED = 0.15  # attention; smaller values are not written into the figure
+DARK = 0.6  # a value above which its shade is so dark that the text on it is white
+LETTER = 0.094  # inches; the width of a monospaced letter in 9 points, with a little air
 
 
 def show_pictures(
-    pictures: Sequence[Image.Image], captions: Sequence[str], columns: int = 4, good: Sequence[bool] | None = None
+    pictures: Sequence[Image.Image],
+    captions: Sequence[str],
+    *,
+    columns: int = 4,
+    good: Sequence[bool] | None = None,
 ) -> Figure:
-    """Pictures in a grid with a caption under each; with `good`, the captions are green or red."""
+    """Return a grid of pictures with a caption under each.
+
+    good: whether each caption is right; right ones are then green and wrong ones red.
+    """
     captions = [textwrap.fill(caption, 38) for caption in captions]
     rows = max(1, -(-len(pictures) // columns))
-    figure = Figure(figsize=(2.6 * columns, 3.1 * rows), layout="constrained")  # room for three lines of caption
+    figure = Figure(figsize=(2.6 * columns, 3.1 * rows), layout="constrained")  # leaves room for three lines of caption
     for place, axis in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
-        axis.set(xticks=[], yticks=[])
-        axis.spines[:].set_visible(False)
+        _strip(axis)
         if place < len(pictures):
             draw_picture(axis, pictures[place])
-            color = VERDICTS[None if good is None else bool(good[place])]
-            # A dollar sign in a caption is a dollar sign, not mathematics.
+            color = CAPTION_COLORS[None if good is None else bool(good[place])]
+            # Without parse_math=False, matplotlib would read the text between two dollar signs as mathematics.
             axis.set_xlabel(captions[place], fontsize=8, color=color, parse_math=False)
     return figure
 
 
-SHADES = "Blues"
-DPI = 80  # many pictures and words, and notebooks are to stay small
-TELLING = 0.15  # attention from which on it is written into the figure
-DARK = 0.6  # a shade above which text on it is white
-LETTER = 0.094  # inches of a monospaced letter in 9 points, with a little air
-
-
 def show_rows(rows: Mapping[str, Sequence[tuple[Image.Image, str, bool | None]]]) -> Figure:
-    """For each title a row of pictures with a text under each, green where it is right and red where it is wrong.
+    """Return one row of pictures per title, with a text under each picture.
 
-    Rows may differ in length. The third of each is None where nobody knows what is right.
+    rows: for each title its (picture, text, right). The text is green if `right` is True, red if it is False, and black
+    if it is None because nobody knows. Rows may differ in length.
     """
     columns = max((len(row) for row in rows.values()), default=1)
     figure = Figure(figsize=(1.95 * columns + 0.3, 2.55 * max(1, len(rows))), layout="constrained", dpi=DPI)
     grid = figure.subplots(max(1, len(rows)), max(1, columns), squeeze=False)
     for axis in grid.flat:
-        _bare(axis)
+        _strip(axis)
     for axes, (title, row) in zip(grid, rows.items(), strict=False):
         axes[0].set_ylabel(title, fontsize=10, fontweight="bold", parse_math=False)
         for axis, (picture, text, right) in zip(axes, row, strict=False):
             draw_picture(axis, picture)
             lines = "\n".join(textwrap.fill(line, 31) for line in text.split("\n"))
-            axis.set_xlabel(lines, fontsize=8, color=VERDICTS[right], parse_math=False)
+            axis.set_xlabel(lines, fontsize=8, color=CAPTION_COLORS[right], parse_math=False)
     return figure
 
 
-def as_image(figure: Figure) -> display.Image:
-    """IPython's image of a figure, for one that grows with what it shows: a notebook describes every image alike."""
-    return display.Image(png(figure))
+def as_image(figure: Figure) -> "ShownImage":
+    """Return the figure as IPython's image, for a figure whose size depends on the data.
 
-
-def plot_confidence(pictures: Sequence[Image.Image], sure: Sequence[Sequence[tuple[str, float]]]) -> Figure:
-    """A picture a row, and beside it the words of its caption: the darker, the surer, with the probability below each.
-
-    sure: as `insight.word_confidence` returns it.
+    A notebook describes a figure by its size and an image always alike, so the stored output holds for other data too.
     """
-    widths = [[max(len(word), 4) + 1 for word, _ in words] for words in sure]  # in letters
+    from IPython.display import Image as ShownImage
+
+    return ShownImage(png(figure))
+
+
+def plot_confidence(pictures: Sequence[Image.Image], confidence: Sequence[Sequence[tuple[str, float]]]) -> Figure:
+    """Return one row per picture with the words of its caption beside it: the surer the captioner, the darker the word.
+
+    confidence: for each caption its words and their probabilities (0 to 1), as `word_confidence` in
+    analysis/introspection.py returns them. The probability stands below each word.
+    """
+    widths = [[max(len(word), 4) + 1 for word, _ in words] for words in confidence]  # letters
     longest = max(sum(row) for row in widths)
-    figure = Figure(figsize=(1.1 + LETTER * longest, 0.85 * len(sure)), layout="constrained", dpi=DPI)
-    grid = figure.subplots(len(sure), 2, squeeze=False, width_ratios=[0.9, LETTER * longest])
-    for (left, right), picture, words, row in zip(grid, pictures, sure, widths, strict=True):
+    figure = Figure(figsize=(1.1 + LETTER * longest, 0.85 * len(confidence)), layout="constrained", dpi=DPI)
+    grid = figure.subplots(len(confidence), 2, squeeze=False, width_ratios=[0.9, LETTER * longest])
+    for (left, right), picture, words, row in zip(grid, pictures, confidence, widths, strict=True):
         for axis in (left, right):
-            _bare(axis)
+            _strip(axis)
         draw_picture(left, picture)
         right.set(xlim=(0, longest), ylim=(0, 1))
         at = 0
@@ -86,46 +102,47 @@ def plot_confidence(pictures: Sequence[Image.Image], sure: Sequence[Sequence[tup
     return figure
 
 
-def plot_attention(pictures: Sequence[Image.Image], looks: Sequence[tuple[Sequence[str], np.ndarray]]) -> Figure:
-    """A picture a column, and under it how each word's attention is shared between prefix vectors and words before.
+def plot_attention(pictures: Sequence[Image.Image], attention: Sequence[tuple[Sequence[str], np.ndarray]]) -> Figure:
+    """Return one column per picture, and under it how each word shares its attention between prefix and earlier words.
 
-    looks: words and attention [W, P], as `insight.attention_to_prefix` returns them.
+    attention: for each caption its W words and their attention to the P prefix vectors, [W, P], as
+    `attention_to_prefix` in analysis/introspection.py returns them.
     """
-    looks = [(words, _with_the_rest(np.asarray(to_prefix))) for words, to_prefix in looks]
-    longest = max(len(words) for words, _ in looks)
-    figure = Figure(figsize=(3.1 * len(looks), 1.3 + 0.22 * longest), layout="constrained", dpi=DPI)
-    grid = figure.subplots(2, len(looks), squeeze=False, height_ratios=[1.1, 0.22 * longest])
-    for (upper, lower), picture, (words, attention) in zip(grid.T, pictures, looks, strict=True):
-        names = [*(f"prefix {slot}" for slot in range(1, attention.shape[1])), "words\nbefore"]
-        _bare(upper)
+    complete = [(words, _with_the_rest(np.asarray(to_prefix))) for words, to_prefix in attention]
+    longest = max(len(words) for words, _ in complete)
+    figure = Figure(figsize=(3.1 * len(complete), 1.3 + 0.22 * longest), layout="constrained", dpi=DPI)
+    grid = figure.subplots(2, len(complete), squeeze=False, height_ratios=[1.1, 0.22 * longest])
+    for (upper, lower), picture, (words, shares) in zip(grid.T, pictures, complete, strict=True):
+        names = [*(f"prefix {slot}" for slot in range(1, shares.shape[1])), "words\nbefore"]
+        _strip(upper)
         draw_picture(upper, picture)
-        lower.imshow(attention, cmap=SHADES, vmin=0, vmax=1, aspect="auto")
+        lower.imshow(shares, cmap=SHADES, vmin=0, vmax=1, aspect="auto")
         lower.set(yticks=range(len(words)), xticks=range(len(names)))
         lower.set_yticklabels(words, fontsize=8, parse_math=False)
         lower.set_xticklabels(names, fontsize=7, parse_math=False)
         lower.tick_params(length=0)
         lower.spines[:].set_visible(False)
-        for (word, slot), value in np.ndenumerate(attention):
-            if value >= TELLING:
+        for (word, slot), value in np.ndenumerate(shares):
+            if value >= LABELLED:
                 lower.text(slot, word, f"{value:.1f}", ha="center", va="center", fontsize=7, color=_ink(value))
     return figure
 
 
 def _with_the_rest(attention: np.ndarray) -> np.ndarray:
-    """Attention [W, P] and, in a last column, what is left of 1: [W, P+1]."""
+    """Return attention [W, P] with one more column, [W, P+1]: what is left of 1, which went to the words before."""
     return np.column_stack([attention, np.maximum(0, 1 - attention.sum(axis=1))])
 
 
-def _bare(axis: Axes) -> None:
+def _strip(axis: Axes) -> None:
+    """Remove ticks and frame."""
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
 
 
 def _shade(value: float) -> tuple[float, float, float, float]:
-    from matplotlib import colormaps
-
     return colormaps[SHADES](value * 0.9)
 
 
 def _ink(value: float) -> str:
+    """Return the color of text on a shade."""
     return "white" if value > DARK else "#1f2328"

@@ -1,32 +1,42 @@
 """Figures of scores with their intervals, and of the difference between two captioners."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..evaluation.scores import Scores
 from .base import BLUE, GREEN, GREY, ORANGE
 
 LABELS = {
     "bleu_1": "BLEU-1", "bleu_2": "BLEU-2", "bleu_3": "BLEU-3", "bleu_4": "BLEU-4", "meteor": "METEOR",
     "rouge_l": "ROUGE-L", "cider": "CIDEr", "clipscore": "CLIPScore", "refclipscore": "RefCLIPScore",
-    "words": "words a caption", "copied": "copied from training",
+    "words": "words per caption", "copied": "share copied\nfrom training",
 }  # fmt: skip
-VERDICTS = {"tie": GREY, "higher": GREEN, "lower": ORANGE}
+DIFFERENCE_COLORS = {"tie": GREY, "higher": GREEN, "lower": ORANGE}
 
 
-def plot_scores(scores: dict[str, Scores], names: Sequence[str]) -> Figure:
-    """A panel a score, a row for each of the captioners by name: a dot at the score, a line along its 95 % interval.
+class Measured(Protocol):
+    """A score and its 95 % interval (low, high)."""
 
-    names: of the scores; one that was not measured has no panel.
+    @property
+    def value(self) -> float: ...
+
+    @property
+    def interval(self) -> tuple[float, float]: ...
+
+
+def plot_scores(scores: Mapping[str, Mapping[str, Measured]], names: Sequence[str]) -> Figure:
+    """Return one panel per score and in it one row per captioner: a dot at the score, a line along its 95 % interval.
+
+    scores: {captioner: {name: score}}; each inner mapping is a `Scores.measured`. names: the scores to show; one that
+    was not measured for every captioner gets no panel. The first captioner is blue, the others are grey.
     """
-    names = [name for name in names if all(name in each.measured for each in scores.values())]
+    names = [name for name in names if all(name in each for each in scores.values())]
     figure = Figure(figsize=(10, 0.9 + 0.36 * len(scores)), layout="constrained")
     for axis, name in zip(figure.subplots(1, max(1, len(names)), sharey=True, squeeze=False)[0], names, strict=False):
         for place, each in enumerate(scores.values()):
-            score, color = each.measured[name], GREY if place else BLUE
+            score, color = each[name], GREY if place else BLUE
             axis.plot(score.interval, [place, place], color=color, linewidth=2.5, solid_capstyle="round")
             axis.plot(score.value, place, "o", color=color, markersize=6)
             axis.annotate(f"{score.value:.3g}", (score.value, place), (0, 6), textcoords="offset points", ha="center",
@@ -40,13 +50,16 @@ def plot_scores(scores: dict[str, Scores], names: Sequence[str]) -> Figure:
     return figure
 
 
-def plot_differences(differences: dict[str, dict[str, Any]], label: str) -> Figure:
-    """A row a score, as `Scores.minus` gives them: the difference, its 95 % interval against zero, and the verdict."""
+def plot_differences(differences: Mapping[str, Mapping[str, Any]], label: str) -> Figure:
+    """Return one row per score: the difference between two captioners, its 95 % interval against zero, the verdict.
+
+    differences: as `Scores.minus` returns them. label: what is subtracted from what, under the horizontal axis.
+    """
     figure = Figure(figsize=(7, 0.8 + 0.34 * len(differences)), layout="constrained")
     axis = figure.subplots()
     axis.axvline(0, color="#333", linewidth=0.8)
     for place, found in enumerate(differences.values()):
-        color = VERDICTS[found["verdict"]]
+        color = DIFFERENCE_COLORS[found["verdict"]]
         axis.plot(found["95_interval"], [place, place], color=color, linewidth=2.5, solid_capstyle="round")
         axis.plot(found["difference"], place, "o", color=color, markersize=6)
         axis.annotate(found["verdict"], (1.01, place), xycoords=("axes fraction", "data"), va="center", color=color)
@@ -57,13 +70,16 @@ def plot_differences(differences: dict[str, dict[str, Any]], label: str) -> Figu
 
 
 def plot_score_and_truth(scores: np.ndarray, wrong: Sequence[int], label: str = "CIDEr of the caption") -> Figure:
-    """A dot a caption: its score against how many facts it has wrong; a line at the mean of each number."""
+    """Return one dot per caption: its score against its number of wrong facts, and a line at the mean of each number.
+
+    scores: [N]. wrong: the number of wrong facts of each of the N captions.
+    """
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axis, wrong = figure.subplots(), np.asarray(wrong)
-    aside = np.random.default_rng(0).uniform(-0.25, 0.25, size=len(wrong))
+    aside = np.random.default_rng(0).uniform(-0.25, 0.25, size=len(wrong))  # so that the dots do not hide each other
     axis.scatter(wrong + aside, scores, s=10, color=BLUE, alpha=0.35, linewidth=0)
     for number in np.unique(wrong):
         axis.plot([number - 0.35, number + 0.35], [scores[wrong == number].mean()] * 2, color=ORANGE, linewidth=2)
-    axis.set(xticks=np.unique(wrong), xlabel="facts that the caption has wrong", ylabel=label)
+    axis.set(xticks=np.unique(wrong), xlabel="wrong facts in the caption", ylabel=label)
     axis.spines[["top", "right"]].set_visible(False)
     return figure

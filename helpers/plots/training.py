@@ -1,4 +1,4 @@
-"""TODO."""
+"""Figures of training: loss and learning rate, comparisons of settings, learning curves, time to quality."""
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -7,16 +7,17 @@ from .base import BLUE, GREEN, GREY, ORANGE
 
 
 def plot_loss_and_lr(history: pd.DataFrame, title: str = "") -> Figure:
-    """Training and validation loss over the steps, and the learning rates on a second axis, as the original drew them.
+    """Return training and validation loss over the steps, with the learning rates on a second axis as in the original.
 
-    history: columns step, loss, val_loss (NaN where not measured), lr, gpt2_lr, as in a run's history.csv.
+    history: the columns step, loss and val_loss (nats per token; NaN if not measured), lr and gpt2_lr, as in a run's
+    history.csv.
     """
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     axis = figure.subplots()
     axis.plot(history.step, history.loss, color=BLUE, linewidth=1.2, label="training loss")
     measured = history[history.val_loss.notna()]
     axis.plot(measured.step, measured.val_loss, color=ORANGE, marker="o", markersize=4, label="validation loss")
-    axis.set(xlabel="step", ylabel="loss (nats a token)", title=title)
+    axis.set(xlabel="optimizer steps", ylabel="loss (nats per token)", title=title)
     rates = axis.twinx()
     rates.plot(history.step, history.lr, color=GREY, linewidth=1, linestyle="--", label="learning rate, mapping module")
     rates.plot(history.step, history.gpt2_lr, color=GREEN, linewidth=1, linestyle=":", label="learning rate, GPT-2")
@@ -30,12 +31,13 @@ def plot_loss_and_lr(history: pd.DataFrame, title: str = "") -> Figure:
 
 
 def plot_comparison(
-    results: pd.DataFrame, by: str, measure: str = "correct", label: str = "", base: object = None
+    results: pd.DataFrame, by: str, measure: str = "correct", *, label: str = "", base: object = None
 ) -> Figure:
-    """One row for each value of `by`: a dot a seed and a line at their mean.
+    """Return one row per value of `by`: a dot per seed and a line at their mean.
 
-    results: a row a run, with the columns `by` and `measure`, as `ablate` writes them. base: the value that all others
-    are compared with; a bar from its mean to theirs shows what each costs or brings.
+    results: one row per run with the columns `by` and `measure`, as `ablate` saves them. label: of the horizontal axis,
+    by default the measure's name. base: the value that the others are compared with; a bar from its mean to each
+    other mean shows the effect.
     """
     values = list(results[by].unique())
     figure = Figure(figsize=(7, 0.8 + 0.45 * len(values)), layout="constrained")
@@ -47,19 +49,20 @@ def plot_comparison(
             axis.barh(place, runs.mean() - level, left=level, height=0.5, color="#f3d9bf", zorder=0)
         axis.scatter(runs, [place] * len(runs), color=BLUE, alpha=0.7, s=36, linewidth=0)
         axis.plot([runs.mean()] * 2, [place - 0.3, place + 0.3], color=ORANGE, linewidth=2)
-    axis.set(yticks=range(len(values)), yticklabels=values, ylabel=by.replace("_", " "), xlabel=label or measure)
+    name = by.replace("_", " ")
+    axis.set(yticks=range(len(values)), yticklabels=values, ylabel=name, xlabel=label or measure.replace("_", " "))
     axis.invert_yaxis()
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(False)
+    axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="x", color="#e6e8eb")
     axis.set_axisbelow(True)
     return figure
 
 
 def plot_time_to_quality(looks: pd.DataFrame, wanted: float = 0.8) -> Figure:
-    """The share of right captions against minutes of training: a line a seed, a color a recipe.
+    """Return the share of right captions against minutes of training: a line per seed, a color per recipe.
 
-    looks: columns recipe, seed, minutes, correct, as `benchmarks/quality.py` writes them.
+    looks: the columns recipe, seed, minutes and correct, as benchmarks/quality.py saves them. wanted: the share at
+    which a dashed line is drawn.
     """
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     axis = figure.subplots()
@@ -68,16 +71,16 @@ def plot_time_to_quality(looks: pd.DataFrame, wanted: float = 0.8) -> Figure:
         label = recipe if seed == 0 else None
         axis.plot([0.0, *rows.minutes], [0.0, *rows.correct], color=colors[recipe], linewidth=1.4, label=label)
     axis.axhline(wanted, color="#c9ccd1", linewidth=1, linestyle="--")
-    axis.set(xlabel="minutes of one CPU thread", ylabel="captions with every fact right", ylim=(0, 1))
+    axis.set(xlabel="minutes on one CPU thread", ylabel="share of captions\nwith every fact right", ylim=(0, 1))
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False, fontsize=8)
     return figure
 
 
 def plot_learning_curve(results: pd.DataFrame, by: str = "train_images") -> Figure:
-    """The share of right captions against the number of training images: of unseen pictures, and of those seen.
+    """Return the share of right captions against the number of training pictures, for unseen and for seen pictures.
 
-    results: a row a run, with the columns `by`, correct and correct_seen, as `ablate` writes them.
+    results: one row per run with the columns `by`, correct and correct_seen, as `ablate` saves them.
     """
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     axis = figure.subplots()
@@ -88,7 +91,8 @@ def plot_learning_curve(results: pd.DataFrame, by: str = "train_images") -> Figu
     ):
         axis.scatter(results[by], results[measure], color=color, alpha=0.7, s=30, linewidth=0)
         axis.plot(means.index, means[measure], color=color, linewidth=1.6, label=label)
-    axis.set(xscale="log", xlabel="training pictures", ylabel="captions with every fact right", ylim=(-0.03, 1.03))
+    axis.set(xscale="log", xlabel="training pictures", ylim=(-0.03, 1.03))
+    axis.set_ylabel("share of captions\nwith every fact right")
     axis.set_xticks(means.index, [str(number) for number in means.index])
     axis.minorticks_off()
     axis.spines[["top", "right"]].set_visible(False)

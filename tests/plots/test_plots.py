@@ -1,14 +1,19 @@
 """Figures show what the tables hold."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from helpers.plots import base as plotting
 from helpers.plots.base import LiveFigure, save_figure
 from helpers.plots.captions import show_pictures
 from helpers.plots.training import plot_comparison, plot_learning_curve, plot_loss_and_lr, plot_time_to_quality
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_loss_and_learning_rate_are_on_one_figure(finished, tmp_path):
@@ -40,7 +45,7 @@ def test_the_live_figure_is_shown_once_and_then_updated(finished, monkeypatch):
         shown.append(figure)
         return Handle()
 
-    monkeypatch.setattr(plotting, "display", display)
+    monkeypatch.setattr("IPython.display.display", display)
     live = LiveFigure(plot_loss_and_lr)
     for rows in (1, 2, 3):
         live(finished.history().head(rows))
@@ -57,7 +62,7 @@ def test_every_picture_has_its_caption(number, tmp_path):
     figure.savefig(tmp_path / "pictures.png")
 
 
-def test_a_comparison_has_a_row_a_value_and_a_dot_a_seed():
+def test_a_comparison_has_a_row_per_value_and_a_dot_per_seed():
     results = pd.DataFrame({"prefix_length": [1, 1, 4, 4], "correct": [0.2, 0.4, 0.7, 0.9]})
     (axis,) = plot_comparison(results, "prefix_length").axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["1", "4"]
@@ -65,14 +70,14 @@ def test_a_comparison_has_a_row_a_value_and_a_dot_a_seed():
     assert [line.get_xdata()[0] for line in axis.get_lines()] == pytest.approx([0.3, 0.8])
 
 
-def test_what_each_costs_is_a_bar_from_the_base():
+def test_the_effect_of_each_value_is_a_bar_from_the_base():
     results = pd.DataFrame({"defect": ["none"] * 2 + ["typos"] * 2, "correct": [0.9, 0.9, 0.2, 0.4]})
     (axis,) = plot_comparison(results, "defect", base="none").axes
     spans = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in axis.patches]
     assert spans == [pytest.approx((0.9, 0.9)), pytest.approx((0.9, 0.3))]
 
 
-def test_a_learning_curve_has_a_dot_a_run_and_a_line_for_seen_and_unseen():
+def test_a_learning_curve_has_a_dot_per_run_and_a_line_for_seen_and_unseen():
     results = pd.DataFrame({"train_images": [75, 75, 600], "correct": [0.1, 0.3, 0.8], "correct_seen": [0.9, 1.0, 0.9]})
     (axis,) = plot_learning_curve(results).axes
     seen, unseen = axis.get_lines()
@@ -82,7 +87,7 @@ def test_a_learning_curve_has_a_dot_a_run_and_a_line_for_seen_and_unseen():
     assert [label.get_text() for label in axis.get_xticklabels()] == ["75", "600"]
 
 
-def test_time_to_quality_is_a_line_a_seed_from_nothing_on():
+def test_time_to_quality_is_a_line_per_seed_that_starts_at_zero():
     looks = pd.DataFrame([["ours", 0, 0.1, 0.5], ["ours", 0, 0.2, 0.9], ["ours", 1, 0.1, 0.4], ["theirs", 0, 0.1, 0.1]],
                          columns=["recipe", "seed", "minutes", "correct"])  # fmt: skip
     (axis,) = plot_time_to_quality(looks).axes
@@ -90,3 +95,17 @@ def test_time_to_quality_is_a_line_a_seed_from_nothing_on():
     assert first.get_xydata().tolist() == [[0, 0], [0.1, 0.5], [0.2, 0.9]]
     assert first.get_color() == second.get_color() != third.get_color()
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["ours", "theirs"]
+
+
+def test_a_figure_can_be_drawn_and_saved_without_ipython(tmp_path):
+    code = """
+import sys
+sys.modules["IPython"] = None  # an import of it now fails
+import pandas as pd
+from helpers.plots import captions, scores
+from helpers.plots.base import save_figure
+from helpers.plots.training import plot_comparison
+save_figure(plot_comparison(pd.DataFrame({"seed": [0, 1], "correct": [0.5, 0.6]}), "seed"), sys.argv[1])
+"""
+    subprocess.run([sys.executable, "-c", code, tmp_path / "figure.png"], check=True, cwd=ROOT)
+    assert Image.open(tmp_path / "figure.png").width > 300

@@ -1,4 +1,4 @@
-"""Figures of single captions show what they are given, whatever it is."""
+"""Figures of single captions show any text as it is."""
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ def test_surer_words_are_darker(tmp_path):
     figure.savefig(tmp_path / "confidence.png")
 
 
-def test_attention_has_a_row_a_word_and_a_column_a_prefix_vector(tmp_path):
+def test_attention_has_a_row_per_word_and_a_column_per_prefix_vector(tmp_path):
     attention = torch.tensor([[0.25, 0.75], [0.1, 0.2], [0.0, 0.5]])
     figure = plot_attention([PICTURE, PICTURE], [(["a", ODD, "c"], attention)] * 2)
     below = figure.axes[2]

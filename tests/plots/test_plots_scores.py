@@ -8,23 +8,22 @@ from helpers.plots.scores import plot_differences, plot_score_and_truth, plot_sc
 
 
 def scores(level: float, *names: str) -> Scores:
+    """Scores of 50 captions around `level`."""
     values = np.random.default_rng(0).normal(level, 0.1, size=50)
     return Scores({name: Score.mean(values) for name in names}, {}, {}, "words")
 
 
-def test_a_panel_a_score_that_all_have_and_a_row_a_captioner():
-    both = {"ours": scores(0.6, "bleu_4", "cider"), "none": scores(0.2, "bleu_4")}
+def test_there_is_a_panel_per_score_that_all_have_and_a_row_per_captioner():
+    both = {"ours": scores(0.6, "bleu_4", "cider").measured, "none": scores(0.2, "bleu_4").measured}
     figure = plot_scores(both, ["meteor", "bleu_4", "cider"])
     (axis,) = figure.axes
     assert axis.get_title() == "BLEU-4"
     assert [label.get_text() for label in axis.get_yticklabels()] == ["ours", "none"]
-    assert [text.get_text() for text in axis.texts] == [
-        f"{each.measured['bleu_4'].value:.3g}" for each in both.values()
-    ]
+    assert [text.get_text() for text in axis.texts] == [f"{each['bleu_4'].value:.3g}" for each in both.values()]
 
 
 def test_nothing_measured_is_an_empty_figure():
-    assert len(plot_scores({"ours": scores(0.6)}, ["cider"]).axes) == 1
+    assert len(plot_scores({"ours": scores(0.6).measured}, ["cider"]).axes) == 1
 
 
 def test_differences_have_their_verdict_beside_them():
