@@ -1,0 +1,82 @@
+"""Draw the pictures of README and docs: `make docs`.
+
+The screenshot of the explorer needs a Chromium, and is taken only with --browser.
+"""
+
+import argparse
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]  # run as a script, from any folder
+
+import diagram  # noqa: E402
+import screenshot  # noqa: E402
+
+from helpers import CaptionWriter, Data, UserError, open_data, open_picture, plot_learning_curve  # noqa: E402
+from helpers.data.scene_captions import is_right  # noqa: E402
+
+RESULTS = ROOT / "notebooks" / "results"
+DOTS_PER_INCH = 190  # two dots per CSS pixel where GitHub shows a picture about 900 pixels wide
+GREEN, RED = "#1a7f37", "#b3261e"  # of a right and a wrong caption
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Draw every picture that needs no browser into the folder --out, and the screenshot with --browser."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of the pictures (docs)")
+    parser.add_argument("--captioner", type=Path, default=ROOT / "runs/tiny/captioner", help="(runs/tiny/captioner)")
+    parser.add_argument("--world", type=Path, default=ROOT / "data/drawn", help="drawn world to caption (data/drawn)")
+    parser.add_argument("--browser", action="store_true", help="take the screenshot of the explorer too")
+    options = parser.parse_args(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
+    draw_from_the_repository(options.out)
+    data = open_data(options.world / "flickr30k_images", options.world / "results.csv")
+    _save(draw_captions(CaptionWriter.load(options.captioner), data), options.out / "captions.png")
+    if options.browser:
+        names = data.image_names("test")[:5]
+        screenshot.take(options.captioner, [data.images / name for name in names], options.out / "explorer.png")
+
+
+def draw_from_the_repository(out: Path) -> None:
+    """Draw what needs neither a trained captioner nor a browser: the architecture and the learning curve."""
+    _save(diagram.draw_architecture(diagram.LIGHT), out / "architecture.png")
+    _save(diagram.draw_architecture(diagram.DARK), out / "architecture-dark.png")
+    _save(plot_learning_curve(pd.read_csv(RESULTS / "train_images.csv")), out / "learning_curve.png")
+
+
+def draw_captions(writer: CaptionWriter, data: Data) -> Figure:
+    """Return the first three test pictures and the first wrong one after them, each above its caption.
+
+    A caption is green if every fact in it is right, and red otherwise. If none is wrong, the fourth picture is shown.
+    """
+    names = data.image_names("test")
+    pictures = {name: open_picture(data.images / name) for name in names}
+    written = dict(zip(names, writer.write(writer.embed(list(pictures.values()))), strict=True))
+    right = {name: is_right(caption, data.facts[name]) for name, caption in written.items()}
+    shown = [*names[:3], next((name for name in names[3:] if not right[name]), names[3])]
+    figure = Figure(figsize=(9.4, 3.3), layout="constrained", facecolor="white")
+    for name, axis in zip(shown, figure.subplots(1, len(shown)), strict=True):
+        axis.imshow(pictures[name], interpolation="nearest")
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+        caption = textwrap.fill(written[name], 24)
+        axis.set_xlabel(caption, fontsize=11.5, color=GREEN if right[name] else RED, labelpad=8)
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.savefig(path, dpi=DOTS_PER_INCH, metadata={"Software": None})
+    print(f"drew {path}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"{error}; make run leaves a captioner and its pictures")
