@@ -1,4 +1,4 @@
-"""What the small pair is trained on: pictures as one tensor, text as lines, facts as classes."""
+"""Training data of the small pair: pictures as one tensor, text as lines, facts as classes."""
 
 import json
 from dataclasses import dataclass
@@ -15,12 +15,13 @@ from ..errors import UserError
 from ..models.vision import CLIPImageProcessor
 
 
-def decode(
+def read_pictures(
     images: Path, names: list[str], processor: CLIPImageProcessor
 ) -> tuple[list[str], torch.Tensor, dict[str, str]]:
-    """The names whose pictures open, the pictures, and why others do not.
+    """Return the names of the pictures that can be read, those N pictures, and for each other name the reason.
 
-    The pictures are uint8 [N, 3, S, S], resized and cut square by `processor`. Raises UserError where none opens.
+    The pictures are uint8 [N, 3, S, S]; `processor` resizes them and crops them to a square of S pixels. Raises
+    UserError if none can be read.
     """
     kept, arrays, left_out = [], [], {}
     for name in tqdm(names, desc="reading pictures", unit="picture"):
@@ -38,26 +39,31 @@ def decode(
 
 
 def read_text(path: str | Path) -> list[str]:
-    """The captions of a text file, one a line, or of a CSV with a column `comment` or `caption` (plain or .gz).
+    """Return the captions of a text file with one per line, or of a CSV with a column comment or caption.
 
-    Where the CSV has a column `split`, only its training rows are read, so that nothing held out is learned.
+    The CSV may be gzipped (.csv.gz). If it has a column split, only its training rows are read, so that nothing held
+    out is learned. Raises UserError if the file cannot be read or holds no captions.
     """
     path = Path(path)
     try:
         lines = _column(path) if ".csv" in path.suffixes else path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as one caption a line or as a captions CSV ({error})") from error
+        raise UserError(
+            f"{path} can be read neither as text with one caption per line nor as a CSV of captions ({error})"
+        ) from error
     captions = [line.strip() for line in lines if line.strip()]
     if not captions:
-        raise UserError(f"{path} holds no captions; give a text file of one a line or a captions CSV")
+        raise UserError(f"{path} holds no captions: give a text file with one caption per line, or a CSV of captions")
     return captions
 
 
 def _column(path: Path) -> list[str]:
-    table = pd.read_csv(path, keep_default_na=False)  # a caption may well be the word "NA"
+    table = pd.read_csv(path, keep_default_na=False)  # a caption may be the word "NA"
     column = next((name for name in ("comment", "caption") if name in table.columns), None)
     if column is None:
-        raise UserError(f"{path} has no column comment or caption; its columns are {', '.join(table.columns)}")
+        raise UserError(
+            f"{path} has the columns {', '.join(table.columns)}, but needs one named comment or caption: rename one"
+        )
     if "split" in table.columns:
         table = table[table["split"].isin(["train", "restval"])]
     return [str(caption) for caption in table[column]]
@@ -65,39 +71,48 @@ def _column(path: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is true of each picture, as classes. A fact that does not apply (None) is a class of its own."""
+    """The true facts of each picture, as F classification tasks. A fact that does not apply (None) is its own class.
+
+    by_name: {image_name: {fact: value}}. values: {fact: [value of class 0, value of class 1, …]}.
+    """
 
     by_name: dict[str, dict[str, Any]]
-    values: dict[str, list[Any]]  # of each fact, in the order of its classes
+    values: dict[str, list[Any]]
 
     @classmethod
     def read(cls, path: str | Path, names: list[str]) -> "Facts":
-        """The facts of these pictures from a JSON object of objects. Raises UserError where one has none or others."""
+        """Return the facts of these pictures from a JSON file {image_name: {fact: value}}.
+
+        Raises UserError if a picture has no facts there, or other facts than the rest.
+        """
         try:
             truth = json.loads(Path(path).read_text(encoding="utf-8"))
             by_name = {name: dict(truth[name]) for name in names}
             kinds = {tuple(facts) for facts in by_name.values()}
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise UserError(f"{path} does not give the facts of every picture ({error!r}); leave facts out") from error
+            raise UserError(f"{path} does not give the facts of every picture ({error!r}): leave facts out") from error
         if len(kinds) != 1:
-            raise UserError(f"{path} gives some pictures other kinds of facts than others; leave facts out")
+            raise UserError(f"{path} gives other facts for some pictures than for others: leave facts out")
         (kind,) = kinds
         return cls(by_name, {fact: sorted({facts[fact] for facts in by_name.values()}, key=str) for fact in kind})
 
-    def labels(self, names: list[str]) -> torch.Tensor:
-        """The class of each fact, int64 [N, F]."""
+    def classes(self, names: list[str]) -> torch.Tensor:
+        """Return the class of each fact of these N pictures, int64 [N, F]."""
         return torch.tensor(
             [[values.index(self.by_name[name][fact]) for fact, values in self.values.items()] for name in names]
         )
 
     def sizes(self) -> list[int]:
-        """How many classes each fact has."""
+        """Return the number of classes of each of the F facts."""
         return [len(values) for values in self.values.values()]
 
     def right(self, names: list[str], answers: torch.Tensor) -> dict[str, float]:
-        """The share of pictures in which `answers`, float [N, sum of sizes], put the true class of each fact first."""
-        hits = torch.stack([part.argmax(dim=1) for part in answers.split(self.sizes(), dim=1)], dim=1)
-        right = (hits == self.labels(names)).float()  # [N, F]
+        """Return the share of the N pictures in which each fact is named right, and in which "all" of them are.
+
+        answers: one score per class, float [N, sum of sizes]; the class with the highest score is the named one.
+        """
+        named = torch.stack([part.argmax(dim=1) for part in answers.split(self.sizes(), dim=1)], dim=1)
+        right = (named == self.classes(names)).float()  # [N, F]
         return dict(zip(self.values, right.mean(dim=0).tolist(), strict=True)) | {
             "all": right.prod(dim=1).mean().item()
         }

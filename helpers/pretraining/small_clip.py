@@ -1,4 +1,4 @@
-"""A small CLIP trained from scratch: matching pictures to captions, and naming facts where they are known."""
+"""A small CLIP trained from scratch to match pictures with captions and, if facts are known, to name them."""
 
 import torch
 from torch import nn
@@ -8,50 +8,48 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
 from ..models.vision import CLIPImageProcessor
 from ..training.optimizer import lr_at
+from .recipe import Recipe
 
-TEXT_TOKENS = 40  # the longest caption the text tower reads, end-of-text included
+TEXT_TOKENS = 40  # tokens of the longest caption that the text tower reads, end-of-text included
+PROJECTION = 128  # width of the space in which pictures and captions are compared
+MAX_LOGIT_SCALE = 4.6052  # ln 100, the bound that CLIP itself was trained with
 
 
-def build_clip(
-    image_size: int, patch: int, width: int, layers: int, text_width: int, text_layers: int,
-    vocabulary: int, end_of_text: int, projection: int = 128,
-) -> CLIPModel:  # fmt: skip
-    """An untrained CLIPModel whose text is `caption tokens, end-of-text, padding` and is pooled at the end-of-text.
+def build_clip(recipe: Recipe, *, vocabulary: int, end_of_text: int) -> CLIPModel:
+    """Return an untrained CLIP of the recipe's shape. vocabulary: tokens. end_of_text: the id of that token.
 
-    transformers starts position embeddings at a standard deviation of 0.02, far below that of a patch at this width:
-    the tower then hardly knows where things stand, and learns "left of" late or never. They start at 0.5 here.
+    A text is `caption tokens, end-of-text, padding`, and the text tower pools at the end-of-text. Raises ValueError if
+    that token's id is 2, because transformers then pools at the highest id.
+
+    transformers starts position embeddings at a standard deviation of 0.02, far below that of a patch at this width.
+    The tower then hardly knows the place of a patch and learns "left of" late or never. They start at 0.5 here.
     """
     if end_of_text == 2:
-        raise ValueError("CLIPTextModel pools at the highest id, not at the end-of-text, where that is id 2")
-    shared = {"hidden_act": "gelu"}
-    clip = CLIPModel(
-        CLIPConfig(
-            vision_config=CLIPVisionConfig(
-                hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
-                num_attention_heads=width // 32, image_size=image_size, patch_size=patch, projection_dim=projection,
-                **shared,
-            ).to_dict(),
-            text_config=CLIPTextConfig(
-                hidden_size=text_width, intermediate_size=4 * text_width, num_hidden_layers=text_layers,
-                num_attention_heads=text_width // 32, vocab_size=vocabulary, max_position_embeddings=TEXT_TOKENS,
-                bos_token_id=end_of_text, eos_token_id=end_of_text, pad_token_id=end_of_text,
-                projection_dim=projection, **shared,
-            ).to_dict(),
-            projection_dim=projection,
-        )
+        raise ValueError("end_of_text is 2, but CLIPTextModel then pools at the highest id: use another id")
+    shared = {"hidden_act": "gelu", "projection_dim": PROJECTION}
+    vision = CLIPVisionConfig(
+        hidden_size=recipe.width, intermediate_size=4 * recipe.width, num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.width // 32, image_size=recipe.image_size, patch_size=recipe.patch, **shared,
     )  # fmt: skip
+    text = CLIPTextConfig(
+        hidden_size=recipe.text_width, intermediate_size=4 * recipe.text_width, num_hidden_layers=recipe.text_layers,
+        num_attention_heads=recipe.text_width // 32, vocab_size=vocabulary, max_position_embeddings=TEXT_TOKENS,
+        bos_token_id=end_of_text, eos_token_id=end_of_text, pad_token_id=end_of_text, **shared,
+    )  # fmt: skip
+    config = CLIPConfig(vision_config=vision.to_dict(), text_config=text.to_dict(), projection_dim=PROJECTION)
+    clip = CLIPModel(config)
     with torch.no_grad():
         clip.vision_model.embeddings.position_embedding.weight.normal_(std=0.5)
     return clip
 
 
 def build_processor(size: int) -> CLIPImageProcessor:
-    """CLIP's own preprocessing at a small size: shortest edge, center crop, CLIP's mean and spread of colors."""
+    """Return CLIP's own preprocessing at `size` pixels: shortest edge, center crop, CLIP's mean and std of colors."""
     return CLIPImageProcessor(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
 
 
 def pixel_values(pictures: torch.Tensor, processor: CLIPImageProcessor) -> torch.Tensor:
-    """Normalised float32 [B, 3, S, S] of uint8 [B, 3, S, S], as `processor` makes them of a picture."""
+    """Return uint8 pictures [B, 3, S, S] as the float32 [B, 3, S, S] that `processor` makes of the same pictures."""
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (processor.image_mean, processor.image_std))
     return (pictures / 255 - mean) / std
 
@@ -59,54 +57,51 @@ def pixel_values(pictures: torch.Tensor, processor: CLIPImageProcessor) -> torch
 def train_clip(
     clip: CLIPModel,
     processor: CLIPImageProcessor,
+    recipe: Recipe,
+    *,
     pictures: torch.Tensor,
     texts: list[list[list[int]]],
-    facts: torch.Tensor | None,
-    steps: int,
-    batch: int,
-    peak: float,
-    fact_weight: float,
-    vary: bool,
-    generator: torch.Generator,
+    classes: torch.Tensor | None = None,
 ) -> tuple[list[float], nn.Linear | None]:
-    """Train on pictures, uint8 [N, 3, S, S], and the token ids of each one's captions; return losses and fact heads.
+    """Train CLIP; return the loss of every step and, if there are classes, the linear layer that names the facts.
 
-    facts: int64 [N, F], the class of each fact, or None. They add a classification loss on the pooled embedding:
-    matching alone reaches good retrieval with an embedding in which the facts can hardly be read.
-    vary: crop, mirror and recolor the pictures, which photographs bear and drawn relations do not.
+    pictures: uint8 [N, 3, S, S]. texts: for each picture the token ids of its captions. classes: int64 [N, F], the
+    class of each of F facts. They add a classification loss on the pooled embedding, because an embedding that only
+    learned to match captions retrieves well, but the facts can hardly be read from it.
     """
-    classes = [] if facts is None else (facts.max(dim=0).values + 1).tolist()
-    heads = nn.Linear(clip.vision_embed_dim, sum(classes)) if classes else None
+    generator = torch.Generator().manual_seed(recipe.seed)
+    sizes = [] if classes is None else (classes.max(dim=0).values + 1).tolist()
+    heads = nn.Linear(clip.vision_embed_dim, sum(sizes)) if sizes else None
     parameters = [*clip.parameters(), *(heads.parameters() if heads else ())]
     matrices, vectors = ([p for p in parameters if (p.ndim > 1) == wanted] for wanted in (True, False))
     optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0}])
     losses: list[float] = []
     order = torch.empty(0, dtype=torch.long)
-    batch = min(batch, len(pictures))
+    batch = min(recipe.clip_batch, len(pictures))
     clip.train()
-    for step in (bar := trange(steps, desc="clip", unit="step")):
+    for step in (bar := trange(recipe.clip_steps, desc="clip", unit="step")):
         if len(order) < batch:
             order = torch.randperm(len(pictures), generator=generator)
         rows, order = order[:batch], order[batch:]
         choices = torch.randint(1 << 30, (batch,), generator=generator).tolist()
         captions = [texts[row][choice % len(texts[row])] for row, choice in zip(rows.tolist(), choices, strict=True)]
-        shown = _vary(pictures[rows], clip.config.vision_config.image_size, generator) if vary else pictures[rows]
+        shown = _vary(pictures[rows], recipe.image_size, generator) if recipe.vary else pictures[rows]
         pooled = clip.vision_model(pixel_values=pixel_values(shown, processor)).pooler_output  # [B, D]
         image = F.normalize(clip.visual_projection(pooled), dim=1)
         logits = clip.logit_scale.exp() * image @ encode_texts(clip, captions).T  # [B, B]
         targets = torch.arange(batch)
         loss = (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
         if heads is not None:
-            answers = heads(pooled).split(classes, dim=1)
-            loss = loss + fact_weight * sum(map(F.cross_entropy, answers, facts[rows].unbind(1)))
+            answers = heads(pooled).split(sizes, dim=1)
+            loss = loss + recipe.fact_weight * sum(map(F.cross_entropy, answers, classes[rows].unbind(1)))
         for group in optimizer.param_groups:
-            group["lr"] = lr_at(step, steps, peak, warmup=0.1)
+            group["lr"] = lr_at(step, recipe.clip_steps, peak=recipe.clip_lr, warmup=0.1)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         with torch.no_grad():
-            clip.logit_scale.clamp_(max=4.6052)  # ln 100, CLIP's own bound
+            clip.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
         losses.append(loss.item())
         bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
     clip.eval()
@@ -114,7 +109,7 @@ def train_clip(
 
 
 def encode_texts(clip: CLIPModel, texts: list[list[int]]) -> torch.Tensor:
-    """Projected embeddings of length one, float32 [B, projection], of token ids without their end-of-text."""
+    """Return projected embeddings of length 1, float32 [B, PROJECTION], of token ids without an end-of-text."""
     end_of_text = clip.config.text_config.eos_token_id
     rows = [[*text[: TEXT_TOKENS - 1], end_of_text] for text in texts]
     longest = max(len(row) for row in rows)
@@ -123,10 +118,10 @@ def encode_texts(clip: CLIPModel, texts: list[list[int]]) -> torch.Tensor:
 
 
 @torch.no_grad()
-def encode_pictures(
-    clip: CLIPModel, processor: CLIPImageProcessor, pictures: torch.Tensor, batch: int = 256
+def embed_pictures(
+    clip: CLIPModel, processor: CLIPImageProcessor, pictures: torch.Tensor, *, batch: int = 256
 ) -> torch.Tensor:
-    """Pooled embeddings before projection, float32 [N, D], of uint8 pictures at the model's own size."""
+    """Return pooled embeddings before projection, float32 [N, D], of uint8 pictures [N, 3, S, S] in CLIP's own size."""
     parts = [clip.vision_model(pixel_values=pixel_values(part, processor)).pooler_output
              for part in pictures.split(batch)]  # fmt: skip
     return torch.cat(parts)
@@ -134,12 +129,15 @@ def encode_pictures(
 
 @torch.no_grad()
 def retrieval(clip: CLIPModel, pooled: torch.Tensor, texts: list[list[list[int]]]) -> dict[str, float]:
-    """How well captions find their pictures among N: R@1 and R@10 in shares, the median rank, and what chance gives."""
-    image = F.normalize(clip.visual_projection(pooled), dim=1)  # [N, projection]
+    """Return how well captions find their own picture among N: R@1, R@10 (shares), median rank, and those of chance.
+
+    pooled: the embeddings of the pictures, float32 [N, D]. texts: for each picture the token ids of its captions.
+    """
+    image = F.normalize(clip.visual_projection(pooled), dim=1)  # [N, PROJECTION]
     ranks = []
     for row, captions in enumerate(texts):
         scores = encode_texts(clip, captions) @ image.T  # [captions, N]
-        ranks += (scores >= scores[:, row : row + 1]).sum(dim=1).tolist()  # a tie counts against it
+        ranks += (scores >= scores[:, row : row + 1]).sum(dim=1).tolist()  # a tie counts as a miss
     found = torch.tensor(ranks, dtype=torch.float32)
     number = len(pooled)
     return {
@@ -154,7 +152,10 @@ def retrieval(clip: CLIPModel, pooled: torch.Tensor, texts: list[list[list[int]]
 
 
 def _vary(pictures: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
-    """Random crops [B, 3, size, size] of uint8 [B, 3, S, S]: 75 to 100 % of the side, mirrored or not, recolored."""
+    """Return random crops, float32 [B, 3, size, size], of uint8 pictures [B, 3, S, S].
+
+    A crop has 75 to 100 % of the side's length. Half of the crops are mirrored; brightness and contrast vary.
+    """
     number = len(pictures)
     scale = torch.empty(number).uniform_(0.75, 1, generator=generator)
     mirror = torch.randint(2, (number,), generator=generator) * 2 - 1

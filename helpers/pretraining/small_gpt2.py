@@ -1,4 +1,4 @@
-"""A small GPT-2 and its byte-level BPE, trained from scratch on captions, as ordinary transformers objects."""
+"""A small GPT-2 and its byte-level tokenizer, trained from scratch on captions, as ordinary transformers objects."""
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -7,13 +7,17 @@ from tqdm.auto import trange
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from ..training.optimizer import lr_at
+from .recipe import Recipe
 
 END_OF_TEXT = "<|endoftext|>"
-BLOCK = 96  # tokens in a row of training text, and the longest text the model reads: caption and prefix together
+BLOCK = 96  # tokens in a row of training text, and in the longest input of the model: prefix and caption together
 
 
 def train_tokenizer(captions: list[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """GPT-2's kind of tokenizer: byte-level BPE, so any text has ids, and `<|endoftext|>` the only special token."""
+    """Return a tokenizer of GPT-2's kind, with at most `vocabulary` tokens, learned from these captions.
+
+    It is a byte-level BPE, so any text has ids. `<|endoftext|>` is the only special token.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -29,39 +33,40 @@ def train_tokenizer(captions: list[str], vocabulary: int) -> PreTrainedTokenizer
     )
 
 
-def build_gpt2(vocabulary: int, end_of_text: int, width: int, layers: int, dropout: float) -> GPT2LMHeadModel:
+def build_gpt2(recipe: Recipe, *, vocabulary: int, end_of_text: int) -> GPT2LMHeadModel:
+    """Return an untrained GPT-2 of the recipe's shape. vocabulary: tokens. end_of_text: the id of that token."""
     return GPT2LMHeadModel(
         GPT2Config(
-            vocab_size=vocabulary, n_positions=BLOCK, n_embd=width, n_layer=layers, n_head=width // 32,
-            bos_token_id=end_of_text, eos_token_id=end_of_text,
-            embd_pdrop=dropout, resid_pdrop=dropout, attn_pdrop=dropout,
+            vocab_size=vocabulary, n_positions=BLOCK, n_embd=recipe.gpt2_width, n_layer=recipe.gpt2_layers,
+            n_head=recipe.gpt2_width // 32, bos_token_id=end_of_text, eos_token_id=end_of_text,
+            embd_pdrop=recipe.gpt2_dropout, resid_pdrop=recipe.gpt2_dropout, attn_pdrop=recipe.gpt2_dropout,
         )
     )  # fmt: skip
 
 
-def train_gpt2(
-    gpt2: GPT2LMHeadModel, texts: list[list[int]], steps: int, batch: int, peak: float, generator: torch.Generator
-) -> list[float]:
-    """Train on the texts, packed one after another as GPT-2's own were; return the loss of every step.
+def train_gpt2(gpt2: GPT2LMHeadModel, texts: list[list[int]], recipe: Recipe) -> list[float]:
+    """Train on the texts, given as token ids; return the loss of every step in nats per token.
 
-    Each text follows an end-of-text and the rows of a batch begin anywhere, so captions are learned at all positions.
+    The texts are joined into one stream with an end-of-text before each, as GPT-2's own were. Rows are cut from it
+    anywhere, so captions are learned at all positions.
     """
-    end_of_text = gpt2.config.eos_token_id
+    generator, end_of_text = torch.Generator().manual_seed(recipe.seed), gpt2.config.eos_token_id
+    batch_tokens = recipe.gpt2_batch * BLOCK
     optimizer = torch.optim.AdamW(gpt2.parameters(), weight_decay=0.01, betas=(0.9, 0.98))
     losses: list[float] = []
     gpt2.train()
     stream, position = torch.empty(0, dtype=torch.long), 0
-    for step in (bar := trange(steps, desc="language model", unit="step")):
-        if position + batch * BLOCK > len(stream):
+    for step in (bar := trange(recipe.gpt2_steps, desc="language model", unit="step")):
+        if position + batch_tokens > len(stream):
             order = torch.randperm(len(texts), generator=generator).tolist()
             again = torch.tensor([token for i in order for token in (end_of_text, *texts[i])])
-            repeats = -(-batch * BLOCK // len(again))  # more than one only where there is very little text
+            repeats = -(-batch_tokens // len(again))  # more than one only if there is very little text
             stream, position = torch.cat([stream[position:], again.repeat(repeats)]), 0
-        rows = stream[position : position + batch * BLOCK].view(batch, BLOCK)  # [B, BLOCK]
-        position += batch * BLOCK
+        rows = stream[position : position + batch_tokens].view(-1, BLOCK)  # [B, BLOCK]
+        position += batch_tokens
         loss = _next_token_loss(gpt2, rows)
         for group in optimizer.param_groups:
-            group["lr"] = lr_at(step, steps, peak, warmup=0.1)
+            group["lr"] = lr_at(step, recipe.gpt2_steps, peak=recipe.gpt2_lr, warmup=0.1)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(gpt2.parameters(), 1.0)
@@ -73,8 +78,11 @@ def train_gpt2(
 
 
 @torch.no_grad()
-def nll_per_token(gpt2: GPT2LMHeadModel, texts: list[list[int]], batch: int = 64) -> float:
-    """Mean negative log-likelihood in nats of the tokens of captions and their end-of-text, each caption by itself."""
+def nll_per_token(gpt2: GPT2LMHeadModel, texts: list[list[int]], *, batch: int = 64) -> float:
+    """Return the mean negative log-likelihood, in nats per token, of texts and the end-of-text that closes each.
+
+    Each text is read alone, behind an end-of-text. batch: how many are read at once.
+    """
     end_of_text, total, tokens = gpt2.config.eos_token_id, 0.0, 0
     rows = [[end_of_text, *text[: BLOCK - 2], end_of_text] for text in texts]
     for start in range(0, len(rows), batch):
@@ -88,5 +96,6 @@ def nll_per_token(gpt2: GPT2LMHeadModel, texts: list[list[int]], batch: int = 64
 
 
 def _next_token_loss(gpt2: GPT2LMHeadModel, rows: torch.Tensor) -> torch.Tensor:
+    """Return the mean loss in nats per token of rows of token ids [B, BLOCK], as a scalar tensor."""
     logits = gpt2(rows[:, :-1]).logits  # [B, BLOCK-1, V]
     return F.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten())

@@ -1,4 +1,4 @@
-"""The small pair: it can be rebuilt, its folders are ordinary ones, its report is honest, and the shipped one sees."""
+"""The small pair can be rebuilt, its folders are ordinary ones, its report is true, and the shipped pair works."""
 
 import gzip
 import json
@@ -19,9 +19,10 @@ from transformers import (
 
 from helpers.data.scenes import draw_world
 from helpers.errors import UserError
-from helpers.pretraining.data import decode, read_text
-from helpers.pretraining.pretrain import RECIPES, pretrain
-from helpers.pretraining.small_clip import build_clip, build_processor, encode_pictures, pixel_values, retrieval
+from helpers.pretraining.data import read_pictures, read_text
+from helpers.pretraining.pretrain import pretrain
+from helpers.pretraining.recipe import RECIPES, Recipe
+from helpers.pretraining.small_clip import build_clip, build_processor, embed_pictures, pixel_values, retrieval
 from helpers.pretraining.small_gpt2 import END_OF_TEXT, train_tokenizer
 
 TINY = Path(__file__).parents[2] / "helpers" / "tiny"
@@ -29,7 +30,7 @@ SMALL = {"clip_steps": 60, "clip_batch": 32, "gpt2_steps": 25, "gpt2_batch": 8, 
 
 
 def read_world(folder: Path, held_out: int) -> pd.DataFrame:
-    """The captions of a drawn world, its last pictures held out."""
+    """Return the captions of a drawn world, with its last pictures held out."""
     table = pd.read_csv(folder / "results.csv", sep="|", skipinitialspace=True)
     table.columns = ["image_name", "comment_number", "caption"]
     last = sorted(set(table.image_name))[-held_out:]
@@ -88,7 +89,7 @@ def test_the_report_is_what_the_saved_pair_does(rebuilt, world):
 
 
 def retrieval_of(folder: Path, clip: CLIPModel, world: Path, held_out: int) -> dict[str, float]:
-    """Retrieval with nothing but what lies in the folder: processor, tokenizer and model."""
+    """Return the retrieval of held-out pictures, with the processor and tokenizer of the folder."""
     processor, tokenizer = CLIPImageProcessor.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     captions = read_world(world, held_out)
     captions = captions[captions.split == "test"]
@@ -143,13 +144,13 @@ def test_training_sees_what_the_processor_yields(rebuilt, world, tmp_path, size)
     picture = Image.open(world / "flickr30k_images" / "scene-00000.png")
     picture.resize((size * 2, size)).save(tmp_path / "wide.png")  # a picture that has to be cut, too
     picture.save(tmp_path / "square.png")
-    names, pictures, left_out = decode(tmp_path, ["square.png", "wide.png"], processor)
+    names, pictures, left_out = read_pictures(tmp_path, ["square.png", "wide.png"], processor)
     assert (names, left_out, pictures.dtype) == (["square.png", "wide.png"], {}, torch.uint8)
     expected = processor([Image.open(tmp_path / name) for name in names], return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(pixel_values(pictures, processor), expected, atol=1e-5, rtol=0)
     with torch.no_grad():
         pooled = vision(pixel_values=expected).pooler_output
-    torch.testing.assert_close(encode_pictures(clip, processor, pictures), pooled, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(embed_pictures(clip, processor, pictures), pooled, atol=1e-4, rtol=1e-4)
 
 
 def test_the_recipe_for_photographs_works_on_any_pictures_and_counts_what_it_cannot_read(world, tmp_path):
@@ -166,9 +167,8 @@ def test_the_recipe_for_photographs_works_on_any_pictures_and_counts_what_it_can
     text = tmp_path / "text.txt"
     text.write_text("A man in a blue shirt.\nTwo dogs run over the grass.\n\n" * 20)
     small = SMALL | {"clip_steps": 2, "gpt2_steps": 2, "vocabulary": 300}
-    report = pretrain(
-        images, captions[captions.image_name.isin(names)], tmp_path / "pair", "photos", text=text, **small
-    )
+    few = captions[captions.image_name.isin(names)]
+    report = pretrain(images, few, tmp_path / "pair", preset="photos", text=text, **small)
     assert report["clip_pictures"] == 28
     assert sorted(report["left_out"]) == names[:2]
     assert report["gpt2_captions"] == 40
@@ -224,32 +224,32 @@ def test_text_is_read_from_lines_and_from_the_training_rows_of_a_table(tmp_path)
     assert read_text(tmp_path / "table.csv.gz") == ["One, two", "NA"]
 
 
-def test_what_cannot_be_used_is_named(world, tmp_path):
+def test_an_unusable_input_is_named(world, tmp_path):
     captions = read_world(world, held_out=60)
     images = world / "flickr30k_images"
     with pytest.raises(UserError, match="preset is 'big'"):
-        pretrain(images, captions, tmp_path, "big")
+        pretrain(images, captions, tmp_path, preset="big")
     with pytest.raises(UserError, match="no field colour"):
         pretrain(images, captions, tmp_path, colour=1)
     with pytest.raises(UserError, match="text_width is 64"):
-        pretrain(images, captions, tmp_path, "photos", text_width=64)
+        pretrain(images, captions, tmp_path, preset="photos", text_width=64)
     with pytest.raises(UserError, match="0 pictures to hold out"):
         pretrain(images, captions.assign(split="train"), tmp_path)
     with pytest.raises(UserError, match="does not give the facts"):
         pretrain(images, captions, tmp_path, facts=world / "world.json")
-    with pytest.raises(UserError, match="cannot be read as one caption a line"):
+    with pytest.raises(UserError, match="neither as text with one caption per line nor as a CSV"):
         pretrain(images, captions, tmp_path, text=tmp_path / "none.txt")
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match="no column comment or caption"):
+    with pytest.raises(UserError, match="has the columns a, b, but needs one named comment or caption"):
         read_text(tmp_path / "other.csv")
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(UserError, match="holds no captions"):
         read_text(tmp_path / "empty.txt")
     with pytest.raises(UserError, match="none of the 2 pictures"):
-        decode(tmp_path, ["a.png", "b.png"], build_processor(64))
+        read_pictures(tmp_path, ["a.png", "b.png"], build_processor(64))
 
 
-def test_the_end_of_text_is_no_id_that_clip_reads_otherwise():
+def test_clip_refuses_the_one_id_at_which_it_would_not_pool():
     assert train_tokenizer(["a caption"], 300).eos_token_id == 0
-    with pytest.raises(ValueError, match="highest id"):
-        build_clip(64, 16, 64, 1, 64, 1, 300, 2)
+    with pytest.raises(ValueError, match="end_of_text is 2"):
+        build_clip(Recipe(), vocabulary=300, end_of_text=2)
