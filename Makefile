@@ -72,5 +72,9 @@ pair: $(READY)  ## draw the pretraining world and rebuild the pair in helpers/ti
 	$(BIN)/clipxgpt draw --out data/pretraining --images 8000 --seed 1000
 	$(BIN)/clipxgpt pretrain --images data/pretraining/flickr30k_images --captions data/pretraining/results.csv --out helpers/tiny
 
+.PHONY: docs
+docs: $(READY)  ## draw the pictures of README and docs, after make run
+	$(BIN)/python docs/draw.py
+
 clean:  ## remove the environments and everything made: .venv, .venv-kaggle, data, runs, build
 	rm -rf .venv .venv-kaggle data runs build

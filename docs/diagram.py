@@ -34,9 +34,9 @@ TOP = 6.05  # y of the first place
 
 def draw_architecture(theme: Theme) -> Figure:
     """Return the road from pixels and caption to the loss: what is frozen, what trains, and the shapes between."""
-    figure = Figure(figsize=(9.4, 4.0), facecolor=theme.page)
+    figure = Figure(figsize=(9.4, 3.7), facecolor=theme.page)
     axis = figure.add_axes((0, 0, 1, 1))
-    axis.set(xlim=(0, 18.8), ylim=(0, 8.0))
+    axis.set(xlim=(0, 18.8), ylim=(0, 7.4))
     axis.axis("off")
     pen = _Pen(axis, theme)
     _draw_image_lane(pen)
@@ -50,7 +50,7 @@ def _draw_image_lane(pen: "_Pen") -> None:
     middle = TOP - 1.5 * ROW
     picture = draw_scene(Scene("gray", "yellow", "star"), random.Random(1))
     pen.axis.imshow(picture, extent=(0.35, 2.15, middle - 0.9, middle + 0.9), zorder=3)
-    pen.axis.set(xlim=(0, 18.8), ylim=(0, 8.0), aspect="auto")
+    pen.axis.set(xlim=(0, 18.8), ylim=(0, 7.4), aspect="auto")
     pen.note(1.25, middle + 1.1, "pixel values\n[B, 3, H, W]", above=True)
     pen.box(2.75, middle - 0.9, 1.7, 1.8, "CLIP", "frozen")
     pen.box(5.05, middle - 0.9, 1.85, 1.8, "embedding\ncache", "data")

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]  # run as a script, from any folder
+sys.path.insert(0, str(ROOT))  # this script runs from any folder
 
 import diagram  # noqa: E402
 import screenshot  # noqa: E402
@@ -50,23 +50,23 @@ def draw_from_the_repository(out: Path) -> None:
     _save(plot_learning_curve(pd.read_csv(RESULTS / "train_images.csv")), out / "learning_curve.png")
 
 
-def draw_captions(writer: CaptionWriter, data: Data) -> Figure:
-    """Return the first three test pictures and the first wrong one after them, each above its caption.
+def draw_captions(writer: CaptionWriter, data: Data, *, right: int = 3, wrong: int = 1) -> Figure:
+    """Return the first test pictures with a right caption, in green, and the first with a wrong one, in red.
 
-    A caption is green if every fact in it is right, and red otherwise. If none is wrong, the fourth picture is shown.
+    A caption is right if every fact in it is. If there are too few of one kind, fewer pictures are shown.
     """
     names = data.image_names("test")
     pictures = {name: open_picture(data.images / name) for name in names}
     written = dict(zip(names, writer.write(writer.embed(list(pictures.values()))), strict=True))
-    right = {name: is_right(caption, data.facts[name]) for name, caption in written.items()}
-    shown = [*names[:3], next((name for name in names[3:] if not right[name]), names[3])]
-    figure = Figure(figsize=(9.4, 3.3), layout="constrained", facecolor="white")
-    for name, axis in zip(shown, figure.subplots(1, len(shown)), strict=True):
+    good = [name for name in names if is_right(written[name], data.facts[name])][:right]
+    bad = [name for name in names if not is_right(written[name], data.facts[name])][:wrong]
+    figure = Figure(figsize=(2.35 * (right + wrong), 3.05), facecolor="white")
+    for place, name in enumerate(good + bad):
+        axis = figure.add_axes((place / (right + wrong) + 0.005, 0.24, 1 / (right + wrong) - 0.01, 0.75))
         axis.imshow(pictures[name], interpolation="nearest")
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-        caption = textwrap.fill(written[name], 24)
-        axis.set_xlabel(caption, fontsize=11.5, color=GREEN if right[name] else RED, labelpad=8)
+        axis.set_xlabel(textwrap.fill(written[name], 24), fontsize=11.5, color=GREEN if name in good else RED)
     return figure
 
 

@@ -38,10 +38,11 @@ def take(captioner: Path, pictures: Sequence[Path], path: Path) -> None:
             _wait_for(server)
             with sync_playwright() as driver:
                 browser = driver.chromium.launch(executable_path=chromium, chromium_sandbox=os.geteuid() != 0)
-                page = browser.new_page(viewport={"width": 1000, "height": 1000}, device_scale_factor=1.8)
+                page = browser.new_page(viewport={"width": 1040, "height": 1000}, device_scale_factor=1.8)
                 page.set_default_timeout(PATIENCE * 1000)
                 page.goto(f"http://127.0.0.1:{PORT}", wait_until="commit")
                 _play(page)
+                page.add_style_tag(content=".clipxgpt {padding: 12px; background: white}")
                 page.locator(".clipxgpt").first.screenshot(path=path)
                 browser.close()
         finally:
