@@ -26,7 +26,7 @@ class Theme:
 LIGHT = Theme("#ffffff", "#1f2328", "#59636e", ("#8c959f", "#f1f3f5"), ("#3b6fb6", "#dce8f7"), ("#c46a12", "#fde7cf"))
 DARK = Theme("#0d1117", "#f0f6fc", "#9ea7b3", ("#6e7681", "#21262d"), ("#6ea8fe", "#152c4f"), ("#f0a050", "#4a2c0c"))
 
-WORDS = ("a", "yellow", "star", "‹end›")  # the caption, and the end that is learned with it
+WORDS = ("a", "yellow", "star", "<end>")  # the caption, and the end that is learned with it
 PREFIX = 4
 ROW = 0.62  # height of one place of the sequence; all lengths are in half inches
 TOP = 6.05  # y of the first place
@@ -88,7 +88,7 @@ def _draw_gpt2(pen: "_Pen") -> None:
     pen.arrow(14.6, middle, 15.15, middle)
     targets = [None] * (PREFIX - 1) + list(WORDS) + [None]
     for number, word in enumerate(targets):
-        pen.place(15.2, number, word or "–", "data" if word else None, gap=number >= PREFIX)
+        pen.place(15.2, number, word or "-", "data" if word else None, gap=number >= PREFIX)
     pen.note(16.0, TOP + 0.45, "logits [B, T, V]\nscore the targets", above=True)
     pen.arrow(16.85, middle, 17.35, middle)
     pen.axis.text(18.05, middle, "one\nloss", ha="center", va="center", fontsize=11, color=pen.theme.ink, weight="bold")
