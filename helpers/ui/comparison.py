@@ -1,8 +1,8 @@
-"""The explorer's table: captions beside each other, to look at, and to save as a CSV and as a picture."""
+"""The explorer's table of captions, to look at and to save as a CSV file or as a picture."""
 
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from html import escape
 from pathlib import Path
@@ -17,14 +17,14 @@ from ..plots.base import png
 from ..runtime.files import atomic_path
 from .html import as_bar, data_url, in_words, picture_url
 
-THUMB = 128  # pixels; the longest side of a picture in the table and in what is saved
+THUMB = 128  # pixels; the longest side of a picture in the table and in the saved picture
 COLUMNS = ("picture", "captioner", "decoding", "caption", "how likely")
-TALLEST = 60_000  # pixels of a saved picture; matplotlib draws up to 2^16
+TALLEST = 60_000  # pixels; the height of the saved picture, since matplotlib draws less than 2^16
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A caption and how it came about. decoding: in words."""
+    """A caption and its origin. name: of the picture. captioner: its name. decoding: in words."""
 
     name: str
     picture: Image.Image
@@ -34,11 +34,12 @@ class Entry:
 
 
 class Comparison:
-    """Entries, newest last, and the widget that shows and saves them. Texts are text, whatever they contain."""
+    """Entries, oldest first, and the widget that shows and saves them. Texts are escaped, so none becomes HTML."""
 
     def __init__(self, folder: str | Path = "."):
         """folder: where files are saved."""
         self.folder, self.entries = Path(folder), list[Entry]()
+        self.stem = ""  # of the saved files' names, from the first entry on
         self.table, self.message = widgets.HTML(), widgets.HTML()
         self.save_csv = _button("save as CSV", "table", self.folder)
         self.save_picture = _button("save as picture", "image", self.folder)
@@ -51,16 +52,17 @@ class Comparison:
         self._draw()
 
     def add(self, entry: Entry) -> None:
-        if not self.entries:  # one table, one name: saved again it takes its own place and no other's
+        """Add an entry at the top of the table, with its picture reduced to THUMB pixels."""
+        if not self.entries:  # a table keeps its name: saved again, it replaces its own file and no other
             self.stem = f"comparison-{datetime.now():%Y%m%d-%H%M%S}"
         small = entry.picture.copy()
         small.thumbnail((THUMB, THUMB))
-        self.entries.append(Entry(entry.name, small, entry.captioner, entry.decoding, entry.candidate))
+        self.entries.append(replace(entry, picture=small))
         self.message.value = ""
         self._draw()
 
     def frame(self) -> pd.DataFrame:
-        """A row an entry, in the order in which they were added."""
+        """Return one row per entry, oldest first: picture, captioner, decoding, caption, probability (0 to 1)."""
         return pd.DataFrame(
             [
                 {"picture": entry.name, "captioner": entry.captioner, "decoding": entry.decoding,
@@ -70,14 +72,16 @@ class Comparison:
         )  # fmt: skip
 
     def csv(self) -> bytes:
+        """Return the table as the content of a CSV file."""
         return self.frame().to_csv(index=False).encode()
 
     def png(self) -> bytes:
+        """Return the figure as the content of a PNG file, at most TALLEST pixels high."""
         figure = self.figure()
         return png(figure, dpi=min(120, TALLEST // figure.get_figheight()))
 
     def figure(self) -> Figure:
-        """A line an entry: the picture, beside it the caption and how it came about."""
+        """Return one row per entry, oldest first: the picture, and beside it the caption and its origin."""
         row, width = 1.2, 9.0  # inches
         figure = Figure(figsize=(width, row * len(self.entries)))
         for place, entry in enumerate(self.entries):
@@ -87,9 +91,9 @@ class Comparison:
             axis.imshow(entry.picture)
             axis.set_axis_off()
             about = f"{entry.name} · {entry.captioner} · {entry.decoding} · {in_words(entry.candidate)}"
-            # A dollar sign in a caption is a dollar sign, not mathematics.
             below = 0.16  # of the row's height
             for text, size, color in ((entry.candidate.caption, 11, "black"), (about, 8, "#5f6672")):
+                # Without parse_math=False, matplotlib would read the text between two dollar signs as mathematics.
                 lines = textwrap.wrap(text, 1100 // (size + 3), max_lines=2, placeholder=" …")
                 figure.text(0.145, top - below * share, "\n".join(lines), va="top", size=size, color=color,
                             parse_math=False)  # fmt: skip
@@ -97,14 +101,14 @@ class Comparison:
         return figure
 
     def _save(self, ending: str, kind: str, make: Callable[[], bytes]) -> None:
-        """Write a file, and offer it to the browser as well, which may be far from where the files lie."""
+        """Save a file, and offer it as a download too, because the browser may run on another machine."""
         path, content = self.folder.resolve() / f"{self.stem}.{ending}", make()
         try:
             with atomic_path(path) as partial:
                 partial.write_bytes(content)
             said = f"saved as {escape(str(path))}"
         except OSError as error:
-            said = f"{escape(str(path))} cannot be written ({error.strerror}): take it by the link"
+            said = f"{escape(str(path))} cannot be written ({error.strerror}): use the link instead"
         link = data_url(content, kind)
         self.message.value = (
             f'<span role="status">{said} · <a download="{path.name}" href="{link}">download {path.name}</a></span>'

@@ -1,4 +1,4 @@
-"""A widget to play with: pick or upload a picture, choose captioner and decoding, compare captions."""
+"""The explorer, a widget: pick or upload a picture, choose a captioner and a decoding, compare captions."""
 
 from collections.abc import Mapping
 from html import escape
@@ -10,32 +10,34 @@ from PIL import Image
 from ..data.images import open_picture
 from ..errors import UserError
 from ..models.decoding import Decoding
-from ..models.writer import Candidate, CaptionWriter, candidates
+from ..models.writer import Candidate, CaptionWriter
 from ..runtime.device import choose_accelerator
 from .comparison import Comparison, Entry
 from .html import STYLE, as_bar, picture_url
 
 SHOWN = 288  # pixels; the longest side of the picture in the widget
-LONGEST = 40  # tokens of a caption at most, at first, and where a decoding names no other
+LONGEST = 40  # tokens; the slider's first position, at which the decoding keeps its own limit
 
 
 class Explorer:
-    """The explorer over captioners and pictures, both by name. `explorer.widget` is what a notebook shows."""
+    """A widget that captions pictures with one captioner or several. A notebook shows `explorer.widget`."""
 
     def __init__(
         self,
         captioners: CaptionWriter | Mapping[str, CaptionWriter | str | Path],
         pictures: Mapping[str, Path],
+        *,
         folder: str | Path = ".",
     ):
-        """captioners: one, or several by name; those given as a folder are loaded when they are first used.
+        """captioners: one captioner, or {name: captioner or its folder}; a folder is loaded on its first use.
 
-        folder: where the comparison is saved.
+        pictures: {name: path}; the user can upload others. folder: where comparisons are saved.
         """
         one = isinstance(captioners, CaptionWriter)
         self.captioners = {"captioner": captioners} if one else dict(captioners)
         self.pictures, self.comparison = dict(pictures), Comparison(folder)
-        self.found: list[Candidate] = []  # of the last captioning
+        self.found: list[Candidate] = []  # the captions found last
+        self._shown: tuple[str, Image.Image] | None = None  # name and picture on the page
 
         wide = {"style": {"description_width": "96px"}, "layout": {"width": "min(440px, 100%)"}}
         names = list(self.captioners)
@@ -43,11 +45,11 @@ class Explorer:
         self.choice = widgets.Dropdown(options=list(self.pictures), description="picture", **wide)
         self.upload = widgets.FileUpload(
             accept="image/*", multiple=False, description="upload a picture", layout={"width": "auto"},
-            tooltip="of at most 10 MB, where the server is not set to take more, as by make lab and make app",
+            tooltip="servers accept 10 MB at most, unless set to accept more, as make lab and make app do",
         )  # fmt: skip
         self.method = widgets.ToggleButtons(
             options=["greedy", "beam search", "sampling"], description="decoding",
-            tooltips=["the likeliest token each time", "the likeliest of several whole captions", "drawn by chance"],
+            tooltips=["the likeliest token each time", "the likeliest of several whole captions", "tokens at random"],
             style={"description_width": "96px", "button_width": "104px"}, layout=wide["layout"],
         )  # fmt: skip
         self.beams = widgets.IntSlider(5, 2, 10, description="beams", **wide)
@@ -80,7 +82,7 @@ class Explorer:
 
     @property
     def decoding(self) -> Decoding:
-        """What the controls say."""
+        """The decoding that the controls describe."""
         choices = {"beams": self.beams} if self.method.value == "beam search" else {}
         if self.method.value == "sampling":
             choices = {"temperature": self.temperature, "top_p": self.top_p, "seed": self.seed}
@@ -90,7 +92,7 @@ class Explorer:
         )
 
     def caption(self) -> None:
-        """Caption the picture that is shown, and show every caption that the decoding arrives at."""
+        """Caption the picture on the page and list every caption that the decoding finds."""
         if self._shown is None:
             self._say("there is no picture to caption: pick or upload one")
             return
@@ -99,7 +101,7 @@ class Explorer:
             writer = self._writer()
             self._say("writing …")
             name, picture = self._shown
-            self.found = candidates(writer, writer.embed([picture]), self.decoding)
+            self.found = writer.candidates(writer.embed([picture]), self.decoding)
             self._list(name, picture)
             self._say("")
         except UserError as error:
@@ -108,22 +110,22 @@ class Explorer:
             self.button.disabled = False
 
     def _writer(self) -> CaptionWriter:
-        """The captioner that is chosen, loaded on its first use."""
+        """Return the chosen captioner; load it on its first use."""
         name = self.captioner.value
         if not isinstance(self.captioners[name], CaptionWriter):
             self._say(f"loading {name} …")
-            self.captioners[name] = CaptionWriter.load(self.captioners[name], choose_accelerator("fp32").device)
+            self.captioners[name] = CaptionWriter.load(self.captioners[name], device=choose_accelerator("fp32").device)
             self._fit_length()
         return self.captioners[name]
 
     def _fit_length(self) -> None:
-        """No more tokens than fit into the context of the captioner that is chosen, as soon as it is known."""
+        """Limit the slider to what fits into the chosen captioner's context, once that captioner is loaded."""
         writer = self.captioners.get(self.captioner.value)
         if isinstance(writer, CaptionWriter):
             self.length.max = min(100, writer.captioner.longest_caption)
 
     def _list(self, name: str, picture: Image.Image) -> None:
-        """The captions found, each with a button that adds it to the comparison."""
+        """List the captions found, each with a button that adds it to the comparison."""
         for line in self.results.children:
             for widget in (*line.children, line):
                 widget.close()
@@ -138,8 +140,8 @@ class Explorer:
             lines.append(widgets.HBox([button, text], layout={"align_items": "center"}))
         self.results.children = lines
         self.heading.value = (
-            f"<small>{escape(name)} · {escape(self.captioner.value)} · {words} · how likely the captioner itself finds "
-            "each caption (geometric mean of its tokens): sure is not right</small>"
+            f"<small>{escape(name)} · {escape(self.captioner.value)} · {words} · the captioner's own probability "
+            "of each caption (geometric mean over its tokens): sure does not mean right</small>"
         )
 
     def _show_chosen(self) -> None:
@@ -151,11 +153,12 @@ class Explorer:
     def _show_uploaded(self) -> None:
         if self.upload.value:
             file = self.upload.value[0]
-            self.choice.value = None  # so that whichever picture is picked next is a change
-            self._show(file["name"], file["name"], bytes(file["content"]))
+            self.choice.value = None  # so that picking any picture is a change, the one picked before too
+            self._show(file["name"], Path(file["name"]), bytes(file["content"]))
             self.upload.value = ()  # so that the same file can be uploaded again
 
-    def _show(self, name: str, path: str | Path, content: bytes | None = None) -> None:
+    def _show(self, name: str, path: Path, content: bytes | None = None) -> None:
+        """Show a picture under this name, or say why it cannot be read. content: the file's bytes, if at hand."""
         try:
             self._draw_picture((name, open_picture(path, content)))
             self._say("")
@@ -164,11 +167,11 @@ class Explorer:
             self._say(str(error))
 
     def _draw_picture(self, shown: tuple[str, Image.Image] | None) -> None:
-        """Show a picture by its name, or that there is none."""
+        """Show a picture and its name, or that there is no picture."""
         self._shown, inside, below = shown, "no picture", ""
         if shown:
             name, picture = shown
-            # Small pictures are enlarged without smoothing, so that they stay what the captioner sees.
+            # A small picture is enlarged without smoothing, so that one sees the captioner's own pixels.
             scale = SHOWN / max(picture.size)
             size = tuple(max(1, round(side * scale)) for side in picture.size)
             picture = picture.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)

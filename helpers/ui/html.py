@@ -1,4 +1,4 @@
-"""Pieces of HTML for the widgets: how they look, pictures within the page, how likely a caption is."""
+"""Pieces of HTML for widgets and reports: the style, pictures inside the page, the probability of a caption."""
 
 import base64
 import io
@@ -8,7 +8,7 @@ from PIL import Image
 
 from ..models.writer import Candidate
 
-# In the colors of JupyterLab's theme, light or dark, where there is one.
+# The colors are those of JupyterLab's theme, light or dark; elsewhere the ones after the comma.
 STYLE = """<style>
 .clipxgpt-figure { margin: 0; width: 288px; }
 .clipxgpt-figure > div { height: 288px; display: flex; align-items: center; justify-content: center;
@@ -38,22 +38,23 @@ STYLE = """<style>
 
 
 def in_words(candidate: Candidate) -> str:
-    return f"{candidate.probability:.0%} a token, {candidate.sureness}"
+    """Return the probability of a caption in words, such as "81% per token, fairly sure"."""
+    return f"{candidate.probability:.0%} per token, {candidate.sureness}"
 
 
 def as_bar(candidate: Candidate) -> str:
-    """How likely, as HTML: a bar, a percentage and words."""
+    """Return the probability of a caption as HTML: a bar, a percentage and words."""
     filled = f'<i style="width: {candidate.probability:.1%}"></i>'
     return f'<span class="clipxgpt-bar" aria-hidden="true">{filled}</span> <small>{in_words(candidate)}</small>'
 
 
 def picture_url(picture: Image.Image, kind: str = "png", **options: Any) -> str:
-    """The picture within a page, as the `src` of an `img`. kind, options: Pillow's format and what it takes."""
+    """Return the picture as the `src` of an `img`. kind: Pillow's format. options: those of Pillow's `save`."""
     buffer = io.BytesIO()
     picture.save(buffer, kind, **options)
     return data_url(buffer.getvalue(), f"image/{kind}")
 
 
 def data_url(content: bytes, kind: str) -> str:
-    """A file within a page. kind: its media type, such as text/csv."""
+    """Return a file's content as a URL that holds all of it. kind: its media type, such as "text/csv"."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,6 +1,6 @@
-"""One HTML file about a run, to share: curves, scores, captions beside their pictures, config, versions.
+"""One HTML file about a run, to share: curves, scores, captions with their pictures, config, versions.
 
-Nothing is loaded from outside, and nothing in it can run: pictures are within the page, every text is text.
+The page loads nothing from outside and runs no code: pictures are inside it, and every text is escaped.
 """
 
 import json
@@ -16,20 +16,24 @@ from PIL import Image
 from ..data.images import open_picture, picture_path
 from ..errors import UserError
 from ..evaluation.scores import INTERVAL
-from ..plots.base import png
+from ..plots.base import SMALL, png
 from ..plots.training import plot_loss_and_lr
 from ..runtime.files import write_text
 from ..training.run import HISTORY, Run
 from .html import data_url, picture_url
 
 SHOWN = 24  # captions in the gallery
-SAMPLES = 6  # validations whose sample captions are shown, from the first to the last
+SAMPLES = 6  # validations whose sample captions are shown, evenly spaced from the first to the last
 THUMB = 288  # pixels; the longest side of a picture in the gallery
 
 
 @dataclass
 class Evaluation:
-    """The metrics.json and captions.csv of a folder. scores: (name, value, interval), all as text."""
+    """The metrics.json and captions.csv of one folder, ready for the page.
+
+    place: the folder's name, empty for the run's own. scores: (name, value, interval), all as text. gallery: the first
+    captions as {name, caption, src}. captions: how many there are.
+    """
 
     place: str
     scores: list[tuple[str, str, str]] = field(default_factory=list)
@@ -37,11 +41,12 @@ class Evaluation:
     captions: int = 0
 
 
-def write_report(folder: str | Path, out: str | Path | None = None, images: str | Path | None = None) -> Path:
-    """Write the report on the run in `folder` to `out`, by default its own report.html; return where it lies.
+def write_report(folder: str | Path, out: str | Path | None = None, *, images: str | Path | None = None) -> Path:
+    """Save a report on the run in `folder` and return its path.
 
-    images: where the pictures of captions.csv lie. What is missing in the run is said in the report. Raises UserError
-    where `folder` is no run, and where `images` is no folder.
+    out: the file, by default report.html in the run's folder. images: the folder of the pictures in captions.csv;
+    without it the captions have no pictures. The report lists what the run lacks. Raises UserError if `folder` is no
+    run or `images` no folder.
     """
     run = Run(Path(folder))
     if not run.config_file.exists():
@@ -53,18 +58,18 @@ def write_report(folder: str | Path, out: str | Path | None = None, images: str 
     evaluations = _evaluations(run.folder, images, missing)
     history = _history(run, missing)
     if not any(run.captioner.glob("*.safetensors")):
-        missing.append("captioner/: training has not come to its end yet")
+        missing.append("captioner/: training has not ended yet")
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
         Path(__file__).with_name("report.html").read_text(encoding="utf-8")
     )
     text = page.render(
         name=run.folder.resolve().name,
-        written=f"{datetime.now():%d %B %Y, %H:%M}",
+        made=f"{datetime.now():%d %B %Y, %H:%M}",
         numbers=_numbers(history),
         curve="" if history is None else _curve(history),
         evaluations=evaluations,
         samples=_samples(run, missing),
-        tables={title: _rows(config.get(part, {})) for title, part in
+        tables={title: _table(config.get(part, {})) for title, part in
                 (("Config", "config"), ("Training data", "data"), ("Versions", "versions"))},
         missing=missing,
     )  # fmt: skip
@@ -73,11 +78,11 @@ def write_report(folder: str | Path, out: str | Path | None = None, images: str 
 
 
 def _history(run: Run, missing: list[str]) -> pd.DataFrame | None:
-    """The history with at least one row, all numbers; None, and a word about it, where there is none."""
+    """Return the history as numbers; if it is empty or cannot be read, return None and add the reason to `missing`."""
     try:
         history = run.history()[HISTORY].astype(float)
     except (UserError, ValueError, KeyError) as error:
-        missing.append(f"history.csv: {_line(error)}")
+        missing.append(f"history.csv: {_one_line(error)}")
         return None
     if history.empty:
         missing.append("history.csv: it has no rows yet")
@@ -86,7 +91,7 @@ def _history(run: Run, missing: list[str]) -> pd.DataFrame | None:
 
 
 def _numbers(history: pd.DataFrame | None) -> list[tuple[str, str]]:
-    """The training in a few numbers: (what, value)."""
+    """Return the training in a few numbers: (what, value)."""
     if history is None:
         return []
     last, validated = history.iloc[-1], history.val_loss.dropna()
@@ -95,7 +100,7 @@ def _numbers(history: pd.DataFrame | None) -> list[tuple[str, str]]:
         ("steps", f"{last.step:,.0f}"),
         ("epochs", f"{last.epoch:.3g}"),
         ("of training", f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.1f} min"),
-        ("captions a second", f"{history.captions_per_second.median():,.0f}"),
+        ("captions per second", f"{history.captions_per_second.median():,.0f}"),
         ("lowest validation loss", f"{validated.min():.3f}" if len(validated) else "not measured"),
     ]
 
@@ -105,7 +110,7 @@ def _curve(history: pd.DataFrame) -> str:
 
 
 def _evaluations(folder: Path, images: str | Path | None, missing: list[str]) -> list[Evaluation]:
-    """What was evaluated in the run's folder or in a folder right within it."""
+    """Return the evaluations in the run's folder and in the folders directly inside it."""
     found = []
     for place in [folder, *sorted(path for path in folder.glob("[!.]*") if path.is_dir())]:
         evaluation = Evaluation("" if place == folder else place.name)
@@ -115,36 +120,35 @@ def _evaluations(folder: Path, images: str | Path | None, missing: list[str]) ->
             except UserError as error:
                 missing.append(str(error))
         if (place / "captions.csv").exists():
-            _fill_gallery(evaluation, place / "captions.csv", images, missing)
+            missing += _fill_gallery(evaluation, place / "captions.csv", images)
         if evaluation.scores or evaluation.gallery:
             found.append(evaluation)
     if not found:
         missing.append("metrics.json and captions.csv: `clipxgpt evaluate` writes both, with --out this run's folder")
     elif images is None and any(evaluation.gallery for evaluation in found):
-        missing.append("the pictures of captions.csv: give their folder by --images")
+        missing.append("the pictures of captions.csv: give their folder with --images")
     return found
 
 
 def _scores(metrics: dict[str, Any], before: str = "") -> list[tuple[str, str, str]]:
-    """Each value by its name, an interval beside the score that it belongs to."""
+    """Return (name, value, interval) of each metric; the interval of a score stands in the score's own line."""
     lines = []
     for name, value in metrics.items():
         if isinstance(value, dict):
-            lines += _scores(value, f"{before}{_words(name)}: ")
+            lines += _scores(value, f"{before}{_spaced(name)}: ")
         elif not (name.endswith(INTERVAL) and name.removesuffix(INTERVAL) in metrics):
             interval = metrics.get(f"{name}{INTERVAL}")
-            between = ", ".join(_number(end) for end in interval) if isinstance(interval, list) else ""
-            lines.append((f"{before}{_words(name)}", _number(value), between and f"[{between}]"))
+            between = ", ".join(_as_text(end) for end in interval) if isinstance(interval, list) else ""
+            lines.append((f"{before}{_spaced(name)}", _as_text(value), between and f"[{between}]"))
     return lines
 
 
-def _fill_gallery(evaluation: Evaluation, file: Path, images: str | Path | None, missing: list[str]) -> None:
-    """The first captions of a captions.csv, each with its picture where there is one."""
+def _fill_gallery(evaluation: Evaluation, file: Path, images: str | Path | None) -> list[str]:
+    """Add the first captions of a captions.csv, with the pictures that can be read; return what is missing."""
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False)[["image_name", "caption"]]
     except (ValueError, KeyError) as error:
-        missing.append(f"{file}: {_line(error)}")
-        return
+        return [f"{file}: {_one_line(error)}"]
     evaluation.captions, unread = len(table), []
     for row in table.head(SHOWN).itertuples():
         card = {"name": row.image_name, "caption": row.caption, "src": ""}
@@ -154,16 +158,15 @@ def _fill_gallery(evaluation: Evaluation, file: Path, images: str | Path | None,
             except UserError as error:
                 unread.append(str(error))
         evaluation.gallery.append(card)
-    if unread:
-        missing.append(f"{len(unread)} pictures of {file.name}, the first because: {unread[0]}")
+    return [f"{len(unread)} pictures of {file.name}, the first because: {unread[0]}"] if unread else []
 
 
 def _samples(run: Run, missing: list[str]) -> dict[str, Any]:
-    """What the captioner wrote of the same pictures as it learned: {names, rows: [(step, captions)]}."""
+    """Return the captions of the same pictures at several steps of training: {names, rows: [(step, captions)]}."""
     try:
         table = run.samples()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        missing.append(f"samples.jsonl: {_line(error)}")
+        missing.append(f"samples.jsonl: {_one_line(error)}")
         return {"names": [], "rows": []}
     places = sorted({round(place * (len(table) - 1) / (SAMPLES - 1)) for place in range(SAMPLES)}) if len(table) else []
     rows = [(step, list(captions)) for step, captions in zip(table.index[places], table.values[places], strict=True)]
@@ -171,33 +174,36 @@ def _samples(run: Run, missing: list[str]) -> dict[str, Any]:
 
 
 def _read_json(file: Path) -> dict[str, Any]:
+    """Return the JSON object in a file. Raises UserError if it holds none."""
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{file} is no JSON ({_line(error)}): give the folder of a whole run") from error
+        raise UserError(f"{file} is no JSON ({_one_line(error)}): give a complete run's folder") from error
     if not isinstance(value, dict):
-        raise UserError(f"{file} is no JSON object: give the folder of a whole run")
+        raise UserError(f"{file} is no JSON object: give a complete run's folder")
     return value
 
 
-def _rows(part: Any) -> list[tuple[str, str]]:
-    return [(_words(name), _number(value)) for name, value in part.items()] if isinstance(part, dict) else []
+def _table(part: Any) -> list[tuple[str, str]]:
+    """Return a part of config.json as (name, value), both as text."""
+    return [(_spaced(name), _as_text(value)) for name, value in part.items()] if isinstance(part, dict) else []
 
 
-def _words(name: str) -> str:
+def _spaced(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _number(value: Any) -> str:
-    """A value as a reader wants it: floats to four digits, all else as it is."""
+def _as_text(value: Any) -> str:
+    """Return a value as text: a float with four digits, all else as it is."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _thumb(picture: Image.Image) -> str:
-    """A picture within the page: small, a drawn one to the pixel, a photo as a JPEG."""
+    """Return a picture, reduced to THUMB pixels, as the `src` of an `img`: a drawn one as a PNG, a photo as a JPEG."""
     picture.thumbnail((THUMB, THUMB))
-    return picture_url(picture, "png" if max(picture.size) <= 128 else "jpeg", quality=80)
+    return picture_url(picture, "png" if max(picture.size) <= SMALL else "jpeg", quality=80)
 
 
-def _line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
+    """Return an error's message on one line, or its type's name if it has none."""
     return " ".join(str(error).split()) or type(error).__name__

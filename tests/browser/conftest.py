@@ -1,4 +1,4 @@
-"""Servers on loopback, a headless Chromium, and pages that remember what went wrong on them.
+"""Servers on loopback, a headless Chromium, and pages that record what goes wrong on them.
 
 Not collected by `pytest tests`: `make test-browser` asks for this folder.
 """
@@ -24,13 +24,13 @@ PATIENCE = 120  # seconds, for a server or a kernel to start on a busy machine
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator:
-    """A headless Chromium of the system's own."""
+    """Start the system's Chromium without a window."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
         pytest.skip(f"none of {', '.join(NAMES)} is installed")
     with playwright.sync_playwright() as driver:
-        # As root, as on a new machine of a CI, Chromium starts without its sandbox only.
+        # As root, as on a new CI machine, Chromium starts only without its sandbox.
         chromium = driver.chromium.launch(executable_path=path, chromium_sandbox=os.geteuid() != 0)
         yield chromium
         chromium.close()
@@ -45,7 +45,7 @@ class Trouble(list):
         page.on("request", lambda request: self._check(request.url))
 
     def _check(self, url: str) -> None:
-        # voila's own page asks a CDN for a font of icons, and does without.
+        # voila's own page asks a CDN for a font of icons, but works without it.
         if "/@fortawesome/" not in url and not url.startswith(
             ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:", "file:")
         ):
@@ -54,13 +54,13 @@ class Trouble(list):
 
 @pytest.fixture(scope="module")
 def open_page(browser) -> Iterator[Callable]:
-    """Open a page; in the end its context is closed."""
+    """Return a function that opens a page and records its trouble. All pages are closed at the end."""
     contexts = []
 
     def open_one(**options):
         context = browser.new_context(viewport={"width": 1180, "height": 1000}, accept_downloads=True, **options)
         context.set_default_timeout(PATIENCE * 1000)
-        context.route(lambda url: not url.startswith(HERE), lambda route: route.abort())  # as where there is no network
+        context.route(lambda url: not url.startswith(HERE), lambda route: route.abort())  # as without a network
         contexts.append(context)
         page, trouble = context.new_page(), Trouble()
         trouble.watch(page)
@@ -73,7 +73,7 @@ def open_page(browser) -> Iterator[Callable]:
 
 @pytest.fixture(scope="module")
 def serve(tmp_path_factory) -> Iterator[Callable]:
-    """Start a server, and end it with all its kernels whatever happens; settings of the user's own are not touched."""
+    """Return a function that starts a server without the user's settings. All of them end with their kernels."""
     servers = []
 
     def start(*arguments: str, folder: Path, path: str = "/", **environment: str) -> str:
@@ -114,7 +114,7 @@ def _free_port() -> int:
 
 
 def _end(pid: int) -> None:
-    """Ask a process to end, and see that it and its children have."""
+    """End a process and its children; kill those that do not end in 10 seconds."""
     try:
         family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""The explorer, worked with mouse and keyboard in JupyterLab and as the app that voila serves."""
+"""The explorer, used with mouse and keyboard in JupyterLab and in the app that voila serves."""
 
 import io
 import os
@@ -30,7 +30,7 @@ def code_cells(name: str) -> list[str]:
 
 
 def options(target: str) -> list[str]:
-    """The options with which `make TARGET` starts its server."""
+    """Return the options with which `make TARGET` starts its server."""
     dry = ["make", "--no-print-directory", "--dry-run", target]  # beneath another make, it would end with the directory
     recipe = subprocess.run(dry, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     found = [part for part in shlex.split(recipe.splitlines()[-1]) if part.startswith("--")]
@@ -40,7 +40,7 @@ def options(target: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Where the servers work, with the helpers beside it."""
+    """The folder in which the servers run, with the helpers in it."""
     folder = tmp_path_factory.mktemp("served")
     (folder / "helpers").symlink_to(ROOT / "helpers")
     return folder
@@ -48,7 +48,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def lab(folder, finished, data, serve, open_page):
-    """Notebook 05's own explorer cell in JupyterLab, behind its bootstrap and two lines in place of its training."""
+    """Open notebook 05's explorer cell in JupyterLab, after its bootstrap and a cell that replaces its training."""
     cells = code_cells("05_qualitative_results")
     (explorer,) = [cell for cell in cells if "explorer.widget" in cell]
     made = (f"from pathlib import Path\nfrom types import SimpleNamespace\n"
@@ -73,7 +73,7 @@ def lab(folder, finished, data, serve, open_page):
 
 @pytest.fixture(scope="module")
 def app(folder, finished, data, serve, open_page):
-    """The app, over a captioner by two names."""
+    """Open the app with one captioner under two names."""
     shutil.copy(ROOT / "notebooks" / "app.ipynb", folder)
     shutil.copytree(finished.captioner, folder / "other" / "captioner")
     named = os.pathsep.join((str(finished.captioner), "other/captioner"))
@@ -86,7 +86,7 @@ def app(folder, finished, data, serve, open_page):
 
 @pytest.fixture(scope="module", params=["lab", "app"])
 def shown(request, folder):
-    """The explorer on a page, as soon as it is there."""
+    """The explorer on a page, as soon as it shows a picture."""
     page, trouble = request.getfixturevalue(request.param)
     page.locator(".clipxgpt-figure img").wait_for()
     return SimpleNamespace(page=page, trouble=trouble, folder=folder, place=request.param, knobs=Knobs(page))
@@ -99,10 +99,10 @@ class Knobs:
         self.page = page
 
     def set(self, label: str, number: str) -> None:
-        """Type a number into a slider's readout, when it is there.
+        """Type a number into a slider's readout, once the slider is visible.
 
-        One message to the kernel, before that of any button pressed after it. Of several in a row, as a dragged slider
-        or a key pressed again and again sends them, the last waits until the kernel has answered the one before.
+        This sends the kernel one message, which it handles before that of any button pressed later. A dragged slider
+        sends several, and the last of them waits until the kernel has answered the one before.
         """
         slider = self.page.locator(".widget-slider").filter(has=self.page.get_by_text(label, exact=True))
         readout = slider.locator(".widget-readout")
@@ -119,13 +119,13 @@ class Knobs:
         chooser.value.set_files({"name": name, "mimeType": "image/png", "buffer": content})
 
     def caption(self, expected: str):
-        """Press the button and wait until the heading says `expected`: the captions on the page."""
+        """Press the button, wait until the heading says `expected`, and return the captions on the page."""
         self.page.get_by_role("button", name="caption it").click()
         expect(self.page.locator(".clipxgpt small").first).to_contain_text(expected, timeout=PATIENCE)
         return self.page.locator(".clipxgpt-caption b")
 
     def compare(self, name: str) -> None:
-        """Add the first caption to the comparison, and wait for its line."""
+        """Add the first caption to the comparison and wait for its row."""
         self.page.get_by_role("button", name="compare").first.click()
         self.page.locator(".clipxgpt-table td").filter(has_text=name).first.wait_for()
 

@@ -1,4 +1,4 @@
-"""The report opened as a file: whole, without an error, in light and in dark."""
+"""The report, opened as a file, is complete and without errors in light and in dark."""
 
 import os
 import shutil

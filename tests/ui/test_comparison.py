@@ -1,4 +1,4 @@
-"""The comparison as a table, as a CSV and as a picture; what is saved is whole and lies where the message says."""
+"""The comparison as a table, as a CSV and as a picture; files are complete and lie where the page says."""
 
 import base64
 import io
@@ -24,7 +24,7 @@ def comparison(tmp_path):
 
 
 def link(comparison) -> tuple[str, bytes]:
-    """The name and the content of what the message offers to the browser."""
+    """Return the name and the content of the download that the message offers."""
     found = re.search(r'download="([^"]+)" href="data:[a-z/]+;base64,([^"]+)"', comparison.message.value)
     return found[1], base64.b64decode(found[2])
 
@@ -39,7 +39,7 @@ def test_the_newest_caption_comes_first_and_clear_empties_the_table(comparison):
     assert (comparison.entries, comparison.table.value, comparison.buttons.layout.display) == ([], "", "none")
 
 
-def test_the_csv_has_a_row_a_caption_in_the_order_in_which_they_were_added(comparison, tmp_path):
+def test_the_csv_has_a_row_per_caption_oldest_first(comparison, tmp_path):
     comparison.add(entry("A red circle."))
     comparison.add(entry(HOSTILE, "<b>.png"))
     comparison.save_csv.click()
@@ -64,7 +64,7 @@ def test_the_picture_grows_with_the_table_and_takes_any_text(comparison, tmp_pat
     assert link(comparison) == (file.name, file.read_bytes())
 
 
-def test_saved_again_a_table_takes_its_own_place(comparison, tmp_path):
+def test_a_table_saved_again_replaces_its_own_file(comparison, tmp_path):
     comparison.add(entry("A red circle."))
     comparison.save_csv.click()
     comparison.add(entry("A blue square."))
@@ -73,7 +73,7 @@ def test_saved_again_a_table_takes_its_own_place(comparison, tmp_path):
     assert len(pd.read_csv(file)) == 2
 
 
-def test_where_nothing_can_be_written_the_link_remains(tmp_path):
+def test_the_link_remains_if_the_file_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     comparison = Comparison(tmp_path / "file" / "inside")
     comparison.add(entry("A red circle."))

@@ -1,4 +1,4 @@
-"""The widget, worked as a hand would work it."""
+"""The widget, used as a person would use it."""
 
 import base64
 import io
@@ -10,13 +10,12 @@ import pytest
 from PIL import Image
 
 from helpers.models.decoding import Decoding
-from helpers.models.writer import candidates
 from helpers.ui.explorer import Explorer
 
 
 @pytest.fixture
 def explorer(writer, data, tmp_path):
-    return Explorer(writer, {name: data.images / name for name in data.image_names()[:3]}, tmp_path)
+    return Explorer(writer, {name: data.images / name for name in data.image_names()[:3]}, folder=tmp_path)
 
 
 def png(color="red", size=(64, 64)) -> bytes:
@@ -90,10 +89,10 @@ def test_each_decoding_is_what_the_controls_say(explorer):
 def test_all_beams_are_shown_with_how_likely_each_is_and_any_can_be_compared(explorer, writer, cache, data):
     explorer.method.value, explorer.beams.value = "beam search", 4
     explorer.caption()
-    expected = candidates(writer, cache.rows(data.image_names()[:1]), Decoding(beams=4))
+    expected = writer.candidates(cache.rows(data.image_names()[:1]), Decoding(beams=4))
     for line, candidate in zip(found(explorer), expected, strict=True):
         assert candidate.caption in line
-        assert f"{candidate.probability:.0%} a token, {candidate.sureness}" in line
+        assert f"{candidate.probability:.0%} per token, {candidate.sureness}" in line
     compare(explorer, 2)
     assert list(rows(explorer).caption) == [expected[2].caption]
     assert rows(explorer).probability[0] == pytest.approx(expected[2].probability, abs=1e-3)
@@ -117,7 +116,8 @@ def test_another_picture_is_shown_and_captioned(explorer, data):
 
 def test_several_captioners_are_loaded_when_they_are_used(writer, finished, data, tmp_path):
     pictures = {name: data.images / name for name in data.image_names()[:1]}
-    explorer = Explorer({"one": finished.captioner, "gone": tmp_path / "gone", "here": writer}, pictures, tmp_path)
+    captioners = {"one": finished.captioner, "gone": tmp_path / "gone", "here": writer}
+    explorer = Explorer(captioners, pictures, folder=tmp_path)
     assert explorer.captioner.layout.display != "none"
     explorer.caption()
     assert [type(each).__name__ for each in explorer.captioners.values()] == [

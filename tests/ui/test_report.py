@@ -1,9 +1,12 @@
-"""The report holds what the run holds, says what is missing, and takes any text as text."""
+"""The report shows what the run holds, lists what is missing, and escapes every text."""
 
 import json
 import re
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -70,12 +73,12 @@ def test_a_whole_run_is_one_page_without_anything_from_outside(run, data):
     assert "Caption 24." not in page.text
 
 
-def test_what_an_evaluation_in_a_folder_of_the_run_wrote_is_found(run):
+def test_an_evaluation_in_a_folder_of_the_run_is_found(run):
     evaluated(run, ["a.png"], ["A dog."], "test")
     page = Reader(write_report(run.folder).read_text())
     assert "Evaluation: test" in page.text
     assert "A dog." in page.text
-    assert "the pictures of captions.csv: give their folder by --images" in page.text
+    assert "the pictures of captions.csv: give their folder with --images" in page.text
 
 
 def test_texts_are_text_whatever_they_contain(run, data):
@@ -99,7 +102,7 @@ def test_texts_are_text_whatever_they_contain(run, data):
         (lambda run: run.history_file.write_text(run.history_file.read_text().splitlines()[0]), "it has no rows yet"),
         (lambda run: run.samples_file.write_text("[1]\n"), "samples.jsonl: "),
         (lambda run: run.samples_file.unlink(), "clipxgpt evaluate"),
-        (lambda run: shutil.rmtree(run.captioner), "captioner/: training has not come to its end"),
+        (lambda run: shutil.rmtree(run.captioner), "captioner/: training has not ended yet"),
         (lambda run: (run.folder / "metrics.json").write_text("{"), "metrics.json is no JSON"),
         (lambda run: (run.folder / "metrics.json").write_text("[]"), "metrics.json is no JSON object"),
         (lambda run: (run.folder / "captions.csv").write_text("name\n1\n"), "captions.csv: "),
@@ -128,3 +131,14 @@ def test_what_is_no_run_is_refused(run, tmp_path):
     with pytest.raises(UserError, match=r"config\.json is no JSON"):
         write_report(run.folder)
     assert not (run.folder / "report.html").exists()
+
+
+def test_the_report_needs_neither_ipython_nor_ipywidgets(run):
+    code = """
+import sys
+sys.modules["IPython"] = sys.modules["ipywidgets"] = None  # imports of them now fail
+from helpers.ui.report import write_report
+write_report(sys.argv[1])
+"""
+    subprocess.run([sys.executable, "-c", code, run.folder], check=True, cwd=Path(__file__).parents[2])
+    assert (run.folder / "report.html").exists()

@@ -1,4 +1,4 @@
-"""The app: the explorer over the captioners that the environment names, or a page that says how to get one."""
+"""The app shows the explorer of the captioners that the environment names, or a page that says how to get one."""
 
 import os
 import shutil
@@ -39,7 +39,7 @@ def test_captioners_are_called_after_their_runs(finished, data, tmp_path, monkey
     page = open_app({"CLIPXGPT_CAPTIONER": named, "CLIPXGPT_PICTURES": str(data.images)})
     assert options(page, "captioner") == ("one", "two")
     assert options(page, "picture") == tuple(sorted(data.image_names()))
-    assert page.children[0].value == "no captioner lies in gone: left out"
+    assert page.children[0].value == "left out, because there is no captioner in it: gone"
     page = open_app({"CLIPXGPT_CAPTIONER": os.pathsep.join(["two/captioner", "more/two/captioner"])})
     assert options(page, "captioner") == ("two/captioner", "more/two/captioner")
     assert options(page, "picture") == ()
@@ -54,8 +54,8 @@ def test_the_default_captioner_has_the_drawn_worlds_test_pictures(finished, data
 
 
 def test_other_files_are_no_pictures_and_a_folder_that_is_none_is_refused(tmp_path):
-    for name in ("a.JPG", "b.png", "c.txt", "d"):
+    for name in ("a.JPG", "b.png", "c.txt", "d", "e.jp2"):
         (tmp_path / name).touch()
-    assert list(find_pictures(str(tmp_path), False)) == ["a.JPG", "b.png"]
+    assert list(find_pictures(str(tmp_path), drawn=False)) == ["a.JPG", "b.png", "e.jp2"]
     with pytest.raises(UserError, match="CLIPXGPT_PICTURES is nowhere, which is no folder"):
-        find_pictures("nowhere", False)
+        find_pictures("nowhere", drawn=False)
