@@ -1,4 +1,4 @@
-"""The notebooks, executed one after the other with papermill, and what they leave behind."""
+"""Run the notebooks one after the other with papermill, and sum up what they leave in the run folder."""
 
 import json
 import warnings
@@ -13,9 +13,10 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 
 def run_series(out: Path) -> None:
-    """Execute every notebook, with its `RUN` set to `out` where it has one; the executed ones go to `out/notebooks`.
+    """Execute every notebook in order and save the executed copies in `out/notebooks`.
 
-    Raises UserError when papermill is not installed or a notebook fails, naming the cell.
+    out: the run folder, an absolute path; each notebook with a parameter `RUN` gets this value for it. Raises UserError
+    if papermill is not installed, if there are no notebooks, or if a notebook fails; the message then names the cell.
     """
     try:
         import papermill
@@ -23,13 +24,13 @@ def run_series(out: Path) -> None:
         raise UserError("papermill is not installed: pip install 'papermill>=2.6', or use `make setup`") from error
     notebooks = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
     if not notebooks:
-        raise UserError(f"{NOTEBOOKS} holds no notebooks: run this command from a clone of the project")
+        raise UserError(f"{NOTEBOOKS} holds no notebooks: run this command in a clone of the project")
     (out / "notebooks").mkdir(parents=True, exist_ok=True)
     for number, notebook in enumerate(notebooks, start=1):
         print(f"[{number}/{len(notebooks)}] {notebook.name}", flush=True)
         try:
             takes_run = "RUN" in papermill.inspect_notebook(notebook)
-            # The ending of a file that is not whole yet is none that papermill expects.
+            # papermill warns of the unfinished copy's name, which does not end as a notebook's does.
             with atomic_path(out / "notebooks" / notebook.name) as partial, warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="The specified file")
                 papermill.execute_notebook(
@@ -41,29 +42,33 @@ def run_series(out: Path) -> None:
                     extra_arguments=["--log-level=ERROR"],
                 )
         except papermill.PapermillExecutionError as error:
-            message = f"cell {error.exec_count}: {error.ename}: {error.evalue}"
-            raise UserError(f"{notebook.name} failed in {message}") from error
+            raise UserError(
+                f"{notebook.name} failed in cell {error.exec_count} with {error.ename}: {error.evalue}"
+            ) from error
 
 
 def summary(out: Path) -> str:
-    """Where things lie in a run folder, and its result in a small table."""
+    """Return what lies where in the run folder `out`, and the results of the series as a small table.
+
+    Reads history.csv and metrics.json, which notebooks 04 and 05 save.
+    """
     history = pd.read_csv(out / "history.csv")
     metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     low, high = metrics["gain_95_interval"]
-    rows = [
+    results = [
         ("held-out captions with every fact right", f"{metrics['correct']:.3f}"),
         ("the same with shuffled embeddings", f"{metrics['correct_shuffled']:.3f}"),
-        ("what the picture tells, nats a token", f"{metrics['gain']:.3f} [{low:.3f}, {high:.3f}]"),
+        ("what the picture tells, nats per token", f"{metrics['gain']:.3f} [{low:.3f}, {high:.3f}]"),
         ("distinct captions", f"{metrics['distinct_captions']} for {metrics['images']} pictures"),
-        ("last validation loss", f"{history.val_loss.dropna().iloc[-1]:.3f}"),
+        ("last validation loss, nats per token", f"{history.val_loss.dropna().iloc[-1]:.3f}"),
         ("training", f"{history.step.iloc[-1]} steps in {history.elapsed_seconds.iloc[-1]:.0f} s"),
     ]
     files = [
-        ("captioner/", "for CaptionWriter.load and clipxgpt predict -C"),
-        ("history.csv, loss_lr.png", "the training, in numbers and as a figure"),
-        ("captions.csv, metrics.json", "the held-out captions and their measures"),
-        ("notebooks/", "the notebooks as they ran"),
+        ("captioner/", "the captioner, for CaptionWriter.load and clipxgpt predict -C"),
+        ("history.csv, loss_lr.png", "loss and learning rate, as numbers and as a figure"),
+        ("captions.csv, metrics.json", "the held-out captions and their scores"),
+        ("notebooks/", "the executed notebooks"),
     ]
-    width = max(len(name) for name, _ in (*rows, *files)) + 2
+    width = max(len(name) for name, _ in (*results, *files)) + 2
     lines = [f"{out}:", *(f"  {name:<{width}}{what}" for name, what in files), ""]
-    return "\n".join([*lines, *(f"  {name:<{width}}{value}" for name, value in rows)])
+    return "\n".join([*lines, *(f"  {name:<{width}}{value}" for name, value in results)])
