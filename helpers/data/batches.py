@@ -1,6 +1,6 @@
 """Captions tokenised once, images as embeddings, and every batch a pure function of the step.
 
-There is no iterator whose position would have to be saved: `batches.at(1234)` is the same batch in every session.
+No iterator's position has to be saved: `batches.at(1234)` is the same batch in every session.
 """
 
 from functools import lru_cache
@@ -12,11 +12,10 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import UserError
-from ..models.captioner import IGNORE
-from .embedding_cache import EmbeddingCache, Rows
+from .embedding_cache import EmbeddingCache
 
-TYPICAL = 500  # images of which all patches are looked at for their mean and spread
-TOGETHER = 1000  # captions that are tokenised at a time; the tokenizer keeps kilobytes of each until it is done
+IGNORE = -100  # the label of padding, which PyTorch's cross-entropy ignores
+TOGETHER = 1000  # captions that are tokenised at a time; the tokenizer holds kilobytes for each until it is done
 
 
 class Batch(NamedTuple):
@@ -31,15 +30,14 @@ class Batch(NamedTuple):
 
     @property
     def targets(self) -> int:
-        """How many caption tokens are scored."""
+        """The number of caption tokens that are scored."""
         return int((self.labels != IGNORE).sum())
 
     def part(self, index: int, parts: int) -> tuple["Batch", float]:
-        """One process's share, every `parts`-th row from row `index` on, and what its mean loss weighs.
+        """Return every `parts`-th row from row `index` on, one process's share, and the weight of its mean loss.
 
-        The losses of all parts, weighed so, have the whole batch's mean loss as their mean: a token counts the same
-        whichever process scores it. A process that is left without a row takes one with weight 0, for all of them
-        must compute together.
+        The mean of all parts' weighted losses is the whole batch's mean loss: a token counts the same in whichever
+        process. A process without a row of its own gets one with weight 0, because all of them must compute together.
         """
         if index >= len(self.input_ids):
             return Batch(*(tensor[:1] for tensor in self)), 0.0
@@ -47,13 +45,13 @@ class Batch(NamedTuple):
         return part, part.targets * parts / self.targets
 
 
-def tokenize(
+def caption_tokens(
     tokenizer: PreTrainedTokenizerBase, captions: list[str], max_tokens: int
 ) -> tuple[list[torch.Tensor], list[str]]:
-    """Token ids of each caption, int64 [T] with exactly one end-of-text at the end, and the captions that were cut.
+    """Return each caption's token ids, int64 [T] with one end-of-text at the end, and the captions that were cut.
 
-    A caption longer than `max_tokens`, end-of-text included, is cut there: one caption of 1,000 tokens would pad all
-    its neighbours. The text "<|endoftext|>" in a caption is plain text, not the special token.
+    A caption longer than `max_tokens`, end-of-text included, is cut there. The text "<|endoftext|>" in a caption is
+    plain text, not the special token.
     """
     tokens, cut = [], []
     for start in range(0, len(captions), TOGETHER):
@@ -67,8 +65,8 @@ def tokenize(
 class CaptionBatches:
     """Batches over the rows of a captions table whose images are in the cache.
 
-    `cut` lists captions that were too long and `missing` images that have no embedding; both are left to the caller
-    to report. Raises UserError when nothing is left.
+    `cut` lists the captions that were too long, `missing` the images without an embedding; reporting both is left to
+    the caller. Raises UserError if nothing is left.
     """
 
     def __init__(
@@ -76,11 +74,12 @@ class CaptionBatches:
         captions: pd.DataFrame,
         cache: EmbeddingCache,
         tokenizer: PreTrainedTokenizerBase,
+        *,
         batch_size: int,
         max_tokens: int = 64,
         seed: int = 0,
     ):
-        """captions: columns image_name and caption. seed: of the order in which the captions come."""
+        """Tokenise `captions` (image_name, caption). seed: of the order in which they come."""
         known = captions.image_name.isin(cache.image_names)
         self.missing = sorted(set(captions.image_name[~known]))
         self.captions = captions[known].reset_index(drop=True)
@@ -90,47 +89,43 @@ class CaptionBatches:
                 "check that captions and cache belong to the same pictures"
             )
         self.image_names = list(self.captions.image_name.unique())
-        self.embeddings = cache.array(self.image_names)  # float32 [N, D], or [N, S, D] that is read batch by batch
+        self.embeddings = cache.of(self.image_names)  # [N, D] or [N, S, D]
         position = {name: row for row, name in enumerate(self.image_names)}
         self.image_of = torch.tensor([position[name] for name in self.captions.image_name])  # int64, one a caption
-        self.tokens, self.cut = tokenize(tokenizer, list(self.captions.caption), max_tokens)
+        self.tokens, self.cut = caption_tokens(tokenizer, list(self.captions.caption), max_tokens)
         self.batch_size, self.seed = batch_size, seed
         self._order_of = lru_cache(maxsize=2)(self._order)
-
-    def typical_embeddings(self) -> torch.Tensor:
-        """What to take mean and spread from: all embeddings, [N, D]; of patches, [n, S, D], those of some images."""
-        return self.embeddings[:: -(-len(self.embeddings) // TYPICAL) if isinstance(self.embeddings, Rows) else 1]
 
     @property
     def steps_per_epoch(self) -> int:
         return -(-len(self.tokens) // self.batch_size)
 
     def at(self, step: int) -> Batch:
-        """The batch of training step `step`, which counts on over the epochs."""
+        """Return the batch of training step `step`, which counts from 0 over all epochs."""
         epoch, position = divmod(step, self.steps_per_epoch)
         return self.rows(self._order_of(epoch)[position])
 
     def longest(self) -> Batch:
-        """A batch of the longest captions, which needs more memory than any other can."""
+        """Return a batch of the longest captions, which needs the most memory of all."""
         by_length = sorted(range(len(self.tokens)), key=lambda row: len(self.tokens[row]))
         return self.rows(by_length[-self.batch_size :])
 
     def in_order(self) -> list[list[int]]:
-        """All rows once, in the table's order, a batch at a time: for validation and evaluation."""
+        """Return the rows of each batch in the table's order, every row once: for validation and evaluation."""
         return [rows.tolist() for rows in torch.arange(len(self.tokens)).split(self.batch_size)]
 
     def rows(self, rows: list[int]) -> Batch:
-        """The batch of these rows of the captions table."""
+        """Return the batch of these rows of the captions table."""
         input_ids = pad_sequence([self.tokens[row] for row in rows], batch_first=True)  # [B, T], padded with 0
         lengths = torch.tensor([len(self.tokens[row]) for row in rows])
         padding = torch.arange(input_ids.shape[1]) >= lengths.unsqueeze(1)  # [B, T]
         return Batch(self.embeddings[self.image_of[rows]], input_ids, input_ids.masked_fill(padding, IGNORE))
 
     def _order(self, epoch: int) -> list[list[int]]:
-        """One epoch's batches of rows, shuffled and not grouped by length, which would group them by content too.
+        """Return the rows of one epoch's batches, shuffled, not grouped by length, because that would group content.
 
-        On the drawn world, where short captions are those of single objects, two epochs of batches grouped by length
-        (in pools of 8) got 0.06 and 0.15 of the validation captions right, shuffled ones 0.96 and 0.94 (seeds 0, 1).
+        In the drawn world short captions are those of single objects: two epochs of batches grouped by length (in pools
+        of 8) got 0.06 and 0.15 of the validation captions right, shuffled ones 0.96 and 0.94 (seeds 0, 1).
         """
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         order = torch.randperm(len(self.tokens), generator=generator)

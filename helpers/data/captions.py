@@ -1,4 +1,4 @@
-"""Captions as they really come: Flickr30k's Kaggle `results.csv`, or a CSV of someone's own; and a split by image."""
+"""Reading captions files (Flickr30k's `results.csv` from Kaggle, or any CSV), and splitting them by image."""
 
 import csv
 import gzip
@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..errors import UserError
 
-COLUMNS = {  # what a column holds, and the header names by which it is found
+COLUMNS = {  # the header names of each kind of column
     "image_name": ("image_name", "image", "file_name", "filename"),
     "caption": ("comment", "caption", "text"),
     "split": ("split",),
@@ -24,19 +24,19 @@ COLUMNS = {  # what a column holds, and the header names by which it is found
 SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}  # "restval" is Karpathy's word
 ENTITY = re.compile(r"&(#\d+|#[xX][0-9a-fA-F]+|\w+);")
 SWALLOWED_ROW = re.compile(r"[\r\n][^\r\n,;\t]+\.\w{3,4}[,;\t]")
-NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what "surrogateescape" makes of a byte that is not UTF-8
+NOT_UTF8 = re.compile("[\udc80-\udcff]")  # "surrogateescape" turns a byte that is not UTF-8 into one of these
 
 
 def read_captions(path: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The captions of a file, and the rows of it that cannot be used.
+    """Read the captions of a file, and list the rows that cannot be used.
 
-    Reads `image_name| comment_number| comment` as Kaggle has it, and any file whose header names an image and a
-    caption column (see COLUMNS), separated by comma, semicolon or tab; gzipped or not. HTML entities become their
-    characters, doubled double quotes single ones, runs of white space one space. Nothing else in a caption changes.
+    The file is Kaggle's `image_name| comment_number| comment`, or any whose header names an image and a caption column
+    (see COLUMNS), separated by comma, semicolon or tab; gzipped or not. HTML entities become their characters, doubled
+    double quotes single ones, runs of white space one space. Nothing else in a caption changes.
 
-    Returns captions[image_name, caption] (and `split`, where the file has it) in the order of the file, and
+    Returns captions[image_name, caption] (and `split`, if the file has it) in the order of the file, and
     left_out[row, reason, text]; row counts data rows from 0, as pandas does. Raises UserError on a file that is
-    missing, of another kind, or without one usable caption.
+    missing, of another kind, or without a usable caption.
     """
     captions, left_out = [], []
     for row, (fields, text) in enumerate(table_rows(Path(path), ("image_name", "caption"))):
@@ -52,15 +52,14 @@ def read_captions(path: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def split_by_image(
-    captions: pd.DataFrame, splits: str | Path | None = None, val: float = 0.1, test: float = 0.1, seed: int = 0
+    captions: pd.DataFrame, splits: str | Path | None = None, *, val: float = 0.1, test: float = 0.1, seed: int = 0
 ) -> pd.DataFrame:
-    """The captions with a column `split` of "train", "val" and "test"; all captions of an image are in the same one.
+    """Add a column `split` of "train", "val" and "test"; all captions of an image are in the same split.
 
-    The split is that of the file `splits` (columns image_name and split, or Karpathy's JSON, karpathy.py), else of the
-    captions' own column `split`, else drawn: each image by a hash of (seed, image_name), so that adding images moves
-    none. val and test: shares of the images. Images that a splits file does not name are left out, counted in a
-    warning. Raises UserError on an unknown split, on an image in two of them, and on shares that leave nothing to
-    train on.
+    The split is that of the file `splits` (columns image_name and split, or Karpathy's JSON), else the captions' own
+    column `split`, else drawn: each image by a hash of (seed, image_name), so adding images moves none. val and test:
+    shares of the images. Images that a splits file does not name are left out, and a warning counts them. Raises
+    UserError on an unknown split, on an image in two of them, and on shares that leave nothing to train on.
     """
     if splits is not None:
         chosen = _one_split_each(_read_splits(Path(splits)), splits)
@@ -92,7 +91,7 @@ def _draw_split(key: str, val: float, test: float) -> str:
 
 
 def _one_split_each(table: pd.DataFrame, source: str | Path) -> dict[str, str]:
-    """{image_name: split} from a table in which an image may stand in several rows."""
+    """Return {image_name: split} from a table in which an image may have several rows."""
     if table.empty or table[["image_name", "split"]].isna().any(axis=None):
         raise UserError(f"{source} has no rows, or one without its fields; give an image_name and a split in each row")
     table = table[["image_name", "split"]].drop_duplicates()
@@ -129,7 +128,7 @@ def _clean(caption: str) -> str:
 
 
 def table_rows(path: Path, wanted: tuple[str, str]) -> Iterator[tuple[dict[str, str] | None, str]]:
-    """Each data row as its fields by what they hold (None where their number is wrong), and as text."""
+    """Yield each data row as {kind of column: field}, None if their number is wrong, and as text."""
     try:
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
@@ -162,7 +161,7 @@ def _another_kind(path: Path, header: str, missing: list[str]) -> str:
 
 
 def _piped(lines: Iterator[str], columns: int) -> Iterator[tuple[list[str], str]]:
-    """Kaggle's layout: one row a line, quotes mean nothing, and what is past the last separator may hold more."""
+    """Split Kaggle's layout: one row per line, quotes mean nothing, and the last field may hold more separators."""
     for line in lines:
         line = line.rstrip("\r\n")
         if line.strip():
@@ -176,13 +175,13 @@ def _separated(lines: Iterator[str], delimiter: str) -> Iterator[tuple[list[str]
 
 
 def _unquote(field: str) -> str:
-    """A field without the quotes that a CSV writer put around it, and only then."""
+    """Remove the quotes that a CSV writer put around a field, and no others."""
     quoted = len(field) > 1 and field[0] == field[-1] == '"' and '"' not in field[1:-1].replace('""', "")
     return field[1:-1].replace('""', '"') if quoted else field
 
 
 def read_karpathy(path: Path) -> pd.DataFrame:
-    """The split of each image, DataFrame[image_name, split], of `{"images": [{"filename": …, "split": …}, …]}`.
+    """Read the split of each image, DataFrame[image_name, split], from `{"images": [{"filename": …, "split": …}, …]}`.
 
     Raises UserError on a file that is missing or has another form.
     """

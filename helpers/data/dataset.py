@@ -1,4 +1,4 @@
-"""The road in three calls: pictures and captions, their cached embeddings, a captioner; each is reused or made."""
+"""A data set: a folder of pictures with its captions table, read from files or drawn."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +16,11 @@ WORLD_IMAGES = 3000  # pictures of the drawn world that the tiny preset trains a
 
 @dataclass(frozen=True)
 class Data:
-    """A folder of pictures and their captions table (image_name, caption, split).
+    """A folder of pictures and their captions.
 
-    left_out: rows of the captions file that could not be used (row, reason, text). uncaptioned: files of the folder
-    that no caption names, and which are not used. facts: the drawn world's truth.
+    captions: DataFrame[image_name, caption, split]. left_out: rows of the captions file that could not be used,
+    DataFrame[row, reason, text]. uncaptioned: files of the folder that no caption names; they are not used. facts: the
+    scene of each image, for a drawn world.
     """
 
     images: Path
@@ -29,16 +30,19 @@ class Data:
     facts: dict[str, Scene] | None = None
 
     def image_names(self, split: str | None = None) -> list[str]:
-        """The images of one split, or of all, in the order of the captions."""
-        chosen = self.captions if split is None else self.captions[self.captions.split == split]
-        return list(chosen.image_name.unique())
+        """Return the names of the images of one split, or of all, in the order of the captions."""
+        return list((self.captions if split is None else self.rows(split)).image_name.unique())
+
+    def rows(self, split: str) -> pd.DataFrame:
+        """Return the captions of one split: "train", "val" or "test"."""
+        return self.captions[self.captions.split == split]
 
 
 def open_data(images: str | Path, captions: str | Path, splits: str | Path | None = None) -> Data:
     """Read a captions file and split it by image. A `facts.json` beside the file makes it a drawn world.
 
-    On Kaggle each of the paths may be the end of one among the inputs (inputs.py). Raises UserError on a missing images
-    folder, on facts of another world, and on whatever `read_captions` and `split_by_image` refuse.
+    On Kaggle each path may be the end of a path among the inputs (runtime/kaggle.py). Raises UserError on a missing
+    images folder, on facts of another world, and on whatever `read_captions` and `split_by_image` refuse.
     """
     images, captions, splits = (path if path is None else find_input(path) for path in (images, captions, splits))
     if not Path(images).is_dir():
@@ -59,7 +63,7 @@ def open_data(images: str | Path, captions: str | Path, splits: str | Path | Non
     return replace(data, facts=facts)
 
 
-def open_drawn_world(folder: str | Path = "data/drawn", images: int = WORLD_IMAGES, seed: int = 0) -> Data:
-    """The drawn world, drawn on the first call."""
-    world = draw_world(folder, images, seed)
+def open_drawn_world(folder: str | Path = "data/drawn", *, images: int = WORLD_IMAGES, seed: int = 0) -> Data:
+    """Open the drawn world in `folder`; the first call draws its `images` pictures."""
+    world = draw_world(folder, images=images, seed=seed)
     return open_data(world / "flickr30k_images", world / "results.csv")

@@ -1,9 +1,9 @@
-"""The embedding cache: each picture seen by CLIP once, in a folder that a kill leaves whole.
+"""The embedding cache: each picture is encoded by CLIP once, into a folder that stays whole if its maker is killed.
 
-fingerprint.json          which CLIP, preprocessing, pooling and dtype made the rows
-shard-00000.safetensors   float16 rows, [n, D] or [n, S, D], with their image names and the pictures left out
-                          (shard-p2of4-00000.safetensors, where the second of four processes or machines made it)
-index.csv, left_out.csv   where each image's row is, and what has none and why, for pandas
+fingerprint.json          the CLIP, preprocessing, pooling and dtype that made the rows
+shard-00000.safetensors   float16 rows [n, D] or [n, S, D] with their image names, and the pictures left out
+                          (shard-p2of4-00000.safetensors if the second of four processes or machines made it)
+index.csv, left_out.csv   the place of each image's row; the pictures without a row and the reason; for pandas
 """
 
 import hashlib
@@ -21,13 +21,15 @@ from .shards import Shard
 
 FINGERPRINT = "fingerprint.json"
 SHARDS = "shard-*.safetensors"
+TYPICAL = 500  # images whose patches are read for their mean and spread
 
 
 class EmbeddingCache:
     """The rows of a cache folder by image name.
 
-    folder: where it is. fingerprint: of the CLIP that made it. image_names: in the order of the rows. width: D.
-    shape: of a row, (D,) or (S, D) of patches. left_out: the pictures without a row, DataFrame[image_name, reason].
+    folder: its place on disk. fingerprint: that of the CLIP that made it. image_names: in the order of the rows.
+    width: D. shape: of a row, (D,) or (S, D) for patches. left_out: the pictures without a row,
+    DataFrame[image_name, reason].
     """
 
     def __init__(self, folder: Path, fingerprint: dict[str, Any], shards: list[Shard]) -> None:
@@ -43,16 +45,16 @@ class EmbeddingCache:
 
     @classmethod
     def open(cls, folder: str | Path, clip: Clip | None = None) -> "EmbeddingCache":
-        """The cache in `folder`. Raises UserError when there is none, when it is broken, or when `clip` is another."""
+        """Open the cache in `folder`. Raises UserError if there is none, if it is broken, or if `clip` is another."""
         folder = Path(folder)
-        fingerprint = _read_fingerprint(folder, clip)
+        fingerprint = read_fingerprint(folder, clip)
         return cls(folder, fingerprint, [Shard.read(path) for path in sorted(folder.glob(SHARDS))])
 
     def __len__(self) -> int:
         return len(self.image_names)
 
     def rows(self, image_names: Iterable[str]) -> torch.Tensor:
-        """These images' embeddings in this order, float32 [N, D] or [N, S, D]. Raises UserError on one not here."""
+        """Read the embeddings of these images, float32 [N, D] or [N, S, D]. Raises UserError if one has none."""
         image_names = list(image_names)
         missing = [name for name in dict.fromkeys(image_names) if name not in self._places]
         if missing:
@@ -67,12 +69,12 @@ class EmbeddingCache:
             rows[positions] = self._shards[number].embeddings[places[positions, 1]].float()
         return rows
 
-    def array(self, image_names: Iterable[str]) -> "torch.Tensor | Rows":
-        """The same as `rows`, but patches stay on disk until they are indexed."""
-        return self.rows(image_names) if len(self.shape) == 1 else Rows(self, list(image_names))
+    def of(self, image_names: Iterable[str]) -> "ImageEmbeddings":
+        """Return the embeddings of these images to be indexed by their place. Raises UserError if one has none."""
+        return ImageEmbeddings(self, list(image_names))
 
     def index(self) -> pd.DataFrame:
-        """Where each row is: DataFrame[image_name, shard, row]."""
+        """Return the place of each row: DataFrame[image_name, shard, row]."""
         places = [(name, self._shards[number].path.name, row) for name, (number, row) in self._places.items()]
         return pd.DataFrame(places, columns=["image_name", "shard", "row"])
 
@@ -82,22 +84,33 @@ class EmbeddingCache:
             shard.verify()
 
 
-class Rows:
-    """Patches of some images, float32 [N, S, D] but read when indexed: Flickr30k's by ViT-B/32 would fill 4.9 GB."""
+class ImageEmbeddings:
+    """The embeddings of N images in a fixed order, [N, D] or [N, S, D], with one interface for both poolings.
+
+    A slice, a list or an int64 tensor of places gives a float32 tensor. Pooled embeddings are held in memory; patches
+    are read from disk each time, because those of Flickr30k by ViT-B/32 would fill 4.9 GB.
+    """
 
     def __init__(self, cache: EmbeddingCache, image_names: list[str]) -> None:
-        self._cache, self._image_names = cache, image_names
         self.shape = (len(image_names), *cache.shape)
+        self._cache, self._image_names = cache, image_names
+        self._in_memory = cache.rows(image_names) if len(cache.shape) == 1 else None
 
     def __len__(self) -> int:
         return len(self._image_names)
 
-    def __getitem__(self, rows: slice | torch.Tensor) -> torch.Tensor:
-        return self._cache.rows(self._image_names[number] for number in torch.arange(len(self))[rows])
+    def __getitem__(self, places: slice | list[int] | torch.Tensor) -> torch.Tensor:
+        if self._in_memory is not None:
+            return self._in_memory[places]
+        return self._cache.rows(self._image_names[place] for place in torch.arange(len(self))[places])
+
+    def typical(self) -> torch.Tensor:
+        """Return embeddings to take mean and spread from: all pooled ones, or the patches of some images [n, S, D]."""
+        return self[:] if self._in_memory is not None else self[:: -(-len(self) // TYPICAL)]
 
 
-def _read_fingerprint(folder: Path, clip: Clip | None) -> dict[str, Any]:
-    """Of the cache in `folder`. Raises UserError where it is not that of `clip`; the name alone may differ."""
+def read_fingerprint(folder: Path, clip: Clip | None) -> dict[str, Any]:
+    """Read a cache's fingerprint. Raises UserError if it is not that of `clip`; only the name may differ."""
     try:
         found = json.loads((folder / FINGERPRINT).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -106,9 +119,9 @@ def _read_fingerprint(folder: Path, clip: Clip | None) -> dict[str, Any]:
         raise UserError(f"{folder / FINGERPRINT} is broken; delete {folder} and embed the pictures again") from None
     wanted = clip.fingerprint() if clip else found
     if {**found, "name": None} != {**wanted, "name": None}:
-        what = "CLIP" if found["pooling"] == wanted["pooling"] else "pooling"
+        part = "CLIP" if found["pooling"] == wanted["pooling"] else "pooling"
         raise UserError(f"{folder} holds embeddings of {_in_words(found)}, but asked for is {_in_words(wanted)}; "
-                        f"give the cache another folder, or use the {what} that made it")  # fmt: skip
+                        f"give the cache another folder, or use the {part} that made it")  # fmt: skip
     return found
 
 

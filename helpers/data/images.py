@@ -8,7 +8,9 @@ from PIL import Image
 
 from ..errors import UserError
 
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")  # as this Pillow has them
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")  # those that Pillow was built with
+ENDINGS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
+                     ".jp2", ".j2k", ".avif"})  # fmt: skip
 MOST_PIXELS = 89_478_485  # a quarter of a gigabyte as RGB: Pillow's own limit, at which it warns of decompression bombs
 MOST_ELONGATED = 50  # times as long as wide; resizing the short edge to CLIP's 224 pixels would make it enormous
 ORIENTATION = 0x0112  # the EXIF tag of how the camera was held
@@ -19,40 +21,47 @@ TURNS = {
 }  # fmt: skip
 
 
-def open_picture(path: str | Path, content: bytes | None = None) -> Image.Image:
-    """The picture in a file as RGB: turned as EXIF says, transparency on white, the first frame of an animation.
+class PictureError(UserError):
+    """A file that is no usable picture. reason: the message without the path."""
 
-    content: the file's bytes, where they are at hand and `path` is only what to call them.
-    The content decides what kind it is, not the name. Raises UserError, and nothing else, with the reason why the
-    file is no picture that can be used.
+    def __init__(self, path: Path, reason: str):
+        super().__init__(f"{path} {reason}")
+        self.reason = reason
+
+
+def open_picture(path: str | Path, content: bytes | None = None) -> Image.Image:
+    """Open a picture as RGB: turned as EXIF says, transparency on white, the first frame of an animation.
+
+    content: the file's bytes, if they are at hand; `path` is then only their name. The content decides on the format,
+    not the name. Raises PictureError (a UserError) and nothing else if the file is no usable picture.
     """
     path = Path(path)
     try:
         if content is None and not path.is_file():
-            raise UserError(f"{path} is {'no file' if path.exists() else 'missing'}; give the path of a picture")
+            kind = "no file" if path.exists() else "missing"
+            raise PictureError(path, f"is {kind}; give the path of a picture")
         if (path.stat().st_size if content is None else len(content)) == 0:
-            raise UserError(f"{path} is empty (0 bytes); give a whole picture")
+            raise PictureError(path, "is empty (0 bytes); give a whole picture")
         Image.init()
         formats = [name for name in FORMATS if name in Image.OPEN]
         with Image.open(path if content is None else io.BytesIO(content), formats=formats) as image:
             _check_size(path, *image.size)
             return _as_rgb(_turned(image))
-    except UserError:
+    except PictureError:
         raise
     except Image.UnidentifiedImageError:
         known = ", ".join(FORMATS)
-        raise UserError(f"{path} is no picture of a kind that can be read; give one of {known}") from None
-    except Exception as error:  # what a decoder raises on broken bytes is written down nowhere
+        raise PictureError(path, f"is no picture of a kind that can be read; give one of {known}") from None
+    except Exception as error:  # what a decoder raises on broken bytes is documented nowhere
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path} cannot be read ({reason}); give a whole picture") from error
+        raise PictureError(path, f"cannot be read ({reason}); give a whole picture") from error
 
 
 def picture_path(folder: str | Path, name: str) -> Path:
-    """Where the picture `name` of a captions file lies in `folder`, which it may not leave.
+    """Return the path of the picture `name` of a captions file in `folder`, which it may not leave.
 
-    A name may hold subfolders and any script; where the file system spells an accent otherwise (a folder that came
-    from macOS), that spelling is found. Raises UserError on a name that leads out of the folder, by itself or
-    through a link.
+    A name may hold subfolders and any script. If the file system spells an accent in another way (a folder that came
+    from macOS), that spelling is found. Raises UserError on a name that leads out of the folder, directly or by a link.
     """
     folder = Path(folder)
     if not name.strip() or "\0" in name:
@@ -74,11 +83,11 @@ def picture_path(folder: str | Path, name: str) -> Path:
 
 
 def _check_size(path: Path, width: int, height: int) -> None:
-    size = f"{path} has {width} x {height} pixels"
+    size = f"has {width} x {height} pixels"
     if width * height > MOST_PIXELS:
-        raise UserError(f"{size}, but at most {MOST_PIXELS:,} are read; make it smaller")
+        raise PictureError(path, f"{size}, but at most {MOST_PIXELS:,} are read; make it smaller")
     if max(width, height) > MOST_ELONGATED * min(width, height):
-        raise UserError(f"{size}, more than {MOST_ELONGATED} times as long as wide; crop it")
+        raise PictureError(path, f"{size}, more than {MOST_ELONGATED} times as long as wide; crop it")
 
 
 def _turned(image: Image.Image) -> Image.Image:

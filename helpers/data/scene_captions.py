@@ -1,4 +1,4 @@
-"""What a drawn scene states, how that is said in English, and how a caption is read back, exactly."""
+"""The facts of a drawn scene, the English captions that state them, and the exact way back."""
 
 import random
 import re
@@ -25,10 +25,10 @@ FRAMES = (
 
 @dataclass(frozen=True)
 class Scene:
-    """Every fact of a picture. Two scenes are equal when all their facts are: a right caption reads back as its scene.
+    """All facts of a picture. Two scenes are equal if all their facts are: a right caption reads back as its scene.
 
-    Either `count` objects of one color and shape, or (where `relation` is set) one object that stands "left" of or
-    "above" another one that differs from it in color, in shape or in both.
+    Either `count` objects of one color and shape, or (if `relation` is set) one object "left" of or "above" another
+    that differs from it in color, in shape or in both.
     """
 
     background: str
@@ -41,7 +41,7 @@ class Scene:
 
 
 def random_scene(rng: random.Random) -> Scene:
-    """Two scenes in five are a group of one to four; the others are two objects in a relation."""
+    """Draw a scene at random: two in five are a group of one to four, the others two objects in a relation."""
     background, color, shape = rng.choice(BACKGROUNDS), rng.choice(COLORS), rng.choice(SHAPES)
     if rng.random() < 0.4:
         return Scene(background, color, shape, count=rng.choice(tuple(NUMBERS)))
@@ -50,12 +50,12 @@ def random_scene(rng: random.Random) -> Scene:
 
 
 def describe(scene: Scene, rng: random.Random) -> str:
-    """One caption that states every fact of the scene."""
+    """Return one caption that states every fact of the scene."""
     return captions_of(scene, rng, number=1)[0]
 
 
 def captions_of(scene: Scene, rng: random.Random, number: int = 5) -> list[str]:
-    """Captions of one scene, each in another sentence (`number` at most `len(FRAMES)`), each stating every fact."""
+    """Return captions that each state every fact of the scene, in different sentences; `number` is at most 8."""
     captions = []
     for frame in rng.sample(FRAMES, number):
         usual, turned = _subjects(scene)
@@ -66,9 +66,9 @@ def captions_of(scene: Scene, rng: random.Random, number: int = 5) -> list[str]:
 
 
 def read_caption(text: str) -> Scene | None:
-    """The scene that a caption states, or None where it is not in full a caption that this world could have written.
+    """Return the scene that a caption states, or None if this world could not have written it.
 
-    Case, spacing and the full stop do not matter; a wrong article or plural, a missing fact and an extra word do.
+    Case, spacing and the full stop do not matter; a wrong article or plural, a missing fact or an extra word does.
     """
     words = " ".join(text.lower().split()).removesuffix(".").rstrip()
     backgrounds = re.findall(rf"\b({'|'.join(BACKGROUNDS)})\b", words)
@@ -85,18 +85,18 @@ def read_caption(text: str) -> Scene | None:
 
 
 def is_right(caption: str, scene: Scene) -> bool:
-    """Whether the caption states every fact of the scene, background included, and nothing else."""
+    """Tell whether the caption states every fact of the scene, background included, and nothing else."""
     return read_caption(caption) == scene
 
 
 def wordings(scene: Scene) -> set[str]:
-    """Every way this world can word a scene, in lower case and without the full stop."""
+    """Return every wording of a scene in this world, in lower case and without the full stop."""
     usual, turned = _subjects(scene)
     return {_sentence(frame, subject, scene) for frame in FRAMES for subject in (*usual, *turned)}
 
 
 def _subjects(scene: Scene) -> tuple[list[str], list[str]]:
-    """The noun phrases for what stands in the picture: the usual ones, and those that name the second object first."""
+    """Return the noun phrases for the objects: the usual ones, and those that name the second object first."""
     if scene.relation is None:
         plural = "s" if scene.count > 1 else ""
         numbers = [_article(scene.color) if number == "a" else number for number in NUMBERS[scene.count]]

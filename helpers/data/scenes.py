@@ -1,7 +1,7 @@
-"""The drawn world: small pictures with captions in Flickr30k's own layout, and the truth kept apart.
+"""The drawn world: small pictures with captions in Flickr30k's layout, and the truth in a file of its own.
 
-A folder with `results.csv` and `flickr30k_images/`, as the Kaggle data set has them, and `facts.json`, which only the
-judging of captions and the pretraining of the small CLIP ever read. Picture number i of a seed is always the same.
+A folder with `results.csv` and `flickr30k_images/`, as Kaggle's data set has them, and `facts.json`, which is read only
+to judge captions and to pretrain the small CLIP. Picture number i of a seed is always the same.
 """
 
 import csv
@@ -40,7 +40,7 @@ ARRANGEMENTS = {
 
 
 def draw_scene(scene: Scene, rng: random.Random) -> Image.Image:
-    """The picture of a scene, RGB, 64 x 64. Place, size and tilt vary a little with `rng`; the facts do not."""
+    """Draw a scene, RGB, 64 x 64 pixels. Place, size and tilt vary a little with `rng`; the facts do not."""
     canvas = Image.new("RGB", (SIZE * SUPERSAMPLING, SIZE * SUPERSAMPLING), PAINT[scene.background])
     draw = ImageDraw.Draw(canvas)
     middles = rng.choice(ARRANGEMENTS[scene.relation or scene.count])
@@ -57,7 +57,7 @@ def draw_scene(scene: Scene, rng: random.Random) -> Image.Image:
 
 
 def _outline(shape: str, x: float, y: float, radius: float, tilt: float) -> list[tuple[float, float]]:
-    """The corners of a shape around (x, y) in pixels. All shapes of one radius look about equally large."""
+    """Return the corners of a shape around (x, y) in pixels. All shapes of one radius look about equally large."""
     if shape == "circle":
         points = [(math.cos(t), math.sin(t)) for t in _angles(48)]
     elif shape == "square":
@@ -79,11 +79,11 @@ def _angles(number: int) -> list[float]:
     return [2 * math.pi * i / number for i in range(number)]
 
 
-def draw_world(folder: str | Path, images: int, seed: int = 0) -> Path:
-    """Draw a world of pictures with five captions each into `folder`; return the folder.
+def draw_world(folder: str | Path, *, images: int, seed: int = 0) -> Path:
+    """Draw a world of `images` pictures with five captions each into `folder`; return the folder.
 
-    Goes on where it was stopped, leaves a finished world of the same size and seed alone, and waits where another
-    process is drawing it. Raises UserError on a folder that holds anything else.
+    Continues a drawing that was stopped, leaves a finished world of the same size and seed alone, and waits while
+    another process draws it. Raises UserError if the folder holds anything else.
     """
     folder = Path(folder)
     if images < 1:
@@ -93,8 +93,8 @@ def draw_world(folder: str | Path, images: int, seed: int = 0) -> Path:
 
 
 def _draw(folder: Path, images: int, seed: int) -> Path:
-    _claim(folder, {"images": images, "seed": seed})
-    if (folder / "facts.json").exists():  # written last
+    _begin_world(folder, {"images": images, "seed": seed})
+    if (folder / "facts.json").exists():  # it is written last
         return folder
     pictures = folder / "flickr30k_images"
     pictures.mkdir(exist_ok=True)
@@ -114,7 +114,7 @@ def _draw(folder: Path, images: int, seed: int) -> Path:
 
 
 def read_facts(path: str | Path) -> dict[str, Scene]:
-    """The truth of a drawn world: its scene by image name. Raises UserError where there is no such file."""
+    """Read the truth of a drawn world: the scene of each image name. Raises UserError if there is no such file."""
     try:
         facts = json.loads(Path(path).read_text(encoding="utf-8"))
         return {name: Scene(**values) for name, values in facts.items()}
@@ -122,8 +122,8 @@ def read_facts(path: str | Path) -> dict[str, Scene]:
         raise UserError(f"{path} is no facts.json of a drawn world ({error}); make one with: clipxgpt draw") from error
 
 
-def _claim(folder: Path, world: dict[str, int]) -> None:
-    """Say in `world.json` whose folder this is before the first picture is drawn, or find that it says so already."""
+def _begin_world(folder: Path, world: dict[str, int]) -> None:
+    """Record the world in `world.json` before the first picture is drawn, or check the record that is there."""
     file = folder / "world.json"
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; name a folder for the drawn world")

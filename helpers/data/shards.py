@@ -1,7 +1,7 @@
-"""One file of the embedding cache: rows with their image names and the pictures left out, whole by itself.
+"""One file of the embedding cache: rows with their image names, and the pictures left out.
 
-Several processes or machines may each make a part of a cache. Their shards have names of their own, so those of parts
-that were made apart are simply copied into one folder.
+Several processes or machines may each make a part of a cache. Their shards have different names, so parts that were
+made in different folders are simply copied into one.
 """
 
 import hashlib
@@ -21,14 +21,14 @@ from ..runtime.files import atomic_path
 
 
 class Part(NamedTuple):
-    """Part `index` of `count`, counted from 0: a run of the pictures, and the names of its shards."""
+    """Part `index` of `count`, counted from 0: consecutive pictures, and the names of their shards."""
 
     index: int = 0
     count: int = 1
 
     @classmethod
     def parse(cls, text: str) -> "Part":
-        """ "2/4", the second of four. Raises UserError on anything else."""
+        """Parse "2/4", the second of four. Raises UserError on anything else."""
         index, _, count = text.partition("/")
         if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
             raise UserError(f"part is {text!r}, but must be 1/4 for the first of four, and so on to 4/4")
@@ -38,10 +38,11 @@ class Part(NamedTuple):
         return f"{self.index + 1}/{self.count}"
 
     def split(self, index: int, count: int) -> "Part":
-        """Part `index` of `count` of this one."""
+        """Return part `index` of `count` of this part."""
         return Part(self.index * count + index, self.count * count)
 
     def of(self, names: list[str]) -> list[str]:
+        """Return the names that belong to this part."""
         return names[len(names) * self.index // self.count : len(names) * (self.index + 1) // self.count]
 
     @property
@@ -49,12 +50,12 @@ class Part(NamedTuple):
         return "shard" if self.count == 1 else f"shard-p{self.index + 1}of{self.count}"
 
     def free(self, folder: Path) -> Iterator[Path]:
-        """The shards that this part may still write to `folder`."""
+        """Yield the paths of the shards that this part may still save in `folder`."""
         paths = (folder / f"{self._stem}-{number:05}.safetensors" for number in count())
         return (path for path in paths if not path.exists())
 
     def partial(self) -> str:
-        """The pattern of what this part may have left half written."""
+        """Return the pattern of the files that this part may have left half written."""
         return f".{self._stem}-[0-9]*.partial"
 
 
@@ -63,7 +64,7 @@ WHOLE = Part()
 
 @dataclass(frozen=True)
 class Shard:
-    """The rows of one file of the cache, float16 [n, D] or [n, S, D]; read from it they are memory-mapped."""
+    """The rows of one file of the cache, float16 [n, D] or [n, S, D], memory-mapped if they were read from it."""
 
     embeddings: torch.Tensor
     image_names: list[str]
@@ -73,26 +74,28 @@ class Shard:
 
     @classmethod
     def read(cls, path: Path) -> "Shard":
+        """Open the file at `path`. Raises UserError if it is broken."""
         try:
             with safe_open(path, "pt") as file:
                 return cls(file.get_tensor("embeddings"), **json.loads(file.metadata()["shard"]), path=path)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise UserError(
-                f"{path} is broken ({error}); build the cache again, which makes this shard anew"
+                f"{path} is broken ({error}); build the cache again, which re-creates this shard"
             ) from error
 
-    def write(self, path: Path) -> None:
+    def save(self, path: Path) -> None:
+        """Save the shard to `path` atomically."""
         record = {"image_names": self.image_names, "left_out": self.left_out, "sha256": self.sha256}
         with atomic_path(path) as partial:
             partial.write_bytes(save({"embeddings": self.embeddings}, {"shard": json.dumps(record)}))
 
     def verify(self) -> None:
-        """Raises UserError when the rows are not those that were written."""
-        if sha256_of(self.embeddings) != self.sha256:
+        """Read all rows. Raises UserError if they are not those that were saved."""
+        if rows_sha256(self.embeddings) != self.sha256:
             raise UserError(
-                f"{self.path} is broken (its rows have changed); build the cache again, which makes it anew"
+                f"{self.path} is broken (its rows have changed); build the cache again, which re-creates it"
             )
 
 
-def sha256_of(embeddings: torch.Tensor) -> str:
+def rows_sha256(embeddings: torch.Tensor) -> str:
     return hashlib.sha256(embeddings.numpy()).hexdigest()

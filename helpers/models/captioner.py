@@ -1,10 +1,9 @@
-"""The captioner: CLIP's embedding becomes a prefix, and GPT-2 writes on from there.
+"""The captioner: CLIP's embedding becomes a prefix, and GPT-2 continues from there.
 
     pixel_values -CLIP-> embedding [B, D] -MappingModule-> prefix [B, P, E] -GPT-2-> logits [B, T, V]
 
-With `pooling` "patches" the embedding is a sequence, [B, S, D]: the class token and one vector for each patch.
-
-A `PreTrainedModel` like any other of transformers: `from_pretrained`, `save_pretrained`, `push_to_hub`, `generate`.
+With `pooling` "patches" the embedding is a sequence [B, S, D]: the class token and one vector per patch. It is a
+`PreTrainedModel` like any other in transformers: `from_pretrained`, `save_pretrained`, `push_to_hub`, `generate`.
 """
 
 import copy
@@ -24,16 +23,15 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from ..errors import UserError
+from .decoding import LONGEST_BY_DEFAULT
 from .freezing import merged_state, rest_frozen
 from .guidance import Guidance
 from .mapping import build_mapper
-from .vision import embedding_shape, see
-
-IGNORE = -100  # the label of a position that is padding: it has no target
+from .vision import embedding_shape, image_features
 
 
 class CaptionerConfig(PreTrainedConfig):
-    """The two architectures and the mapping module between them."""
+    """The two architectures and the mapping module between them; the other fields are those of `Config`."""
 
     model_type = "clipxgpt-captioner"
     sub_configs = {"vision_config": CLIPVisionConfig, "text_config": GPT2Config}  # noqa: RUF012 (transformers' own form)
@@ -50,7 +48,7 @@ class CaptionerConfig(PreTrainedConfig):
         pooling: str = "pooled",
         **kwargs: Any,
     ):
-        # First, for it resets the attention of sub-configs that are there already, and these belong to live models.
+        # First, because it resets the attention of sub-configs that exist already, and these belong to live models.
         super().__init__(**kwargs)
         if not isinstance(vision_config, CLIPVisionConfig):
             vision_config = CLIPVisionConfig(**vision_config or {})
@@ -88,34 +86,31 @@ class Captioner(PreTrainedModel, GenerationMixin):
     def __init__(
         self, config: CaptionerConfig, clip: CLIPVisionModel | None = None, gpt2: GPT2LMHeadModel | None = None
     ):
-        """A captioner of `config`'s shapes; CLIP and GPT-2 are taken as given, or random where not given."""
+        """Build a captioner of the config's shapes. clip, gpt2: pretrained models; random ones if not given."""
         super().__init__(config)
-        width, embedding_width = config.text_config.n_embd, config.vision_config.hidden_size
+        embedding_width = config.vision_config.hidden_size
         self.clip = (CLIPVisionModel(config.vision_config) if clip is None else clip).requires_grad_(False)
-        self.mapper = build_mapper(
-            config.mapper, embedding_width, config.prefix_length, width, config.mapper_layers, config.mapper_heads,
-            config.dropout,
-        )  # fmt: skip
+        self.mapper = build_mapper(config, embedding_width, config.text_config.n_embd)
         self.gpt2 = GPT2LMHeadModel(config.text_config) if gpt2 is None else gpt2
         self.register_buffer("embedding_mean", torch.zeros(embedding_width))  # [D], of the training images
         self.register_buffer("embedding_std", torch.ones(embedding_width))  # [D]
         end_of_text = config.text_config.eos_token_id
         self.generation_config = GenerationConfig(
-            bos_token_id=end_of_text, eos_token_id=end_of_text, pad_token_id=end_of_text, max_new_tokens=40
-        )
+            bos_token_id=end_of_text, eos_token_id=end_of_text, pad_token_id=end_of_text,
+            max_new_tokens=LONGEST_BY_DEFAULT,
+        )  # fmt: skip
         self.post_init()
 
     def _init_weights(self, module: torch.nn.Module) -> None:
-        """Leave the mapping module as PyTorch made it; CLIP and GPT-2 initialise themselves."""
+        """Leave the mapping module as PyTorch initialised it; CLIP and GPT-2 initialise themselves."""
 
     @torch.no_grad()
     def start_from(self, embeddings: torch.Tensor) -> None:
-        """Standardise by mean and spread of these training embeddings, and make the first prefix neutral.
+        """Standardise by the mean and spread of these training embeddings, and make the first prefix neutral.
 
-        embeddings: [N, D], or [N, S, D] of patches, whose channels are standardised over all tokens alike.
-
-        Neutral means P times GPT-2's own end-of-text embedding, after which it begins a text. The mapping module
-        then starts from a language model that works, instead of first undoing a random prefix.
+        embeddings: [N, D], or patches [N, S, D], whose channels are standardised over all tokens alike. Neutral means
+        P times GPT-2's own end-of-text embedding, after which it begins a text. The mapping module then starts from a
+        language model that works, and does not have to undo a random prefix first.
         """
         vectors = embeddings.flatten(0, -2)  # [N, D] or [N*S, D]
         self.embedding_mean.copy_(vectors.mean(dim=0))
@@ -126,32 +121,32 @@ class Captioner(PreTrainedModel, GenerationMixin):
         output.bias.copy_(neutral.repeat(len(output.bias) // len(neutral)))
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
-        """As ever, with what LoRA's adapters have learned in the weights: a plain captioner that loads without peft."""
+        """Save as any model does, but with LoRA's adapters merged into the weights, so that it loads without peft."""
         super().save_pretrained(save_directory, **{"state_dict": merged_state(self), **kwargs})
 
     @property
     def embedding_shape(self) -> tuple[int, ...]:
-        """Of one image's embedding: (D,), or (S, D) of patches."""
+        """The shape of one image's embedding: (D,), or (S, D) for patches."""
         return embedding_shape(self.config.vision_config, self.config.pooling)
 
     @property
     def mean_embedding(self) -> torch.Tensor:
-        """The embedding that says nothing of its image, [D] or [S, D]: each vector is the mean of those in training."""
+        """The mean of the training images' vectors, [D] or [S, D]: an embedding that says nothing about its image."""
         return self.embedding_mean.expand(self.embedding_shape)
 
     @property
     def longest_caption(self) -> int:
-        """How many caption tokens fit behind the prefix into GPT-2's context."""
+        """The number of caption tokens that fit behind the prefix into GPT-2's context."""
         return self.config.text_config.n_positions - self.config.prefix_length
 
     def train(self, mode: bool = True) -> "Captioner":
-        """As ever, but what is frozen stays in `eval()`: its dropout would be noise that nothing can learn from."""
+        """Set the mode as any module does, but leave frozen modules in `eval()`: their dropout would only be noise."""
         super().train(mode)
         rest_frozen(self)
         return self
 
     def prefix(self, embeddings: torch.Tensor | None = None, pixel_values: torch.Tensor | None = None) -> torch.Tensor:
-        """The prefix [B, P, E] of embeddings [B, D] or [B, S, D], or of pixel values [B, 3, H, W] that CLIP sees first.
+        """Return the prefix [B, P, E] for embeddings [B, D] or [B, S, D], or for pixel values [B, 3, H, W].
 
         Raises UserError on embeddings of the other pooling or of another CLIP's shape.
         """
@@ -159,7 +154,7 @@ class Captioner(PreTrainedModel, GenerationMixin):
             raise ValueError("give either embeddings [B, D] or pixel_values [B, 3, H, W]")
         if embeddings is None:
             with torch.no_grad():
-                embeddings = see(self.clip, pixel_values, self.config.pooling)
+                embeddings = image_features(self.clip, pixel_values, self.config.pooling)
         if embeddings.shape[1:] != self.embedding_shape:
             raise UserError(
                 f"embeddings are {list(embeddings.shape)}, but this captioner's pooling is {self.config.pooling!r} and "
@@ -168,6 +163,12 @@ class Captioner(PreTrainedModel, GenerationMixin):
         standardised = (embeddings.to(self.embedding_mean.dtype) - self.embedding_mean) / self.embedding_std
         return self.mapper(standardised)
 
+    def generation_prefix(
+        self, embeddings: torch.Tensor | None = None, pixel_values: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the vectors that stand before a caption when it is written: the prefix, as in training."""
+        return self.prefix(embeddings, pixel_values)
+
     def forward(
         self,
         input_ids: torch.Tensor,
@@ -175,11 +176,12 @@ class Captioner(PreTrainedModel, GenerationMixin):
         pixel_values: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
     ) -> CaptionerOutput:
-        """Teacher forcing: score each caption token given the image and the tokens before it.
+        """Score each caption token given the image and the tokens before it (teacher forcing).
 
         input_ids: int64 [B, T], each caption with one end-of-text at its end, padded on the right with any id.
-        labels: int64 [B, T], the same ids with -100 where there is padding. Attention is causal, so no token sees the
-        padding behind it and no mask is needed. GPT-2 adds its own position embeddings to prefix and caption alike.
+        labels: int64 [B, T], the same ids, with -100 at the padding, which the loss ignores. Attention is causal, so
+        no token sees the padding behind it and no mask is needed. GPT-2 adds its own position embeddings to prefix and
+        caption alike.
         """
         prefix = self.prefix(embeddings, pixel_values)  # [B, P, E]
         tokens = self.gpt2.transformer.wte(input_ids)  # [B, T, E]
@@ -190,7 +192,7 @@ class Captioner(PreTrainedModel, GenerationMixin):
         )  # [B, T, V]: the last of the prefix scores token 0
         loss = None
         if labels is not None:
-            loss = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE)
+            loss = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=-100)
         return CaptionerOutput(loss=loss, logits=logits)
 
     @torch.no_grad()
@@ -201,23 +203,23 @@ class Captioner(PreTrainedModel, GenerationMixin):
         generation_config: GenerationConfig | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
-        """Caption token ids by GPT-2's own `generate`: int64 [B, at most max_new_tokens], padded with end-of-text.
+        """Write captions by GPT-2's own `generate`: int64 [B, at most max_new_tokens], padded with end-of-text.
 
         `kwargs` are those of transformers' `generate`: num_beams, do_sample, temperature, top_p, max_new_tokens, ...
         guidance_scale above 1 pushes away from what the mean embedding of the training images would say (guidance.py).
         """
-        prefix = self.prefix(embeddings, pixel_values).to(self.gpt2.dtype)
+        prefix = self.generation_prefix(embeddings, pixel_values).to(self.gpt2.dtype)
         mask = torch.ones(prefix.shape[:2], dtype=torch.long, device=prefix.device)
         config = copy.deepcopy(self.generation_config if generation_config is None else generation_config)
-        others = config.update(**kwargs)  # what is no setting of the decoding, such as a streamer
+        others = config.update(**kwargs)  # arguments that are no decoding settings, such as a streamer
         strength, config.guidance_scale = config.guidance_scale, None
         if strength not in (None, 1):
-            mean = self.prefix(self.mean_embedding.unsqueeze(0)).to(prefix.dtype)  # [1, P, E]
+            mean = self.generation_prefix(self.mean_embedding.unsqueeze(0)).to(prefix.dtype)  # [1, P, E]
             guidance = Guidance(self.gpt2, mean, strength)
             others["logits_processor"] = LogitsProcessorList([*(others.get("logits_processor") or ()), guidance])
         with attention_on(prefix.device):
             if (beams := config.num_beams or 1) > 1 and prefix.shape[1] > 1:
-                # The beams share their picture's prefix: it is computed once, but for the vector that is read last.
+                # The beams share their picture's prefix: all of it but the last vector is computed once.
                 cache = self.gpt2.transformer(inputs_embeds=prefix[:, :-1], use_cache=True).past_key_values
                 cache.batch_repeat_interleave(beams)
                 others["past_key_values"] = cache
@@ -226,10 +228,10 @@ class Captioner(PreTrainedModel, GenerationMixin):
 
 @contextmanager
 def attention_on(device: torch.device) -> Iterator[None]:
-    """How GPT-2 attends there.
+    """Choose how GPT-2 computes attention on that device.
 
-    On a CPU plain products are faster than the fused kernel for texts as short as captions; in bfloat16 most of all,
-    if they may really be computed in it, for PyTorch would take them in float32.
+    For texts as short as captions, plain matrix products on a CPU are faster than the fused kernel, above all in
+    bfloat16. PyTorch computes them in float32 unless it is told that bfloat16 is accurate enough.
     """
     if device.type != "cpu":
         yield

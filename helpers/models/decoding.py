@@ -1,19 +1,21 @@
-"""TODO."""
+"""How a caption is chosen from GPT-2's probabilities: greedy, by beam search or by sampling."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import UserError
 
+LONGEST_BY_DEFAULT = 40  # tokens of a caption, end-of-text included, if max_tokens is not given
+
 
 @dataclass(frozen=True)
 class Decoding:
-    """How a caption is chosen. The default is greedy: the likeliest token each time.
+    """The choices of a decoding. The default is greedy: the likeliest token each time.
 
-    beams above 1: beam search. temperature above 0: sampling, from the smallest set of tokens whose probabilities sum
-    to top_p. max_tokens: the longest caption, end-of-text included; None is 40, or what fits into GPT-2's context.
-    seed: of the sampling. guidance: 1 is off; the more above it, the more a caption must be about its own picture
-    (guidance.py).
+    beams: above 1, beam search. temperature: above 0, sampling, from the smallest set of tokens whose probabilities sum
+    to top_p. max_tokens: the longest caption, end-of-text included; None is 40, or fewer if GPT-2's context is shorter.
+    seed: for the sampling. guidance: 1 is off; the larger, the more a caption must be about its own picture
+    (guidance.py). Raises UserError on a value out of range.
     """
 
     beams: int = 1
@@ -37,7 +39,7 @@ class Decoding:
             raise UserError(f"guidance is {self.guidance}, but must be above 0 and finite; 1 is off")
 
     def __str__(self) -> str:
-        """In words: "greedy", "5 beams, guidance 1.5", "T 1.0, top p 0.90, seed 3, at most 10 tokens"."""
+        """Say it in words: "greedy", "5 beams, guidance 1.5", "T 1.0, top p 0.90, seed 3, at most 10 tokens"."""
         sampled = f"T {self.temperature:.1f}, top p {self.top_p:.2f}, seed {self.seed}"
         words = [f"{self.beams} beams"] if self.beams > 1 else []
         words += [sampled] if self.temperature else []
@@ -46,13 +48,13 @@ class Decoding:
         return ", ".join(words + ([f"at most {self.max_tokens} tokens"] if self.max_tokens else []))
 
     def for_generate(self, longest: int) -> dict[str, Any]:
-        """These choices for transformers' `generate`. Raises UserError beyond the `longest` tokens that fit."""
+        """Return the arguments for transformers' `generate`. Raises UserError beyond the `longest` tokens that fit."""
         if self.max_tokens is not None and self.max_tokens > longest:
             raise UserError(
                 f"max_tokens is {self.max_tokens}, but only {longest} fit behind the prefix into GPT-2's context: "
                 f"choose at most {longest}"
             )
-        max_tokens = min(40, longest) if self.max_tokens is None else self.max_tokens
+        max_tokens = min(LONGEST_BY_DEFAULT, longest) if self.max_tokens is None else self.max_tokens
         choices: dict[str, Any] = {
             "num_beams": self.beams, "max_new_tokens": max_tokens, "do_sample": False, "guidance_scale": self.guidance
         }  # fmt: skip

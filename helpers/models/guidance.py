@@ -1,9 +1,10 @@
-"""Classifier-free guidance: at each token, lean on what the picture adds to what GPT-2 would say without one.
+"""Classifier-free guidance: at each token, strengthen what the picture adds to what GPT-2 would say without one.
 
     log p = log p(mean) + strength * (log p(true) - log p(mean)), normalised
 
-"true" is behind the picture's prefix, "mean" behind that of the training images' mean embedding. A strength of 1 is the
-captioner as it is. Ho and Salimans 2022 (arXiv:2207.12598), for language models Sanchez et al. 2023 (arXiv:2306.17806).
+"true" is the prediction behind the picture's prefix, "mean" the one behind the prefix of the training images' mean
+embedding. A strength of 1 is the captioner as it is. Source: Ho and Salimans 2022 (arXiv:2207.12598), for language
+models Sanchez et al. 2023 (arXiv:2306.17806).
 """
 
 import torch
@@ -11,24 +12,24 @@ from transformers import GPT2LMHeadModel, LogitsProcessor
 
 
 class Guidance(LogitsProcessor):
-    """Guides one call of GPT-2's `generate` that begins with a prefix and no token. transformers' own wants token ids.
+    """Guide one call of GPT-2's `generate` that begins with a prefix; transformers' own guidance needs token ids.
 
-    What is likely behind the mean prefix depends on the tokens alone. It is computed once for each distinct beginning
-    of a caption, whichever rows or beams share it, and a beginning takes its cache from the one that it goes on from:
-    so beams may be put in any order.
+    The prediction behind the mean prefix depends on the caption's tokens alone, so it is computed once per distinct
+    beginning of a caption, even if several rows or beams share it. Each beginning continues from the cache of the
+    beginning that is one token shorter, so beams may be reordered.
     """
 
     def __init__(self, gpt2: GPT2LMHeadModel, prefix: torch.Tensor, strength: float):
-        """prefix: the mean one, [1, P, E]. strength: above 0."""
+        """prefix: of the mean embedding, [1, P, E]. strength: above 0."""
         self.gpt2, self.prefix, self.strength = gpt2, prefix, strength
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Scores [R, V] of the next token behind the tokens so far, int64 [R, t], as log-probabilities, guided."""
+        """Turn the scores [R, V] of the token behind input_ids, int64 [R, t], into guided log-probabilities [R, V]."""
         true, mean = scores.log_softmax(dim=-1), self._mean(input_ids)
         return (mean + self.strength * (true - mean)).log_softmax(dim=-1)
 
     def _mean(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """The log-probabilities [R, V] behind the mean prefix."""
+        """Return the log-probabilities [R, V] behind the mean prefix."""
         if input_ids.shape[1] == 0:
             beginnings, row_of = input_ids[:1], torch.zeros(len(input_ids), dtype=torch.long, device=input_ids.device)
             output = self.gpt2(inputs_embeds=self.prefix, use_cache=True)

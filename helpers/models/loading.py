@@ -1,4 +1,4 @@
-"""The pretrained pair: a frozen CLIP and a GPT-2, from a hub name, a local folder, or the pair in `helpers/tiny`."""
+"""Loading a pretrained CLIP and GPT-2: from a name on the hub, a local folder, or the pair in `helpers/tiny`."""
 
 import os
 from collections.abc import Iterator
@@ -18,37 +18,42 @@ from transformers import (
 from transformers.utils import logging
 
 from ..errors import UserError
+from ..runtime.device import use_threads_for
 from ..runtime.kaggle import search_inputs
-from .vision import Clip, CLIPImageProcessor, _plain
+from .vision import Clip, CLIPImageProcessor, plain_setting
 
 TINY = Path(__file__).parents[1] / "tiny"
 
 
 def load_clip(
-    name: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, pooling: str = "pooled"
+    name: str | Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, pooling: str = "pooled"
 ) -> Clip:
-    """A frozen CLIP on `device`: the vision tower of a CLIP checkpoint, in eval mode, nothing of it trainable.
+    """Load the vision tower of a CLIP checkpoint, frozen and in eval mode, onto `device`.
 
-    name: a name on the Hugging Face hub, a folder in the hub's layout, or "tiny". pooling: what its embeddings are,
-    "pooled" or "patches". Raises UserError when it is not found, is no CLIP, is not whole, or its processor makes
-    pictures of a size that its tower does not take.
+    name: a name on the Hugging Face hub, a folder in the hub's layout, or "tiny". pooling: "pooled" embeddings [B, D]
+    or "patches" [B, S, D]. Raises UserError if the checkpoint is not found, is no CLIP, lacks tensors, or its image
+    processor makes pictures of a size that its tower does not take.
     """
     source = find_model(name, "clip")
-    vision = load_model(CLIPVisionModel, source, ("clip", "clip_vision_model"), "CLIP")
+    vision = load_model(CLIPVisionModel, source, types=("clip", "clip_vision_model"), what="CLIP")
     with one_line_errors(source, "CLIP"):
         processor = CLIPImageProcessor.from_pretrained(source)
-    size, wanted = _plain(processor.crop_size), vision.config.image_size
+    size, wanted = plain_setting(processor.crop_size), vision.config.image_size
     if size != {"height": wanted, "width": wanted}:
         raise UserError(
-            f"{name} crops pictures to {size}, but its CLIP takes {wanted} pixels; mend its preprocessor_config.json"
+            f"{name} crops pictures to {size}, but its CLIP takes {wanted} pixels; correct its preprocessor_config.json"
         )
     return Clip(vision.requires_grad_(False).eval().to(device, dtype), processor, str(name), pooling)
 
 
 def load_gpt2(name: str | Path) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerBase]:
-    """A GPT-2 in float32 on the CPU, in eval mode, and its tokenizer. name, and what it raises: as in `load_clip`."""
+    """Load a GPT-2, in float32 on the CPU and in eval mode, and its tokenizer.
+
+    name: as in `load_clip`. Raises UserError if it is not found, is no GPT-2, lacks tensors, or the tokenizer does not
+    fit the model.
+    """
     source = find_model(name, "gpt2")
-    gpt2 = load_model(GPT2LMHeadModel, source, ("gpt2",), "GPT-2")
+    gpt2 = load_model(GPT2LMHeadModel, source, types=("gpt2",), what="GPT-2")
     with one_line_errors(source, "GPT-2 tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(source)
     size, vocabulary = len(tokenizer), gpt2.config.vocab_size
@@ -61,7 +66,10 @@ def load_gpt2(name: str | Path) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerBas
 
 
 def find_model(name: str | Path, part: str) -> str:
-    """The folder or hub name to load from; a hub name's weights may be attached in a folder `weights/LAST-PART`."""
+    """Return the folder or hub name to load from. On Kaggle a hub name's weights may be attached as `weights/NAME`.
+
+    part: "clip" or "gpt2", the folder of the tiny pair. Raises UserError if `name` is a path, but no folder.
+    """
     path = TINY / part if name == "tiny" else Path(name).expanduser()
     if path.is_dir():
         return str(path)
@@ -74,8 +82,11 @@ def find_model(name: str | Path, part: str) -> str:
     return str(attached[0]) if attached else text
 
 
-def load_model(kind: type[PreTrainedModel], source: str, types: tuple[str, ...], what: str) -> Any:
-    """The model in float32, every tensor of it from the checkpoint. Raises UserError where it is none of `types`."""
+def load_model(kind: type[PreTrainedModel], source: str, *, types: tuple[str, ...], what: str) -> Any:
+    """Load a model in float32 with every tensor from the checkpoint, and choose the threads for its size.
+
+    types: the model types that are accepted. what: the model's name in messages. Raises UserError otherwise.
+    """
     with one_line_errors(source, what):
         if Path(source).is_dir() and not (Path(source) / "config.json").exists():
             raise OSError("it has no config.json")  # or the type of model is guessed from the folder's name
@@ -92,12 +103,13 @@ def load_model(kind: type[PreTrainedModel], source: str, types: tuple[str, ...],
         raise UserError(
             f"{source} lacks {len(missing)} tensors of a {what}, such as {missing[0]}; give a whole checkpoint"
         )
+    use_threads_for(model.num_parameters())
     return model
 
 
 @contextmanager
 def one_line_errors(source: str, what: str) -> Iterator[None]:
-    """Turn whatever the libraries raise while they load from `source` into one UserError that names it."""
+    """Turn whatever the libraries raise while they load from `source` into one UserError that names the source."""
     try:
         yield
     except UserError:
@@ -117,7 +129,7 @@ def one_line_errors(source: str, what: str) -> Iterator[None]:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Without transformers' bars, and its words on what is so on purpose, such as a text tower left unread."""
+    """Silence transformers' progress bars and warnings about what is intended, such as a text tower left unread."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -1,6 +1,7 @@
-"""Which device to compute on and in which precision, found by running a real operation, and the reason in words."""
+"""The device, precision and threads to compute with, chosen by running real operations, with the reason in words."""
 
 import ctypes
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -10,13 +11,19 @@ import torch
 
 from ..errors import UserError
 
-NATIVELY = 1.5  # times as fast as float32, from which on bfloat16 counts as computed in hardware, not emulated
+NATIVE_GAIN = 1.5  # bfloat16 counts as computed in hardware from this many times the speed of float32
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+SMALL_MODEL = 20_000_000  # parameters below which a model computes on one thread
+ALL_THREADS = torch.get_num_threads()  # PyTorch's own choice on this machine
+TRIM_THRESHOLD, MMAP_MAX = -1, -4  # mallopt's names for its parameters, from malloc.h
+KEPT_BYTES = 10**9  # freed memory that the process may keep
+
+_model_sizes: list[int] = []  # parameters of the models that this process has loaded
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A device, the precision to compute in ("fp32", "fp16" or "bf16"), and why."""
+    """A device, the precision to compute in ("fp32", "fp16" or "bf16"), and the reason."""
 
     device: torch.device
     precision: str
@@ -31,9 +38,9 @@ class Choice:
 
 
 def choose_accelerator(precision: str = "auto") -> Choice:
-    """The best device that really works here. Raises UserError when a card is there that PyTorch cannot use.
+    """Return the best device that works here. Raises UserError if there is a card that PyTorch cannot use.
 
-    Where that is the CPU, this process keeps its freed memory from now on (allocator.py).
+    If that is the CPU, this process keeps its freed memory from now on (`keep_freed_memory`).
     """
     if torch.cuda.is_available():
         choice = _judge_card(torch.cuda.get_device_name(0), torch.cuda.get_device_capability(0), _error_on("cuda"))
@@ -47,8 +54,45 @@ def choose_accelerator(precision: str = "auto") -> Choice:
     return Choice(choice.device, precision, f"{choice.reason}; {precision} was asked for")
 
 
+def use_threads_for(parameters: int) -> None:
+    """Let PyTorch compute on one thread if every model so far is small, else on all; called for each loaded model.
+
+    parameters: the size of the model that was just loaded. Two threads gain a small model nothing on an idle machine,
+    and on a busy one they spin while they wait for each other (benchmarks/README.md). OMP_NUM_THREADS, if set, decides.
+    """
+    _model_sizes.append(parameters)
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1 if max(_model_sizes) < SMALL_MODEL else ALL_THREADS)
+
+
+def keep_freed_memory() -> None:
+    """Keep up to KEPT_BYTES of freed memory for the next allocations. Does nothing if the C library is not glibc.
+
+    By default glibc returns large pieces to the system at once, and the system maps and clears the pages again for
+    each new piece. Training steps and captioning allocate and free tensors of tens of megabytes all the time: on a CPU
+    this took a tenth of a training step and a sixth of a beam search (benchmarks/README.md).
+    """
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
+        mallopt(MMAP_MAX, 0)  # a piece with a mapping of its own is always returned, and above 32 MB each has one
+        mallopt(TRIM_THRESHOLD, KEPT_BYTES)
+
+
+def used_memory(device: torch.device) -> float:
+    """Return the GB (10^9 bytes) that this process holds: a card's memory at its peak, else the machine's now."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device) / 1e9
+    return psutil.Process().memory_info().rss / 1e9
+
+
+def device_memory(device: torch.device) -> float:
+    """Return the GB (10^9 bytes) of memory that the card has, or the machine if `device` is its CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory / 1e9
+    return psutil.virtual_memory().total / 1e9
+
+
 def _judge_card(name: str, capability: tuple[int, int], error: str | None) -> Choice:
-    """What to do with a CUDA card of that compute capability on which an operation ended with `error`, or worked."""
+    """Choose for a CUDA card of this compute capability. error: how an operation on it failed, or None."""
     sm = f"sm_{capability[0]}{capability[1]}"
     if error is not None:
         raise UserError(
@@ -63,15 +107,15 @@ def _judge_card(name: str, capability: tuple[int, int], error: str | None) -> Ch
 
 
 def _judge_cpu(gain: float) -> Choice:
-    """In which precision a CPU computes whose bfloat16 products are `gain` times as fast as its float32 ones."""
+    """Choose for a CPU whose bfloat16 products are `gain` times as fast as its float32 products."""
     reason = "no GPU that PyTorch can use"
-    if gain >= NATIVELY:
+    if gain >= NATIVE_GAIN:
         return Choice(torch.device("cpu"), "bf16", f"{reason}; this CPU computes bfloat16 natively")
     return Choice(torch.device("cpu"), "fp32", reason)
 
 
 def _gain_of_bfloat16(size: int = 512) -> float:
-    """Float32's time for a matrix product in bfloat16's: 2 to 6 in hardware, far below 1 where it is emulated."""
+    """Return float32's time for a matrix product over bfloat16's: 2 to 6 in hardware, far below 1 if emulated."""
     times = {}
     for dtype in (torch.float32, torch.bfloat16):
         matrix, seconds = torch.ones(size, size, dtype=dtype), []
@@ -83,24 +127,10 @@ def _gain_of_bfloat16(size: int = 512) -> float:
     return times[torch.float32] / times[torch.bfloat16]
 
 
-def used_memory(device: torch.device) -> float:
-    """GB (10^9 bytes) that this process holds: of a card's memory at its peak, else of the machine's now."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_reserved(device) / 1e9
-    return psutil.Process().memory_info().rss / 1e9
-
-
-def device_memory(device: torch.device) -> float:
-    """GB (10^9 bytes) of memory that the card has, or else the machine."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory / 1e9
-    return psutil.virtual_memory().total / 1e9
-
-
 def _install_line() -> str:
-    """How to get PyTorch with the old cards' kernels: CUDA 12.6 builds have them, up to PyTorch 2.14.
+    """Return the command that installs PyTorch with the old cards' kernels, which CUDA 12.6 builds up to 2.14 have.
 
-    The version is named with its build, or pip takes the one that is installed for the one that is asked for.
+    It names the build beside the version, or pip would accept the installed build of that version.
     """
     version = torch.__version__.split("+")[0]
     major, minor = (int(part) for part in version.split(".")[:2])
@@ -109,20 +139,9 @@ def _install_line() -> str:
 
 
 def _error_on(device: str) -> str | None:
-    """What goes wrong when a small matrix product runs on `device`, or None."""
+    """Return how a small matrix product on `device` fails, or None if it works."""
     try:
         (torch.ones(8, 8, device=device) @ torch.ones(8, 8, device=device)).sum().item()
     except RuntimeError as error:  # "no kernel image is available for execution on the device" is one of these
         return str(error).splitlines()[0]
     return None
-
-
-TRIM_THRESHOLD, MMAP_MAX = -1, -4  # mallopt's names for them, from malloc.h
-KEPT = 10**9  # bytes that may stay in all
-
-
-def keep_freed_memory() -> None:
-    """Keep up to a GB of freed memory for what is allocated next; nothing happens with another C library."""
-    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
-        mallopt(MMAP_MAX, 0)  # a piece that is mapped by itself goes back whole, and those above 32 MB always are
-        mallopt(TRIM_THRESHOLD, KEPT)

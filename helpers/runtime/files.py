@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there: written beside their place, flushed to disk, then renamed."""
+"""Files and folders that are whole or absent, and locks that let one process at a time work on a folder."""
 
 import hashlib
 import json
@@ -13,16 +13,16 @@ from filelock import FileLock, Timeout
 
 from ..errors import UserError
 
-PARTIAL = ".partial"
+PARTIAL = ".partial"  # the ending of what is not whole yet
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a path beside `path` to write a file or make a folder at; on success it takes the place of `path`.
 
-    Whoever the umask lets read and write a new file may do so here, whatever library wrote it.
-    After an exception (a full disk, Ctrl-C) what was written is removed and what stood at `path` still stands. A
-    process killed outright leaves only a `.NAME.partial`, which `sweep_partial` removes.
+    It is flushed to disk before it is renamed, and gets the permissions that the umask gives a new file. After an
+    exception (a full disk, Ctrl-C) what was written is removed and what stood at `path` still stands. A process that
+    is killed leaves at most a `.NAME.partial`, which `sweep_partial` removes.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def sweep_partial(folder: str | Path, pattern: str = f".*{PARTIAL}") -> list[str]:
-    """Remove what a killed process left half written in `folder`; return the names removed."""
+    """Remove what a killed process left half written in `folder`; return the removed names."""
     leftovers = sorted(Path(folder).glob(pattern))
     for leftover in leftovers:
         _remove(leftover)
@@ -56,12 +56,39 @@ def sweep_partial(folder: str | Path, pattern: str = f".*{PARTIAL}") -> list[str
 
 
 def write_text(path: str | Path, text: str) -> None:
+    """Write a text file in UTF-8 atomically."""
     with atomic_path(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | Path, value: object) -> None:
+    """Write an indented JSON file atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def only_one(folder: str | Path, work: str, *, wait: bool = True) -> Iterator[None]:
+    """Keep other processes of this machine from doing `work` in `folder` meanwhile; a killed process frees it.
+
+    wait: wait for the other process to end, else raise UserError. The lock is an empty file among the machine's
+    temporary files, so the folder may be read-only and stays clean. It is never removed, because removing it would
+    race with a process that waits for it.
+    """
+    name = hashlib.sha256(f"{_user()} {Path(folder).resolve()} {work}".encode()).hexdigest()[:20]
+    lock = FileLock(Path(tempfile.gettempdir()) / f"clipxgpt-{name}.lock", timeout=-1 if wait else 0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"another process is {work} in {folder}: wait for it, or stop it") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _user() -> int:
+    """Return the user's number, because others may not write to this user's locks. Windows has no such number."""
+    return os.getuid() if hasattr(os, "getuid") else 0
 
 
 def _remove(path: Path) -> None:
@@ -73,7 +100,7 @@ def _remove(path: Path) -> None:
 
 def _open_to_others(path: Path) -> None:
     """Give a file the permissions of an ordinary new one; safetensors writes files that only their owner may read."""
-    umask = os.umask(0o077)  # the only way to read it, so it is set back at once
+    umask = os.umask(0o077)  # reading it means setting it, so it is restored at once
     os.umask(umask)
     mode = path.stat().st_mode
     if path.is_file() and (wanted := mode | (0o666 & ~umask)) != mode:
@@ -86,27 +113,3 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-@contextmanager
-def only_one(folder: str | Path, work: str, wait: bool = True) -> Iterator[None]:
-    """Keep other processes of this machine from doing `work` in `folder` meanwhile; a killed one frees it.
-
-    wait: for the other to end; without it UserError is raised. The lock lies among the machine's temporary files, so
-    the folder may be read-only and is left clean; it stays there, empty, for removing it would race with who waits.
-    """
-    place = hashlib.sha256(f"{_user()} {Path(folder).resolve()} {work}".encode()).hexdigest()[:20]
-    lock = FileLock(Path(tempfile.gettempdir()) / f"clipxgpt-{place}.lock", timeout=-1 if wait else 0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise UserError(f"another process is {work} in {folder}: wait for it, or stop it") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _user() -> int:
-    """Whose locks: others may not write to these. Windows has no such number, and temporary files for each user."""
-    return os.getuid() if hasattr(os, "getuid") else 0

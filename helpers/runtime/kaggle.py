@@ -1,7 +1,7 @@
-"""What a Kaggle session is given. Inputs are searched by name, for their mount points differ from kind to kind.
+"""Kaggle's inputs, searched by name, because their mount points differ.
 
-Seen in the wild: /kaggle/input/SLUG, /kaggle/input/datasets/USER/SLUG, /kaggle/input/notebooks/USER/SLUG, and for
-models /kaggle/input/models/USER/SLUG/FRAMEWORK/VARIATION/VERSION. On other machines nothing is searched.
+Seen so far: /kaggle/input/SLUG, /kaggle/input/datasets/USER/SLUG, /kaggle/input/notebooks/USER/SLUG, and for models
+/kaggle/input/models/USER/SLUG/FRAMEWORK/VARIATION/VERSION. On other machines nothing is searched.
 """
 
 import os
@@ -10,32 +10,32 @@ from pathlib import Path
 from ..errors import UserError
 
 INPUTS = Path("/kaggle/input")
-DEPTH = 8  # folders below INPUTS that are looked into
+DEPTH = 8  # folders below INPUTS that are searched
 
 
 def search_inputs(name: str | Path) -> list[Path]:
-    """All files and folders among the inputs whose path ends with `name`, those in the fewest folders first."""
+    """Return all files and folders among the inputs whose path ends with `name`, the least deep ones first."""
     found, level = [], [INPUTS] if INPUTS.is_dir() and not Path(name).is_absolute() else []
     for _ in range(DEPTH):
         here = [folder / name for folder in level if (folder / name).exists()]
         found += here
-        # scandir, for a folder of photos has tens of thousands of files, and asking each what it is takes long.
+        # scandir, because asking each of the tens of thousands of files in a photo folder for its kind takes long.
         inner = (Path(child) for folder in level for child in os.scandir(folder) if child.is_dir())
         level = sorted(child for child in inner if child not in here)
     return found
 
 
 def find_input(name: str | Path) -> Path:
-    """`name` as it is where it exists or where there are no inputs, else the one input whose path ends with it.
+    """Return `name` if it exists or if there are no inputs, else the one input whose path ends with it.
 
-    Raises UserError where the inputs have no such path, or two equally near.
+    Raises UserError if the inputs have no such path, or two equally deep ones.
     """
     if Path(name).expanduser().exists() or not INPUTS.is_dir():
         return Path(name)
     found = search_inputs(name)
     if not found:
         attached = ", ".join(sorted(path.name for path in INPUTS.iterdir())) or "nothing"
-        raise UserError(f"{name} is neither here nor in {INPUTS} (attached: {attached}): attach what holds it")
+        raise UserError(f"{name} is neither here nor in {INPUTS} (attached: {attached}): attach its dataset or output")
     nearest = [path for path in found if len(path.parts) == len(found[0].parts)]
     if len(nearest) > 1:
         raise UserError(f"{name} may be {nearest[0]} or {nearest[1]}: give more of the path")

@@ -1,4 +1,4 @@
-"""What a run will take, found out before it begins by a rehearsal: a few of its own steps, timed and then undone."""
+"""An estimate of what a run will take, from a rehearsal before it begins: a few of its own steps, timed and undone."""
 
 import json
 import statistics
@@ -14,16 +14,16 @@ from ..errors import UserError
 from ..runtime.device import device_memory, used_memory
 from ..runtime.files import write_json
 from .checkpoint import capture, restore
-from .loss import Likelihood, validation_loss
+from .loss import CaptionLoss, validation_loss
 from .optimizer import Learner
 
-SESSION_HOURS, QUOTA_HOURS = 9, 30  # Kaggle's: of a session, and of GPU time in a week
-DISK_SPEED = 0.1e9  # bytes a second, a slow disk
+SESSION_HOURS, QUOTA_HOURS = 9, 30  # Kaggle's limits for a session, and for GPU time per week
+DISK_SPEED = 0.1e9  # bytes per second, a slow disk
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the rest of a run will take, by the speed of its own first steps; plan.json in the run folder."""
+    """What the rest of a run will take, from the speed of its first steps; saved as plan.json in the run folder."""
 
     computing_on: str  # device, precision, and why
     memory_gb: float  # at the peak of the step on the longest captions
@@ -40,24 +40,27 @@ class Plan:
 
     @classmethod
     def read(cls, path: str | Path) -> "Plan":
+        """Read what `save` wrote."""
         return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
 
-    def write(self, path: str | Path) -> None:
+    def save(self, path: str | Path) -> None:
+        """Save the plan as JSON."""
         write_json(path, asdict(self))
 
     def hours(self, done: int | None = None) -> float:
-        """From after step `done` to the end of the run; from the start of this session where it is not given."""
+        """Return the hours from `done` steps to the end of the run, by default from the start of this session."""
         left = self.total - (self.done if done is None else done)
         validations = self.validations * left / max(1, self.total - self.done)
         return (left * self.step_seconds + validations * self.validation_seconds) / 3600
 
     @property
     def saving_seconds(self) -> float:
-        """What to keep free at a session's end: a step, a validation, and three times what a slow disk needs."""
+        """The time to keep free at a session's end: a step, a validation, and three times what a slow disk needs."""
         written = (self.checkpoint_gb + self.captioner_gb) * 1e9
         return self.step_seconds + self.validation_seconds + 3 * written / DISK_SPEED
 
     def remaining(self, done: int) -> str:
+        """Return in words what remains after `done` steps."""
         return f"{self.total - done} steps remain, {_hours(self.hours(done))} or {_sessions(self.hours(done))}"
 
     def __str__(self) -> str:
@@ -79,33 +82,35 @@ class Plan:
 
 
 def rehearse(
-    learner: Learner, likelihood: Likelihood, batches: CaptionBatches, held_out: CaptionBatches, done: int,
+    learner: Learner, loss: CaptionLoss, *, batches: CaptionBatches, held_out: CaptionBatches, done: int,
     computing_on: str,
 ) -> Plan:  # fmt: skip
-    """Take a few steps after step `done`, the first on the longest captions there are, and undo them to the bit.
+    """Take a few steps from step `done` on, the first with the longest captions, and undo them to the bit.
 
-    Raises UserError where a batch of the longest captions does not fit into memory, before any work is lost to it.
+    Raises UserError if a batch of the longest captions does not fit into memory, before any work is lost.
     """
     accelerator, optimizer, config = learner.accelerator, learner.optimizer.optimizer, learner.config
     device, left = accelerator.device, learner.total - done
-    captioner = likelihood.captioner
-    tensors, moments = capture(captioner, optimizer)
+    captioner = loss.captioner
+    captured = capture(captioner, optimizer)
     scaler = accelerator.scaler.state_dict() if accelerator.scaler else None
     try:
-        learner.learn(batches.longest(), done + 1)
-        steps = [_seconds(device, lambda n=n: learner.learn(batches.at(done + n), done + n + 1)) for n in range(3)]
-        validation = _seconds(device, lambda: validation_loss(likelihood, held_out, first=1))
+        learner.learn(batches.longest(), done)
+        steps = [_seconds(device, lambda n=n: learner.learn(batches.at(done + n), done + n)) for n in range(3)]
+        validation = _seconds(device, lambda: validation_loss(loss, held_out, first=1))
     except RuntimeError as error:
-        if not _is_out_of_memory(error):
+        if not (isinstance(error, torch.OutOfMemoryError) or _one_caption_fits(learner, batches, done)):
             raise
         raise UserError(
             f"the {config.batch_size} longest captions do not fit into the {device_memory(device):.1f} GB of {device} "
             f"at once: --micro-batches {2 * config.micro_batches} computes them in so many parts to the same gradient"
         ) from error
-    restore(captioner, optimizer, tensors, moments)
+    restore(captioner, optimizer, captured)
     if scaler:
         accelerator.scaler.load_state_dict(scaler)
-    checkpoint = 3 * sum(tensor.nbytes for tensor in tensors.values()) / 1e9  # the tensors that train and two moments
+    checkpoint = (
+        3 * sum(tensor.nbytes for tensor in captured.tensors.values()) / 1e9
+    )  # the tensors that train and two moments
     whole = sum(tensor.nbytes for tensor in captioner.state_dict().values()) / 1e9
     return Plan(
         computing_on=computing_on,
@@ -124,7 +129,7 @@ def rehearse(
 
 
 def _seconds(device: torch.device, work: Callable[[], object]) -> float:
-    """How long `work` takes, to its end on the card too."""
+    """Return how long `work` takes, until the card is done, too."""
     begun = time.perf_counter()
     work()
     if device.type == "cuda":
@@ -132,8 +137,13 @@ def _seconds(device: torch.device, work: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "memory" in str(error).splitlines()[0].lower()
+def _one_caption_fits(learner: Learner, batches: CaptionBatches, step: int) -> bool:
+    """Try a single caption: if it works, the batch needs too much memory, which a CPU reports only in words."""
+    try:
+        learner.learn(batches.rows([0]), step)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _hours(hours: float) -> str:

@@ -1,9 +1,8 @@
-"""Teacher forcing on packed captions: the one loss of the training, and the likelihood of references.
+"""The one loss of the training, the mean cross-entropy of caption tokens under teacher forcing, on packed captions.
 
-The logits of all tokens over GPT-2's vocabulary would be the largest tensor by far (64 captions of 13 tokens, 50,257
-logits each: 170 MB, and as much again for their gradient). They are computed where there is a target only, 1024 tokens
-at a time, and turned into their gradient in place, in float32 for 128 of them at a time. PyTorch 2.13 brings
-`F.linear_cross_entropy` for that; Kaggle's image does not have it yet.
+The logits of all tokens over GPT-2's vocabulary would be by far the largest tensor (64 captions of 13 tokens with
+50,257 logits each: 170 MB, and as much again for the gradient). They are computed only at targets, CHUNK tokens at a
+time, and replaced by their gradient in place, in float32 for ROWS tokens at a time.
 """
 
 from typing import Any
@@ -16,13 +15,13 @@ from ..data.batches import Batch, CaptionBatches
 from ..models.captioner import Captioner, attention_on
 from .packing import Packed, pack
 
-CHUNK = 1024  # tokens whose logits' gradient is there at a time
-ROWS = 128  # tokens of them whose logits are there in float32
-SLICE = 4096  # words of the vocabulary whose weights' gradient is computed at a time
+CHUNK = 1024  # tokens whose logits' gradient is in memory at a time
+ROWS = 128  # tokens whose logits are in memory in float32 at a time
+SLICE = 4096  # vocabulary entries whose weights' gradient is computed at a time
 
 
-class Likelihood(nn.Module):
-    """The captioner, asked for the mean loss of packed captions in nats a token; what the trainer trains."""
+class CaptionLoss(nn.Module):
+    """The captioner as a function from packed captions to their mean loss, in nats per token; the trainer trains it."""
 
     def __init__(self, captioner: Captioner):
         super().__init__()
@@ -30,7 +29,7 @@ class Likelihood(nn.Module):
         self.train(captioner.training)
 
     def forward(self, packed: Packed) -> torch.Tensor:
-        """The mean loss over the N caption tokens, a float32 scalar."""
+        """Return the mean loss over the N caption tokens, a float32 scalar in nats."""
         if not torch.is_grad_enabled():
             return self.nats(packed).mean()
         hidden = self.hidden(packed)
@@ -38,7 +37,7 @@ class Likelihood(nn.Module):
 
     @torch.no_grad()
     def nats(self, packed: Packed) -> torch.Tensor:
-        """The loss of each caption token, float32 [N]."""
+        """Return the loss of each caption token in nats, float32 [N]."""
         hidden, weight = self.hidden(packed), self.captioner.gpt2.lm_head.weight
         parts = zip(hidden.split(ROWS), packed.targets.split(ROWS), strict=True)
         return torch.cat(
@@ -46,11 +45,11 @@ class Likelihood(nn.Module):
         )
 
     def pack(self, batch: Batch) -> Packed:
-        """A padded batch, packed for this captioner and on its device."""
+        """Pack a padded batch for this captioner, on its device."""
         return pack(batch, self.captioner.config.prefix_length).to(self.captioner.device)
 
     def hidden(self, packed: Packed) -> torch.Tensor:
-        """GPT-2's last hidden states where a token is predicted, [N, E]."""
+        """Return GPT-2's last hidden states at the places that predict a token, [N, E]."""
         captioner = self.captioner
         prefix = captioner.prefix(packed.embeddings)  # [B, P, E]
         inputs = captioner.gpt2.transformer.wte(packed.tokens)  # [R, L, E]
@@ -64,27 +63,27 @@ class Likelihood(nn.Module):
 
 
 @torch.no_grad()
-def validation_loss(likelihood: Likelihood, batches: CaptionBatches, first: int | None = None) -> float:
-    """Mean loss over every caption token of `batches`, in nats a token. Leaves the captioner as it found it.
+def validation_loss(loss: CaptionLoss, batches: CaptionBatches, first: int | None = None) -> float:
+    """Return the mean loss over every caption token of `batches`, in nats per token; the captioner stays as it is.
 
-    first: look only at so many batches from the beginning on.
+    first: only so many batches, from the beginning on.
     """
-    was_training = likelihood.training
-    likelihood.eval()
-    loss, targets = 0.0, 0
+    was_training = loss.training
+    loss.eval()
+    nats, targets = 0.0, 0
     for rows in batches.in_order()[:first]:
-        packed = likelihood.pack(batches.rows(rows))
-        loss += likelihood(packed).item() * len(packed.targets)
+        packed = loss.pack(batches.rows(rows))
+        nats += loss(packed).item() * len(packed.targets)
         targets += len(packed.targets)
-    likelihood.train(was_training)
-    return loss / targets
+    loss.train(was_training)
+    return nats / targets
 
 
 class _SummedNats(torch.autograd.Function):
-    """The summed cross-entropy of `hidden @ weight.T`; a chunk's gradient is computed while its logits are there.
+    """The summed cross-entropy of `hidden @ weight.T`; a chunk's gradient is computed while its logits are in memory.
 
-    Logits are in float32 for a few rows only, which a CPU's cache holds, and what stays of them for the products that
-    follow is their gradient. The weights' gradient is summed slice by slice, without a second matrix of its size.
+    Only a few rows of logits, which a CPU's cache holds, are in float32; the products that follow take their gradient.
+    The weights' gradient is summed slice by slice, without a second matrix of its size.
     """
 
     @staticmethod
@@ -115,9 +114,9 @@ class _SummedNats(torch.autograd.Function):
 def _gradient_of_logits(
     hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of the summed loss: the probability of each word, less 1 at the target, [n, V]; and the loss itself, in nats."""
+    """Return the summed loss's gradient, each entry's probability less 1 at the target [n, V], and the loss in nats."""
     gradient = hidden @ weight.T  # at first the logits
-    buffer = hidden.new_empty(ROWS, len(weight), dtype=torch.float32)  # one for all rows: new memory costs time
+    buffer = hidden.new_empty(ROWS, len(weight), dtype=torch.float32)  # reused, because new memory costs time
     nats = torch.zeros((), device=hidden.device)
     for out, wanted in zip(gradient.split(ROWS), targets.split(ROWS), strict=True):
         logits = buffer[: len(out)].copy_(out)  # [ROWS, V]
@@ -131,6 +130,6 @@ def _gradient_of_logits(
 
 
 def _dtype(tensor: torch.Tensor) -> torch.dtype:
-    """In which to multiply: autocast's where it is on, else the tensor's own."""
+    """Return the dtype to multiply in: autocast's if it is on, else the tensor's own."""
     kind = tensor.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype

@@ -1,32 +1,31 @@
-"""Captions laid end to end in a few rows, each behind its own prefix: as little padding as there can be.
+"""Captions packed end to end into a few rows, each behind its own prefix, with hardly any padding.
 
 A batch of 64 real captions, padded to its longest, has 2.2 times the places that it needs; packed, 1.04 times.
-Attention stays within a caption by a mask, and every caption counts its positions from its own prefix on.
+A mask keeps attention within a caption, and every caption counts its positions from its own prefix on.
 """
 
 from typing import NamedTuple
 
 import torch
 
-from ..data.batches import Batch
-from ..models.captioner import IGNORE
+from ..data.batches import IGNORE, Batch
 
-CAPTIONS_A_ROW = 4  # more would pad less, but attention looks at every pair of places in a row
+CAPTIONS_PER_ROW = 4  # more would pad less, but attention computes every pair of places in a row
 
 
 class Packed(NamedTuple):
-    """R rows of L places for B captions with N tokens in all; a "place" counts through all R*L of them.
+    """R rows of L places for B captions with N tokens in all; a "place" is a number from 0 to R*L - 1.
 
-    embeddings: float32 [B, D] or [B, S, D]. tokens: int64 [R, L], what GPT-2 reads there, 0 where a prefix or padding
-    is. positions: int64 [R, L]. captions: int64 [R, L], which caption it belongs to, B for padding. prefixes: int64
-    [B * P], the places of the prefixes. sources, targets: int64 [N], the place whose hidden state predicts a token, and
-    that token.
+    embeddings: float32 [B, D] or [B, S, D]. tokens: int64 [R, L], GPT-2's input, 0 at prefixes and padding. positions:
+    int64 [R, L], within the caption. caption_of: int64 [R, L], the caption a place belongs to, B for padding.
+    prefixes: int64 [B * P], the places of the prefixes. sources, targets: int64 [N], the place whose hidden state
+    predicts a token, and that token.
     """
 
     embeddings: torch.Tensor
     tokens: torch.Tensor
     positions: torch.Tensor
-    captions: torch.Tensor
+    caption_of: torch.Tensor
     prefixes: torch.Tensor
     sources: torch.Tensor
     targets: torch.Tensor
@@ -36,36 +35,36 @@ class Packed(NamedTuple):
 
     @property
     def mask(self) -> torch.Tensor:
-        """Which place sees which: those before it and itself, within its caption. bool [R, 1, L, L]."""
-        same = self.captions.unsqueeze(2) == self.captions.unsqueeze(1)  # [R, L, L]
+        """The places that each place attends to: itself and those before it in its caption; bool [R, 1, L, L]."""
+        same = self.caption_of.unsqueeze(2) == self.caption_of.unsqueeze(1)  # [R, L, L]
         return same.tril().unsqueeze(1)
 
 
 def pack(batch: Batch, prefix_length: int) -> Packed:
-    """The captions of a padded batch without their padding, longest first into the row that is filled least.
+    """Pack the captions of a padded batch without their padding.
 
-    The end-of-text at a caption's end is a target only: nothing is predicted from it, so GPT-2 need not read it.
+    The end-of-text at a caption's end is a target only: nothing is predicted from it, so GPT-2 does not read it.
     """
     lengths = (batch.labels != IGNORE).sum(dim=1)  # [B], in tokens
     sizes = (prefix_length + lengths - 1).tolist()  # in places
-    count = -(-len(sizes) // CAPTIONS_A_ROW)
+    count = -(-len(sizes) // CAPTIONS_PER_ROW)
     length = max(max(sizes), -(-sum(sizes) // count))
     while (starts := _starts(sizes, count, length)) is None:
         length += 1
 
     tokens, positions = torch.zeros(count * length, dtype=torch.long), torch.zeros(count * length, dtype=torch.long)
-    captions = torch.full((count * length,), len(sizes))
+    owners = torch.full((count * length,), len(sizes))
     first = torch.empty(len(sizes), dtype=torch.long)  # the place of each caption's first prefix vector
     for caption, (size, place) in enumerate(zip(sizes, starts, strict=True)):
         first[caption] = place
         tokens[place + prefix_length : place + size] = batch.input_ids[caption, : size - prefix_length]
         positions[place : place + size] = torch.arange(size)
-        captions[place : place + size] = caption
+        owners[place : place + size] = caption
     prefixes = (first.unsqueeze(1) + torch.arange(prefix_length)).flatten()
     caption_of, token_of = (batch.labels != IGNORE).nonzero(as_tuple=True)  # [N] each
     return Packed(
         batch.embeddings,
-        *(places.view(count, length) for places in (tokens, positions, captions)),
+        *(places.view(count, length) for places in (tokens, positions, owners)),
         prefixes,
         first[caption_of] + prefix_length - 1 + token_of,
         batch.labels[caption_of, token_of],
@@ -73,9 +72,9 @@ def pack(batch: Batch, prefix_length: int) -> Packed:
 
 
 def _starts(sizes: list[int], count: int, length: int) -> list[int] | None:
-    """The place where each caption starts in so many rows of that length; None where they do not fit.
+    """Return the place where each caption starts in `count` rows of that length, or None if they do not fit.
 
-    Longest first, each into the first row that has room for it (first-fit decreasing).
+    Longest first, each goes into the first row that has room for it (first-fit decreasing).
     """
     starts, filled = [0] * len(sizes), [0] * count
     for caption in sorted(range(len(sizes)), key=lambda number: -sizes[number]):

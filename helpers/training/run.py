@@ -1,19 +1,20 @@
 """The run folder: everything that one training leaves behind, and the rules for going on with it.
 
-config.json      the config, what it was trained on, the versions it was trained with
-plan.json        what the run was going to take, by its own first steps (plan.py)
-history.csv      one row every `log_every` steps, appended as it goes
-samples.jsonl    captions of the same few validation pictures at every validation, appended as it goes
+config.json      the config, the identity of the training data, the versions of the libraries
+plan.json        what the run was expected to take (estimate.py)
+history.csv      one row every `log_every` steps; its `step` is the number of steps done
+samples.jsonl    captions of the same few validation pictures at every validation
 checkpoints/     what trains, every `eval_every` steps (checkpoint.py)
 captioner/       the captioner, an ordinary folder for `from_pretrained`
-captioner-best/  the same at its lowest validation loss, where that was before the last step
-loss_lr.png      loss and learning rate in one figure
+captioner-best/  the same at its lowest validation loss, if that was before the last step
+loss_lr.png      loss and learning rate in one figure, if matplotlib is installed
 """
 
 import hashlib
 import json
 import shutil
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ class Run:
         return self.folder / "loss_lr.png"
 
     def history(self) -> pd.DataFrame:
-        """The rows of history.csv; val_loss is NaN where none was measured."""
+        """Return the rows of history.csv; val_loss is NaN if none was measured. Raises UserError if there is none."""
         if not self.history_file.exists():
             raise UserError(
                 f"{self.folder} holds no history.csv: give the folder of a run, the --out of `clipxgpt train`"
@@ -82,22 +83,30 @@ class Run:
         return pd.read_csv(self.history_file)
 
     def samples(self) -> pd.DataFrame:
-        """The captions of the sample pictures: a row a validation, indexed by its step, a column an image."""
+        """Return the captions of the sample pictures: one row per validation, indexed by step, one column per image."""
         records = [json.loads(line) for line in _whole_lines(self.samples_file)]
         return pd.DataFrame(
             [record["captions"] for record in records], index=[record["step"] for record in records]
         ).rename_axis("step")
 
+    def save_figure(self) -> None:
+        """Save loss and learning rate as loss_lr.png; skipped without matplotlib, which a headless machine may lack."""
+        if find_spec("matplotlib"):
+            from ..plots.base import save_figure
+            from ..plots.training import plot_loss_and_lr
+
+            save_figure(plot_loss_and_lr(self.history()), self.figure)
+
     def append(self, row: dict[str, Any]) -> None:
-        """Add a row to the history; a single short write, so that a kill leaves at most one unfinished last line."""
+        """Add a row to the history, in one short write: a kill leaves at most one unfinished last line."""
         _append(self.history_file, ",".join("" if row[name] is None else str(row[name]) for name in HISTORY))
 
     def append_samples(self, step: int, captions: dict[str, str]) -> None:
-        """Add the captions {image_name: caption} that the captioner writes after `step`, in the same way."""
+        """Add the captions {image_name: caption} that were written after `step` steps, in the same way."""
         _append(self.samples_file, json.dumps({"step": step, "captions": captions}, ensure_ascii=False))
 
     def rewind(self, step: int) -> None:
-        """Drop history and samples after `step`: the checkpoint there is where training goes on."""
+        """Drop history and samples after `step`, because training goes on from the checkpoint there."""
         kept = [line for line in _whole_lines(self.history_file)[1:] if int(line.split(",")[0]) <= step]
         write_text(self.history_file, "\n".join([",".join(HISTORY), *kept]) + "\n")
         kept = [line for line in _whole_lines(self.samples_file) if json.loads(line)["step"] <= step]
@@ -110,23 +119,23 @@ def _append(path: Path, line: str) -> None:
 
 
 def _whole_lines(path: Path) -> list[str]:
-    """The lines of a file that end; a last one without an end was cut short by a kill."""
+    """Return the lines of a file that end; a last line without an end was cut short by a kill."""
     return path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
 
 
-def begin_run(folder: str | Path, config: Config, data: dict[str, Any], resume: bool) -> Run:
+def begin_run(folder: str | Path, config: Config, identity: dict[str, Any], *, resume: bool) -> Run:
     """Open the run folder, new or to go on with.
 
-    data: what identifies the training data. Raises UserError when the folder holds a run and `resume` is off, a run of
-    another config or data, or something else that a run would write over.
+    identity: of the training data. Raises UserError if the folder holds a run and `resume` is off, a run of another
+    config or other data, or something that a run would overwrite.
     """
     refuse_taken(folder, resume)
     run = Run(Path(folder))
     if run.config_file.exists():
         try:
             found = json.loads(run.config_file.read_text(encoding="utf-8"))
-            older = Config().to_dict() | found["config"]  # a field that is younger than the run had its default there
-            parts = [("config", older, config.to_dict()), ("data", found["data"], data)]
+            older = Config.from_dict(found["config"])  # a field that is younger than the run had its default
+            parts = [("config", older.to_dict(), config.to_dict()), ("data", found["data"], identity)]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{run.config_file} is no run's config.json: name another folder for the run") from error
         for part in parts:
@@ -138,12 +147,12 @@ def begin_run(folder: str | Path, config: Config, data: dict[str, Any], resume: 
             f"{folder} holds checkpoints or a captioner, but no config.json: name another folder for the run"
         )
     versions = {library.__name__: library.__version__ for library in (torch, transformers, accelerate)}
-    write_json(run.config_file, {"config": config.to_dict(), "data": data, "versions": versions})
+    write_json(run.config_file, {"config": config.to_dict(), "data": identity, "versions": versions})
     return run
 
 
 def refuse_taken(folder: str | Path, resume: bool) -> None:
-    """Raise UserError where no run can begin: at a file, or with `resume` off in a folder that holds a run."""
+    """Raise UserError if no run can begin there: at a file, or with `resume` off in a folder that holds a run."""
     run = Run(Path(folder))
     if run.folder.exists() and not run.folder.is_dir():
         raise UserError(f"{folder} is a file: name a folder for the run")
@@ -161,16 +170,16 @@ def _check_same(folder: Path, what: str, found: dict[str, Any], wanted: dict[str
 
 
 def carry_over(folder: str | Path) -> None:
-    """Bring the run or cache of that name from Kaggle's inputs, where they have one that is further than what is here.
+    """Copy the run or cache of that name from Kaggle's inputs to `folder`, if it is further than the one there.
 
-    Of several runs the one whose newest whole checkpoint is the furthest is taken, of several caches the one with the
-    most shards. Where nothing is found, or on another machine, nothing happens.
+    Among several runs, the one with the most steps at its newest whole checkpoint is taken; among several caches, the
+    one with the most shards. If nothing is found, or on another machine, nothing happens.
     """
     folder = Path(folder)
     found = max(search_inputs(folder), key=_progress, default=None)
     if found is None:
         return
-    with only_one(folder, "carrying over"):  # of torchrun's processes the first one copies and the others find it done
+    with only_one(folder, "carrying over"):  # under torchrun the first process copies, and the others find it done
         if _progress(found) <= _progress(folder):
             return
         tqdm.write(f"{folder} goes on from {found}")
@@ -179,16 +188,16 @@ def carry_over(folder: str | Path) -> None:
 
 
 def _progress(folder: Path) -> tuple[int, int]:
-    """How far a run is, in steps, and how large a cache, in shards."""
+    """Return the steps of a run and the shards of a cache."""
     return newest_step(Run(folder).checkpoints) or 0, len(list(folder.glob("shard-*.safetensors")))
 
 
-def identity(batches: CaptionBatches, embeddings: EmbeddingCache) -> dict[str, Any]:
-    """What tells one training set from another: how much, and a hash of the captions in their order."""
+def data_identity(batches: CaptionBatches, cache: EmbeddingCache) -> dict[str, Any]:
+    """Return what tells one training set from another: its size, and hashes of its captions and of its CLIP."""
     text = "\n".join(f"{row.image_name}\t{row.caption}" for row in batches.captions.itertuples())
     return {
         "captions": len(batches.captions),
         "images": len(batches.image_names),
         "sha256": hashlib.sha256(text.encode()).hexdigest(),
-        "clip_sha256": embeddings.fingerprint["weights_sha256"],
+        "clip_sha256": cache.fingerprint["weights_sha256"],
     }

@@ -1,4 +1,4 @@
-"""What a training needs before its first step: Accelerate, batches, the optimizer's groups, the data's identity."""
+"""One session of a training: its accelerator, its batches, when it stops, and the records that it keeps."""
 
 import signal
 import threading
@@ -20,16 +20,17 @@ from ..data.batches import CaptionBatches
 from ..data.embedding_cache import EmbeddingCache
 from ..errors import UserError
 from ..models.writer import CaptionWriter
-from ..plots.base import save_figure
-from ..plots.training import plot_loss_and_lr
 from ..runtime.device import Choice, used_memory
 from .run import Run
 
+SAMPLES = 4  # validation pictures that are captioned at every validation
+
 
 def make_accelerator(choice: Choice, tracker: str | None, folder: str | Path) -> Accelerator:
-    """Accelerate on that device in that precision. Raises UserError on a tracker it does not know or find installed.
+    """Set up Accelerate on that device in that precision.
 
-    tracker: the name of one of Accelerate's trackers, which then writes to `folder` where it writes files.
+    tracker: the name of one of Accelerate's trackers; if it writes files, then to `folder`. Raises UserError if
+    Accelerate does not know it or it is not installed.
     """
     if tracker is not None and tracker not in map(str, get_available_trackers()):
         if tracker not in LOGGER_TYPE_TO_CLASS:
@@ -45,14 +46,13 @@ def make_accelerator(choice: Choice, tracker: str | None, folder: str | Path) ->
 
 
 def split_batches(
-    config: Config,
-    captions: pd.DataFrame,
-    split: str,
-    embeddings: EmbeddingCache,
-    writer: CaptionWriter,
+    captions: pd.DataFrame, split: str, config: Config, *, cache: EmbeddingCache, writer: CaptionWriter,
     say: Callable[[str], None],
-) -> CaptionBatches:
-    """The batches of one split; what is left out of them is counted and named."""
+) -> CaptionBatches:  # fmt: skip
+    """Return the batches of one split; `say` gets a line about images and captions that are left out or cut.
+
+    Raises UserError if the split has no captions.
+    """
     max_tokens = min(config.max_caption_tokens, writer.captioner.longest_caption)
     rows = captions[captions.split == split]
     if rows.empty:
@@ -60,9 +60,11 @@ def split_batches(
             f"no caption is in split {split!r}, but training needs some in train and in val: give more pictures, or "
             "say by a splits file which image is in which split"
         )
-    parts = 1 if split == "train" else config.micro_batches  # what does not learn may come in batches of any size
+    parts = 1 if split == "train" else config.micro_batches  # validation may use batches of any size
     batch_size = -(-config.batch_size // parts)
-    batches = CaptionBatches(rows, embeddings, writer.tokenizer, batch_size, max_tokens, config.seed)
+    batches = CaptionBatches(
+        rows, cache, writer.tokenizer, batch_size=batch_size, max_tokens=max_tokens, seed=config.seed
+    )
     if batches.missing:
         say(f"{split}: {len(batches.missing)} images have no embedding and are left out, such as {batches.missing[0]}")
     if batches.cut:
@@ -70,72 +72,11 @@ def split_batches(
     return batches
 
 
-SAMPLES = 4  # validation pictures that are captioned at every validation
-
-
-class Logbook:
-    """Of the main process; in the others every method does nothing."""
-
-    def __init__(
-        self, run: Run, accelerator: Accelerator, bar: tqdm, watch: Callable[[pd.DataFrame], None] | None
-    ) -> None:
-        self.run, self.accelerator, self.bar, self.watch = run, accelerator, bar, watch
-
-    def write(self, row: dict[str, Any]) -> None:
-        """A row of the history: to the file, the bar, the tracker and whoever watches."""
-        if not self.accelerator.is_main_process:
-            return
-        self.run.append(row)
-        self.bar.set_postfix(
-            loss=f"{row['loss']:.3f}",
-            captions_per_s=f"{row['captions_per_second']:.0f}",
-            memory=f"{used_memory(self.accelerator.device):.1f}GB",
-        )
-        self.accelerator.log({name: value for name, value in row.items() if value is not None}, row["step"])
-        if self.watch:
-            self.watch(self.run.history())
-
-    def write_samples(self, step: int, writer: CaptionWriter, held_out: CaptionBatches) -> None:
-        """What the captioner makes of the same few validation pictures now, and the figure so far."""
-        if not self.accelerator.is_main_process:
-            return
-        writer.captioner.eval()
-        captions = writer.write(held_out.embeddings[:SAMPLES])
-        writer.captioner.train()
-        self.run.append_samples(step, dict(zip(held_out.image_names, captions, strict=False)))
-        save_figure(plot_loss_and_lr(self.run.history()), self.run.figure)
-
-
-class Meter:
-    """Sums the loss on the device, so that no step waits for the GPU. `loss` and `steps` go on from a checkpoint."""
-
-    def __init__(self, accelerator: Accelerator, loss: float = 0.0, steps: int = 0):
-        self.accelerator = accelerator
-        self.loss, self.steps = torch.tensor(loss, device=accelerator.device), steps
-        self.captions, self.since = 0, time.monotonic()
-
-    def add(self, loss: torch.Tensor, captions: int) -> None:
-        self.loss += loss.detach()
-        self.steps += 1
-        self.captions += captions
-
-    def read(self) -> dict[str, Any]:
-        """Mean loss over all processes and captions a second, then start anew."""
-        loss = self.accelerator.reduce(self.loss, "mean").item() / self.steps
-        speed = self.captions / (time.monotonic() - self.since)
-        self.__init__(self.accelerator)
-        return {"loss": loss, "captions_per_second": round(speed, 1)}
-
-    def state(self) -> dict[str, Any]:
-        """What to go on from, the same in all processes."""
-        return {"loss": self.accelerator.reduce(self.loss, "mean").item(), "steps": self.steps}
-
-
 class Stop:
-    """Why training should stop now, in words, or None."""
+    """The end of a session before the end of its run: after so many steps or hours, or by a signal."""
 
     def __init__(self, max_steps: int | None, max_hours: float | None):
-        """Raises UserError on a session of no step or no time."""
+        """Start the clock. Raises UserError on a session without a step or without time."""
         if max_steps is not None and max_steps < 1:
             raise UserError(f"max_steps is {max_steps}, but must be at least 1")
         if max_hours is not None and not max_hours > 0:
@@ -151,18 +92,19 @@ class Stop:
         return time.monotonic() - self.started
 
     def reason(self) -> str | None:
+        """Return why to stop now, in words, or None."""
         if self.signal_name:
             return f"{self.signal_name} was received"
         if self.max_steps is not None and self.steps >= self.max_steps:
             return f"the {self.max_steps} steps of this session are done"
         if self.max_hours is not None and self.seconds >= 3600 * self.max_hours - self.reserve:
-            return f"the {self.max_hours} hours of this session are over, but for the time to save"
+            return f"the {self.max_hours} hours of this session are over, except for the time to save"
         return None
 
 
 @contextmanager
 def stop_on_signals(stop: Stop) -> Iterator[None]:
-    """Let Ctrl-C (SIGINT) and SIGTERM set `stop` instead of ending the process, so that the step ends and is saved."""
+    """Let Ctrl-C (SIGINT) and SIGTERM set `stop` and not end the process, so that the step ends and is saved."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield
         return
@@ -176,3 +118,66 @@ def stop_on_signals(stop: Stop) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class Meter:
+    """Loss and speed since the history's last row. The loss is summed on the device, so no step waits for a GPU."""
+
+    def __init__(self, accelerator: Accelerator, loss: float = 0.0, steps: int = 0):
+        """Go on from a checkpoint's summed `loss` over `steps`."""
+        self.accelerator = accelerator
+        self._restart(loss, steps)
+
+    def _restart(self, loss: float, steps: int) -> None:
+        self.loss, self.steps = torch.tensor(loss, device=self.accelerator.device), steps
+        self.captions, self.since = 0, time.monotonic()
+
+    def add(self, loss: torch.Tensor, captions: int) -> None:
+        """Add one step's loss and its number of captions."""
+        self.loss += loss.detach()
+        self.steps += 1
+        self.captions += captions
+
+    def read(self) -> dict[str, Any]:
+        """Return the mean loss over all processes and the captions per second, and restart."""
+        loss = self.accelerator.reduce(self.loss, "mean").item() / self.steps
+        speed = self.captions / (time.monotonic() - self.since)
+        self._restart(0.0, 0)
+        return {"loss": loss, "captions_per_second": round(speed, 1)}
+
+    def state(self) -> dict[str, Any]:
+        """Return what to go on from, the same in all processes."""
+        return {"loss": self.accelerator.reduce(self.loss, "mean").item(), "steps": self.steps}
+
+
+class Logbook:
+    """The main process's records: history, sample captions, figure, progress bar, tracker. Others record nothing."""
+
+    def __init__(
+        self, run: Run, accelerator: Accelerator, bar: tqdm, *, watch: Callable[[pd.DataFrame], None] | None
+    ) -> None:
+        self.run, self.accelerator, self.bar, self.watch = run, accelerator, bar, watch
+
+    def record(self, row: dict[str, Any]) -> None:
+        """Add a row to the history, and show it to the bar, the tracker and `watch`."""
+        if not self.accelerator.is_main_process:
+            return
+        self.run.append(row)
+        self.bar.set_postfix(
+            loss=f"{row['loss']:.3f}",
+            captions_per_s=f"{row['captions_per_second']:.0f}",
+            memory=f"{used_memory(self.accelerator.device):.1f}GB",
+        )
+        self.accelerator.log({name: value for name, value in row.items() if value is not None}, row["step"])
+        if self.watch:
+            self.watch(self.run.history())
+
+    def record_samples(self, step: int, writer: CaptionWriter, held_out: CaptionBatches) -> None:
+        """Caption the same few validation pictures at every validation, and save the figure so far."""
+        if not self.accelerator.is_main_process:
+            return
+        writer.captioner.eval()
+        written = writer.write(held_out.embeddings[:SAMPLES])
+        writer.captioner.train()
+        self.run.append_samples(step, dict(zip(held_out.image_names, written, strict=False)))
+        self.run.save_figure()
