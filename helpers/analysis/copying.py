@@ -1,4 +1,4 @@
-"""Is a caption new or copied? The training caption nearest to it, in words that would have to be changed."""
+"""Is a caption new or copied? The training caption nearest to it, in words that must be changed."""
 
 import re
 from collections.abc import Sequence
@@ -7,15 +7,19 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from ..errors import UserError
+
 
 def closest_captions(written: Sequence[str], training: Sequence[str]) -> pd.DataFrame:
-    """For each written caption the nearest training caption: columns caption, nearest, edits.
+    """Return the nearest training caption of each of N written captions: DataFrame[caption, nearest, edits], N rows.
 
-    edits: how many words must be changed, put in or left out (Levenshtein's distance over words); 0 is a copy word for
-    word. Case and punctuation do not count. Of equally near ones the first is taken. `training` needs at least one.
+    edits: the number of words to change, add or leave out (Levenshtein's distance over words); 0 is a copy. Case and
+    punctuation do not count. The first of equally near captions is taken. Raises UserError if `training` is empty.
     """
+    if not len(training):
+        raise UserError("there are no training captions to compare with: give at least one")
     known = pd.Series(training, dtype=object).groupby([" ".join(words(text)) for text in training], sort=False).first()
-    number: dict[str, int] = {}  # of each word
+    number: dict[str, int] = {}  # by word
     rows = [[number.setdefault(word, len(number)) for word in text.split()] for text in known.index]
     lengths = np.array([len(row) for row in rows])
     padded = np.full((max(lengths.max(), 1), len(rows)), -1)  # [T, M]
@@ -30,18 +34,23 @@ def closest_captions(written: Sequence[str], training: Sequence[str]) -> pd.Data
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in lower case, without punctuation."""
+    """Return the words of a text in lower case, without punctuation."""
     return re.findall(r"[\w']+", text.lower())
 
 
 def word_edits(caption: Sequence[int], others: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Levenshtein's distance from a caption of word numbers to each column of `others` [T, M], `lengths` [M] long."""
+    """Return Levenshtein's distance from one caption to each of M others, in words, int64 [M].
+
+    caption: numbers that stand for words. others: int64 [T, M], one caption per column. lengths: int64 [M], the number
+    of words in each column; what is below them is padding.
+    """
     size, number = others.shape
-    before = np.repeat(np.arange(size + 1)[:, None], number, axis=1)  # [T+1, M]: to each beginning of the others
+    # [T+1, M]: from the words so far to the first 0 ... T words of each other caption
+    before = np.repeat(np.arange(size + 1)[:, None], number, axis=1)
     for word in caption:
-        now = before + 1  # the word is left out
-        np.minimum(now[1:], before[:-1] + (others != word), out=now[1:])  # or kept, or changed
-        for place in range(size):  # or others are put in behind it
+        now = before + 1  # the word is left out,
+        np.minimum(now[1:], before[:-1] + (others != word), out=now[1:])  # or it is kept or changed,
+        for place in range(size):  # or words are added behind it
             np.minimum(now[place + 1], now[place] + 1, out=now[place + 1])
         before = now
     return before[lengths, np.arange(number)]

@@ -1,4 +1,4 @@
-"""Looking inside a captioner: what its prefix reads as, where it looks for each word, and how sure it is of it."""
+"""A look inside a captioner: the words near its prefix, its attention for each word, and how sure it is of each."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,20 +8,20 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerBase
 
-from ..data.batches import tokenize
+from ..data.batches import caption_tokens
 from ..models.writer import CaptionWriter
 
-END = "⏎"  # how the end-of-text token is shown
-TOGETHER = 32  # captions whose logits over the whole vocabulary are there at a time
+END = "⏎"  # shown in place of the end-of-text token
+TOGETHER = 32  # captions whose logits [T, V] are in memory at a time
 
 
 @torch.no_grad()
 def prefix_words(
     writer: CaptionWriter, embeddings: torch.Tensor, number: int = 3
 ) -> list[list[list[tuple[str, float]]]]:
-    """The vocabulary items nearest to each prefix vector, by cosine to GPT-2's token embeddings.
+    """Return the tokens nearest to each prefix vector, by cosine to GPT-2's token embeddings.
 
-    embeddings: [B, D]. Returns B lists of P lists of `number` pairs (token, cosine), nearest first.
+    embeddings: [B, D] or [B, S, D]. Returns B lists of P lists of `number` pairs (token, cosine), nearest first.
     """
     captioner, tokenizer = writer.captioner, writer.tokenizer
     prefix = F.normalize(captioner.prefix(embeddings.to(captioner.device)).float(), dim=-1)  # [B, P, E]
@@ -38,13 +38,13 @@ def prefix_words(
 
 @torch.no_grad()
 def attention_to_prefix(writer: CaptionWriter, embedding: torch.Tensor, caption: str) -> tuple[list[str], torch.Tensor]:
-    """The words of a caption, its end included, and how much GPT-2 looks at each prefix vector as it chooses each word.
+    """Return the W words of a caption, its end included, and GPT-2's attention to each prefix vector for each word.
 
-    embedding: [1, D]. Returns W words and float32 [W, P]: attention at the position whose output is the word, mean over
-    blocks, heads and the word's tokens. The rest of a row, up to 1, went to the words before it.
+    embedding: [1, D] or [1, S, D]. The attention is float32 [W, P]: read at the position whose output is the word, and
+    averaged over blocks, heads and the word's tokens. The rest of a row, up to 1, goes to the words before it.
     """
     captioner, tokenizer = writer.captioner, writer.tokenizer
-    ((ids,), _) = tokenize(tokenizer, [caption], captioner.longest_caption)
+    ((ids,), _) = caption_tokens(tokenizer, [caption], captioner.longest_caption)
     prefix = captioner.prefix(embedding.to(captioner.device))  # [1, P, E]
     tokens = captioner.gpt2.transformer.wte(ids.to(captioner.device)).unsqueeze(0)  # [1, T, E]
     inputs = torch.cat([prefix.to(tokens.dtype), tokens], dim=1)  # [1, P+T, E]
@@ -59,14 +59,15 @@ def attention_to_prefix(writer: CaptionWriter, embedding: torch.Tensor, caption:
 
 @torch.no_grad()
 def word_confidence(
-    writer: CaptionWriter, embeddings: torch.Tensor, captions: Sequence[str]
+    writer: CaptionWriter, embeddings: torch.Tensor, written: Sequence[str]
 ) -> list[list[tuple[str, float]]]:
-    """Of each caption, its words, its end included, each with the probability that the captioner gives it there.
+    """Return the words of each caption, its end included, each with the captioner's probability of it there.
 
-    embeddings: [N, D], one for each caption. The probability of a word is the product of those of its tokens.
+    embeddings: [N, D] or [N, S, D], one for each of the N captions. The probability of a word, 0 to 1, is the product
+    of its tokens' probabilities.
     """
     captioner, tokenizer = writer.captioner, writer.tokenizer
-    ids, _ = tokenize(tokenizer, list(captions), captioner.longest_caption)
+    ids, _ = caption_tokens(tokenizer, list(written), captioner.longest_caption)
     sure = []
     for start in range(0, len(ids), TOGETHER):
         some = ids[start : start + TOGETHER]
@@ -81,7 +82,10 @@ def word_confidence(
 
 
 def words_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[tuple[str, list[int]]]:
-    """The words that token ids [T] spell, each with the places of its tokens; one begins at a space or at the end."""
+    """Return the words that token ids [T] spell, each with the places of its tokens.
+
+    A word begins at a token that starts with a space, and at the end-of-text.
+    """
     places: list[list[int]] = []
     for place, token in enumerate(ids):
         if not places or token == tokenizer.eos_token_id or tokenizer.decode([token])[:1].isspace():
@@ -96,7 +100,7 @@ def _shown(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
 
 @contextmanager
 def _eager(gpt2: GPT2LMHeadModel) -> Iterator[None]:
-    """Attention computed plainly, for a fused one does not tell where it looked."""
+    """Compute attention step by step within the block, because fused kernels do not return its weights."""
     usual = gpt2.config._attn_implementation
     gpt2.set_attn_implementation("eager")
     try:

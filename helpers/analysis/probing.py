@@ -1,4 +1,4 @@
-"""What a linear classifier can read from an embedding, fact by fact."""
+"""Which facts a linear classifier can read from an embedding."""
 
 from dataclasses import fields
 
@@ -8,20 +8,20 @@ import torch
 from ..data.scene_captions import Scene
 from ..errors import UserError
 
-RIDGE = 1e-3  # keeps the least squares solvable where features of the embedding are collinear
+RIDGE = 1e-3  # per picture; keeps the least squares solvable if features of the embedding are collinear
 
 
 def probe_facts(
-    train: torch.Tensor, train_scenes: list[Scene], test: torch.Tensor, test_scenes: list[Scene]
+    train: torch.Tensor, train_scenes: list[Scene], *, test: torch.Tensor, test_scenes: list[Scene]
 ) -> pd.DataFrame:
-    """Fit a linear probe for each fact on embeddings [N, D] of drawn scenes, and read it on others [M, D].
+    """Fit a linear probe per fact on embeddings `train` [N, D] of drawn scenes, and read the facts of `test` [M, D].
 
-    Returns one row a fact: fact, probe (the share of the M read right), commonest (the share that the commonest value
-    in training would get right). A fact that a scene lacks, such as the second color of a single object, counts as a
-    value of its own. Raises UserError on patches, [N, S, D].
+    Returns DataFrame[fact, probe, commonest], one row per fact. probe: the share of the M scenes that is read right.
+    commonest: the share that is right by always naming the commonest value in training. A fact that a scene lacks,
+    such as the second color of a single object, counts as a value of its own. Raises UserError on patches, [N, S, D].
     """
     if train.ndim != 2:
-        raise UserError(f"a probe reads one vector a picture, not {list(train.shape)}: give [N, D], such as token 0")
+        raise UserError(f"a probe reads one vector per picture, not {list(train.shape)}: give [N, D], such as token 0")
     mean, std = train.mean(dim=0), train.std(dim=0).clamp_min(1e-6)
     features, held_out = (torch.cat([(x - mean) / std, torch.ones(len(x), 1)], dim=1) for x in (train, test))
     rows = []

@@ -1,7 +1,7 @@
-"""Which pictures to look at: the best, typical and worst captions, and the failures by kind."""
+"""Which captions of the drawn world are wrong, and how; and which captions to look at."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
 import numpy as np
@@ -9,11 +9,14 @@ import pandas as pd
 
 from ..data.scene_captions import Scene, is_right, read_caption
 
-UNREADABLE = "no scene"  # the kind of a caption that states none
+UNREADABLE = "no scene"  # the kind of failure of a caption that states no scene
 
 
 def by_quality(quality: pd.Series, number: int = 4) -> dict[str, list[str]]:
-    """The image names with the highest quality, those around the median, and the lowest: `number` of each."""
+    """Return `number` image names each for "best", "typical" and "worst": the highest, the middle and the lowest.
+
+    quality: a score per image, higher is better, indexed by image name.
+    """
     ordered = list(quality.sort_values(ascending=False, kind="stable").index)
     middle = max(0, (len(ordered) - number) // 2)
     return {
@@ -23,26 +26,29 @@ def by_quality(quality: pd.Series, number: int = 4) -> dict[str, list[str]]:
     }
 
 
-def failures_by_kind(captions: Mapping[str, str], facts: Mapping[str, Scene]) -> dict[str, list[str]]:
-    """The images whose caption is wrong, by what is wrong with it, the most frequent kind first."""
+def failures_by_kind(written: Mapping[str, str], facts: Mapping[str, Scene]) -> dict[str, list[str]]:
+    """Return the names of the images whose caption is wrong, by kind of failure, the most frequent kind first.
+
+    written: captions by image name. facts: scenes by image name. An image may stand under several kinds.
+    """
     kinds: dict[str, list[str]] = {}
-    for name, caption in captions.items():
+    for name, caption in written.items():
         for kind in failure_kinds(caption, facts[name]):
             kinds.setdefault(kind, []).append(name)
     return dict(sorted(kinds.items(), key=lambda item: -len(item[1])))
 
 
 def failure_kinds(caption: str, scene: Scene) -> list[str]:
-    """What a caption of `scene` gets wrong: background, count, color, shape, binding or relation; [] of a right one.
+    """Return the kinds of failure of a caption of `scene`; [] if it is right.
 
-    binding: the right colors and the right shapes, but each on the other's object. relation: the right objects in
-    another arrangement.
+    Kinds are background, count, color, shape, binding (right colors and shapes, but each on the other's object) and
+    relation (right objects in another arrangement); a caption that states no scene has the one kind "no scene".
     """
     stated = read_caption(caption)
     if stated is None:
         return [UNREADABLE]
     things, truth = _objects(stated), _objects(scene)
-    alike = Counter if len(things) == len(truth) else set  # a wrong count alone is no wrong color
+    alike = Counter if len(things) == len(truth) else set  # with a wrong count, numbers of colors are not compared
     wrong = {
         "background": stated.background != scene.background,
         "count": len(things) != len(truth),
@@ -58,20 +64,26 @@ def failure_kinds(caption: str, scene: Scene) -> list[str]:
 
 
 def _objects(scene: Scene) -> list[tuple[str, str]]:
-    """(color, shape) of each object; of two in a relation, the left or the upper one first."""
+    """Return (color, shape) of each object; if two stand in a relation, the left or the upper one comes first."""
     if scene.relation is None:
         return [(scene.color, scene.shape)] * scene.count
     return [(scene.color, scene.shape), (scene.other_color, scene.other_shape)]
 
 
-def share_right(names: list[str], captions: list[str], facts: dict[str, Scene]) -> float:
-    """The share of captions in which every fact of the drawn scene is stated and right."""
-    return float(np.mean([is_right(caption, facts[name]) for name, caption in zip(names, captions, strict=True)]))
+def share_right(names: Sequence[str], written: Sequence[str], facts: Mapping[str, Scene]) -> float:
+    """Return the share of captions, 0 to 1, that state every fact of their drawn scene, and nothing else.
+
+    names, written: N images and the caption of each. facts: scenes by image name.
+    """
+    return float(np.mean([is_right(caption, facts[name]) for name, caption in zip(names, written, strict=True)]))
 
 
-def wrong_facts(caption: str, scene: Scene) -> list[str]:
-    """The names of the facts that a caption of `scene` gets wrong; ["unreadable"] where it states no scene."""
+def wrong_facts(caption: str, scene: Scene) -> list[str] | None:
+    """Return the names of the facts that a caption of `scene` gets wrong; [] if it is right.
+
+    Returns None if the caption cannot be read: it states no scene, so there are no facts to count.
+    """
     stated = read_caption(caption)
     if stated is None:
-        return ["unreadable"]
+        return None
     return [field.name for field in fields(Scene) if getattr(stated, field.name) != getattr(scene, field.name)]

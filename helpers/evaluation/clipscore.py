@@ -1,4 +1,4 @@
-"""CLIPScore and RefCLIPScore (Hessel et al. 2021): how well a caption fits its picture, by a CLIP with both towers."""
+"""CLIPScore and RefCLIPScore (Hessel et al. 2021): how well a caption fits its picture, as a CLIP judges it."""
 
 import warnings
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ from .scores import Scores
 
 WEIGHT = 2.5  # w of the paper
 PROMPT = "A photo depicts "  # before every caption and every reference, as in the paper
-BATCH = 64
+BATCH = 64  # pictures or texts that the judge sees at a time
 
 
 @dataclass(frozen=True)
 class ClipJudge:
-    """A CLIP with its text tower, to judge captions by. weights_sha256: of its vision tower."""
+    """A CLIP with its text tower and tokenizer, to judge captions by."""
 
     clip: Clip
     towers: CLIPModel
@@ -34,11 +34,14 @@ class ClipJudge:
 
     @classmethod
     def load(cls, name: str | Path) -> "ClipJudge":
-        """name: as in `load_clip`. Raises UserError where that does, and without a text tower or a tokenizer."""
+        """Load a judge by a name on the hub, a folder or "tiny".
+
+        Raises UserError if `load_clip` does, or if there is no text tower or no tokenizer that fits it.
+        """
         device = choose_accelerator("fp32").device
-        clip = load_clip(name, device)
+        clip = load_clip(name, device=device)
         source = find_model(name, "clip")
-        towers = load_model(CLIPModel, source, ("clip",), "CLIP with a text tower")
+        towers = load_model(CLIPModel, source, types=("clip",), what="CLIP with a text tower")
         with one_line_errors(source, "CLIP tokenizer"):
             tokenizer = AutoTokenizer.from_pretrained(source)
         size, vocabulary = len(tokenizer), towers.config.text_config.vocab_size
@@ -51,27 +54,31 @@ class ClipJudge:
 
     @property
     def weights_sha256(self) -> str:
+        """The hash of its vision tower's weights, as in a cache's fingerprint."""
         return self.clip.fingerprint()["weights_sha256"]
 
     @torch.no_grad()
-    def of_pictures(self, folder: Path, names: Sequence[str]) -> tuple[torch.Tensor, dict[str, str]]:
-        """Unit vectors [N, projection]; NaN for a picture that cannot be read, with the reason by its name."""
-        left_out, rows = {}, torch.full((len(names), self.towers.config.projection_dim), torch.nan)
+    def picture_vectors(self, folder: Path, names: Sequence[str]) -> tuple[torch.Tensor, dict[str, str]]:
+        """Return unit vectors of N pictures, float32 [N, projection], and {name: reason} of those it cannot read.
+
+        The row of a picture that cannot be read is NaN.
+        """
+        unread, rows = {}, torch.full((len(names), self.towers.config.projection_dim), torch.nan)
         for start in tqdm(range(0, len(names), BATCH), desc="pictures", unit="batch"):
             pictures = {}  # by row
             for row, name in enumerate(names[start : start + BATCH], start):
                 try:
                     pictures[row] = open_picture(picture_path(folder, name))
                 except UserError as error:
-                    left_out[name] = str(error)
+                    unread[name] = str(error)
             if pictures:
-                pooled = self.clip.encode(list(pictures.values())).to(self.towers.device)
+                pooled = self.clip.embed(list(pictures.values())).to(self.towers.device)
                 rows[list(pictures)] = F.normalize(self.towers.visual_projection(pooled), dim=1).cpu()
-        return rows, left_out
+        return rows, unread
 
     @torch.no_grad()
-    def of_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Unit vectors [N, projection] of texts behind the prompt; what is longer than the tower reads is cut."""
+    def text_vectors(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return unit vectors of N texts behind the prompt, float32 [N, projection]; a text too long is cut."""
         longest, rows = self.towers.config.text_config.max_position_embeddings, []
         for start in tqdm(range(0, len(texts), BATCH), desc="texts", unit="batch"):
             batch = [PROMPT + text for text in texts[start : start + BATCH]]
@@ -84,23 +91,25 @@ class ClipJudge:
 
 
 def add_clip_scores(
-    scores: Scores, judge: ClipJudge, folder: str | Path, names: Sequence[str], captions: Sequence[str],
+    scores: Scores, judge: ClipJudge, *, images: str | Path, names: Sequence[str], written: Sequence[str],
     references: Sequence[Sequence[str]], own: str | None = None,
 ) -> Scores:  # fmt: skip
-    """The scores with CLIPScore and RefCLIPScore beside them, for the pictures `names` of `folder`.
+    """Return the scores with CLIPScore and RefCLIPScore beside them.
 
-    own: the weights_sha256 of the captioner's own CLIP, if it is known. Where it is the judge's, a warning says so: a
-    caption written from an embedding is sure to please the CLIP that made it. Raises UserError where no picture can be
-    read; those that cannot are named in the notes, and have no score.
+    images: the folder of the pictures. names, written, references: the N pictures, the caption of each, and its
+    references, at least one. own: the weights_sha256 of the captioner's own CLIP, if it is known. If the judge is that
+    CLIP, a warning says so: a caption written from an embedding is sure to please the CLIP that made it.
+    A picture that cannot be read has no score and stands in the notes. Raises UserError if none can be read.
     """
-    pictures, left_out = judge.of_pictures(Path(folder), names)
-    if len(left_out) == len(names):
-        raise UserError(f"{folder} has none of the {len(names)} pictures to score, such as {names[0]} "
-                        f"({left_out[names[0]]}); give the folder that holds them")  # fmt: skip
-    written = judge.of_texts(captions)
-    known = judge.of_texts([text for texts in references for text in texts]).split([len(texts) for texts in references])
-    fit = clipscore((written * pictures).sum(dim=1).double().numpy())
-    closest = np.array([(texts @ row).max().item() for row, texts in zip(written, known, strict=True)])
+    pictures, unread = judge.picture_vectors(Path(images), names)
+    if len(unread) == len(names):
+        raise UserError(f"{images} has none of the {len(names)} pictures to score, such as {names[0]} "
+                        f"({unread[names[0]]}); give the folder that holds them")  # fmt: skip
+    captions = judge.text_vectors(written)
+    known = judge.text_vectors([text for texts in references for text in texts])
+    fit = clipscore((captions * pictures).sum(dim=1).double().numpy())
+    by_image = zip(known.split([len(texts) for texts in references]), captions, strict=True)
+    closest = np.array([(vectors @ caption).max().item() for vectors, caption in by_image])
     measured = {"clipscore": Score.mean(fit), "refclipscore": Score.mean(refclipscore(fit, closest))}
     same = None if own is None else own == judge.weights_sha256
     if same:
@@ -108,17 +117,17 @@ def add_clip_scores(
             f"CLIPScore is by {judge.clip.name}, the captioner's own CLIP, which flatters it; judge by another one",
             stacklevel=2,
         )
-    notes = {"clip": judge.clip.name, "clip_is_the_captioners": same, "pictures_not_read": left_out}
+    notes = {"clip": judge.clip.name, "clip_is_the_captioners": same, "pictures_not_read": unread}
     return replace(scores, measured=scores.measured | measured, notes=scores.notes | notes)
 
 
 def clipscore(cosines: np.ndarray) -> np.ndarray:
-    """Of the cosine between caption and picture: w * max(cos, 0)."""
+    """Return CLIPScore, 0 to 2.5, of cosines between caption and picture: w * max(cosine, 0)."""
     return WEIGHT * np.maximum(cosines, 0)
 
 
 def refclipscore(scores: np.ndarray, closest: np.ndarray) -> np.ndarray:
-    """The harmonic mean of CLIPScore and the cosine to the closest reference, each 0 where it is below."""
+    """Return the harmonic mean of CLIPScore and the cosine to the closest reference; a negative cosine counts as 0."""
     closest = np.maximum(closest, 0)
     total = scores + closest
     return np.divide(2 * scores * closest, total, out=np.where(np.isnan(total), np.nan, 0.0), where=total > 0)

@@ -1,4 +1,8 @@
-"""METEOR 1.5 (Denkowski and Lavie 2014): the jar in pycocoevalcap, spoken to as COCO's evaluation does."""
+"""BLEU, METEOR, ROUGE-L and CIDEr as COCO's evaluation computes them (pycocoevalcap), with resamples of each.
+
+Everything here takes tokenised texts: words in lower case with a space between them (`ptb_words`).
+`written` holds one caption per image, `references` at least one text per image.
+"""
 
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -9,12 +13,71 @@ import numpy as np
 from .bootstrap import Score
 from .ptb_tokenizer import command, jar
 
+ORDERS = 4  # n-grams of 1 to so many words, in BLEU and in CIDEr
+SMALL, TINY = 1e-9, 1e-15  # keep pycocoevalcap's BLEU from dividing by zero
+
+
+def bleu(written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, Score]:
+    """Return BLEU-1 to 4 of the corpus, 0 to 1, as bleu_1 to bleu_4: n-gram counts are summed over images first."""
+    from pycocoevalcap.bleu.bleu_scorer import BleuScorer
+
+    scorer = BleuScorer(n=ORDERS)
+    for caption, known in zip(written, references, strict=True):
+        scorer += (caption, known)
+    _, per_image = scorer.compute_score(option="closest", verbose=0)
+    counts = np.array([
+        [kept["testlen"], min((abs(length - kept["testlen"]), length) for length in kept["reflen"])[1],
+         *kept["correct"], *kept["guess"]]
+        for kept in scorer.ctest
+    ], dtype=float)  # fmt: skip
+    return {
+        f"bleu_{n}": Score.of(counts, lambda sums, n=n: _bleu_of_sums(sums, n), np.array(per_image[n - 1]))
+        for n in range(1, ORDERS + 1)
+    }
+
+
+def _bleu_of_sums(sums: np.ndarray, n: int) -> np.ndarray:
+    """Return BLEU-n [R] of summed lengths, matches and guesses [R, 2 + 2 * ORDERS], by pycocoevalcap's formula."""
+    length, reference, correct, guess = sums[:, 0], sums[:, 1], sums[:, 2 : 2 + n], sums[:, 2 + ORDERS : 2 + ORDERS + n]
+    precision = np.prod((correct + TINY) / (guess + SMALL), axis=1) ** (1 / n)
+    ratio = (length + TINY) / (reference + SMALL)
+    return precision * np.exp(np.minimum(0, 1 - 1 / ratio))
+
+
+def meteor_score(written: Sequence[str], references: Sequence[Sequence[str]]) -> Score:
+    """Return METEOR of the corpus, 0 to 1, from counts summed over images. Raises ChildProcessError if Java dies."""
+    with Meteor() as process:
+        counts = process.counts(written, references)
+        return Score.of(counts, process.scores, process.scores(counts))
+
+
+def rouge_l(written: Sequence[str], references: Sequence[Sequence[str]]) -> Score:
+    """Return ROUGE-L, 0 to 1: the mean over images."""
+    from pycocoevalcap.rouge.rouge import Rouge
+
+    scorer = Rouge()
+    return Score.mean(np.array([scorer.calc_score([c], known) for c, known in zip(written, references, strict=True)]))
+
+
+def cider(written: Sequence[str], references: Sequence[Sequence[str]]) -> Score:
+    """Return CIDEr-D, 0 to 10 (papers write it times 100): the mean over images.
+
+    The document frequencies are those of all these references, in every resample too. One image alone scores 0.
+    """
+    from pycocoevalcap.cider.cider_scorer import CiderScorer
+
+    scorer = CiderScorer(n=ORDERS)
+    for caption, known in zip(written, references, strict=True):
+        scorer += (caption, known)
+    scorer.compute_doc_freq()  # not compute_score, which fails if no reference has a word
+    return Score.mean(np.array(scorer.compute_cider()))
+
 
 class Meteor:
-    """The jar as a process, which ends with the `with` block. It takes some 15 seconds to read its tables.
+    """METEOR 1.5 (Denkowski and Lavie 2014): the jar in pycocoevalcap as a process that ends with the `with` block.
 
-    It counts what a caption shares with its references; a score is a function of such counts, and that of several
-    images one of their sums.
+    It takes some 15 seconds to read its tables. It counts what a caption shares with its references; a score is a
+    function of such counts, and the score of several images is that function of their summed counts.
     """
 
     def __enter__(self) -> "Meteor":
@@ -30,18 +93,18 @@ class Meteor:
         self._process.kill()
         self._process.communicate()
 
-    def counts(self, captions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
-        """The counts [N, K] of tokenised captions against their references."""
-        lines = (" ||| ".join(["SCORE", *known, caption]) for caption, known in zip(captions, references, strict=True))
+    def counts(self, written: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
+        """Return the counts, float [N, K]. Raises ChildProcessError if the process has ended."""
+        lines = (" ||| ".join(["SCORE", *known, caption]) for caption, known in zip(written, references, strict=True))
         return np.array([line.split() for line in self._answers(lines)], dtype=float)
 
     def scores(self, counts: np.ndarray) -> np.ndarray:
-        """The score [R] of each row of counts [R, K]."""
+        """Return the score of each row of counts [R, K], float [R]. Raises ChildProcessError as `counts` does."""
         lines = ("EVAL ||| " + " ".join(map(str, row)) for row in counts.tolist())
         return np.array([float(answer) for answer in self._answers(lines, twice=True)])
 
-    def _answers(self, lines: Iterable[str], twice: bool = False) -> Iterable[str]:
-        """The answer to each line. To EVAL it answers twice: the score of each image, and that of all."""
+    def _answers(self, lines: Iterable[str], *, twice: bool = False) -> Iterable[str]:
+        """Yield the answer to each line. twice: EVAL is answered by each image's score, then by the score of all."""
         for line in lines:
             try:
                 self._process.stdin.write(f"{line}\n")
@@ -54,59 +117,3 @@ class Meteor:
             if not answer.strip():
                 raise ChildProcessError("METEOR's process has ended")
             yield answer
-
-
-ORDERS = 4  # n-grams up to this length, in BLEU and in CIDEr
-SMALL, TINY = 1e-9, 1e-15  # keep pycocoevalcap's BLEU from dividing by zero
-
-
-def bleu(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, Score]:
-    """BLEU-1 to 4 of the corpus, from n-gram counts summed over images; a resample sums the counts of its images."""
-    from pycocoevalcap.bleu.bleu_scorer import BleuScorer
-
-    scorer = BleuScorer(n=ORDERS)
-    for caption, known in zip(captions, references, strict=True):
-        scorer += (caption, known)
-    _, per_image = scorer.compute_score(option="closest", verbose=0)
-    counts = np.array([
-        [kept["testlen"], min((abs(length - kept["testlen"]), length) for length in kept["reflen"])[1],
-         *kept["correct"], *kept["guess"]]
-        for kept in scorer.ctest
-    ], dtype=float)  # fmt: skip
-    return {
-        f"bleu_{n}": Score.of(counts, lambda sums, n=n: _bleu_of_sums(sums, n), np.array(per_image[n - 1]))
-        for n in range(1, ORDERS + 1)
-    }
-
-
-def _bleu_of_sums(sums: np.ndarray, n: int) -> np.ndarray:
-    """BLEU-n [R] of summed lengths, matches and guesses [R, 2 + 2 * ORDERS], by pycocoevalcap's formula."""
-    length, reference, correct, guess = sums[:, 0], sums[:, 1], sums[:, 2 : 2 + n], sums[:, 2 + ORDERS : 2 + ORDERS + n]
-    precision = np.prod((correct + TINY) / (guess + SMALL), axis=1) ** (1 / n)
-    ratio = (length + TINY) / (reference + SMALL)
-    return precision * np.exp(np.minimum(0, 1 - 1 / ratio))
-
-
-def meteor_score(captions: Sequence[str], references: Sequence[Sequence[str]]) -> Score:
-    """METEOR of the corpus, from counts summed over images."""
-    with Meteor() as process:
-        counts = process.counts(captions, references)
-        return Score.of(counts, process.scores, process.scores(counts))
-
-
-def rouge_l(captions: Sequence[str], references: Sequence[Sequence[str]]) -> Score:
-    from pycocoevalcap.rouge.rouge import Rouge
-
-    scorer = Rouge()
-    return Score.mean(np.array([scorer.calc_score([c], known) for c, known in zip(captions, references, strict=True)]))
-
-
-def cider(captions: Sequence[str], references: Sequence[Sequence[str]]) -> Score:
-    """CIDEr-D; its document frequencies are those of these references, in every resample. Of one image it is 0."""
-    from pycocoevalcap.cider.cider_scorer import CiderScorer
-
-    scorer = CiderScorer(n=ORDERS)
-    for caption, known in zip(captions, references, strict=True):
-        scorer += (caption, known)
-    scorer.compute_doc_freq()  # not compute_score, which fails where no reference has a word
-    return Score.mean(np.array(scorer.compute_cider()))

@@ -1,4 +1,4 @@
-"""Does it see? Captions of held-out pictures, scored and judged, and what the picture tells the captioner."""
+"""Does it see? Captions of held-out pictures, scored, and what the picture tells the captioner."""
 
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,16 @@ from ..models.writer import CaptionWriter
 from ..runtime.files import atomic_path, write_json
 from . import controls
 from .clipscore import ClipJudge, add_clip_scores
-from .controls import picture_information
 from .scores import measure
+
+BATCH = 64  # captions whose likelihood is computed at a time
 
 
 def evaluate(
     writer: CaptionWriter,
     captions: pd.DataFrame,
     cache: EmbeddingCache,
+    *,
     out: str | Path,
     decoding: Decoding | None = None,
     facts: dict[str, Scene] | None = None,
@@ -32,16 +34,25 @@ def evaluate(
     images: str | Path | None = None,
     meteor: bool = False,
 ) -> dict[str, Any]:
-    """Caption every image of `captions` and measure; write captions.csv, metrics.json and by_image.csv into `out`.
+    """Caption every image of `captions` and measure; save captions.csv, metrics.json and by_image.csv in `out`.
 
-    captions: columns image_name and caption, the held-out references. facts: the drawn world's truth, to judge each
-    caption right or wrong. control: one of controls.CONTROLS, in place of the pictures' own embeddings. training: the
-    captions table of the train split, to see what is copied; for the control "nearest" the cache holds its pictures
-    too. judge: a CLIP for CLIPScore, images: the folder of the pictures it looks at. meteor: measure METEOR too, whose
-    Java takes half a minute.
-    Returns what metrics.json holds. Raises UserError when fewer than two images can be evaluated.
+    captions: the table of held-out references. cache: their embeddings; images without one are counted and left out.
+    facts: the drawn world's truth by image, to judge each caption right or wrong. control: one of CONTROLS, to take
+    the place of the pictures' own embeddings. training: the captions table of the train split, to see what is copied;
+    the control "nearest" needs it, and its pictures in the cache. judge: a CLIP for CLIPScore, which looks at the
+    pictures in the folder `images`. meteor: measure METEOR too, whose Java takes half a minute.
+    Returns what metrics.json holds. Raises UserError on an unknown control, if "nearest" has no `training`, if the
+    judge has no `images`, and if fewer than two images can be evaluated; nothing is saved then.
     """
-    batches = CaptionBatches(captions, cache, writer.tokenizer, 64, writer.captioner.longest_caption)
+    if control not in (None, *controls.CONTROLS):
+        raise UserError(f"control is {control!r}, but must be one of {', '.join(controls.CONTROLS)}, or None for none")
+    if control == "nearest" and training is None:
+        raise UserError("the control 'nearest' copies from the training captions: give training, their table")
+    if judge is not None and images is None:
+        raise UserError("CLIPScore looks at the pictures: give images, the folder that holds them")
+    batches = CaptionBatches(
+        captions, cache, writer.tokenizer, batch_size=BATCH, max_tokens=writer.captioner.longest_caption
+    )
     names = batches.image_names
     if len(names) < 2:
         raise UserError(f"only {len(names)} image can be evaluated, but the shuffled control needs at least 2")
@@ -54,10 +65,12 @@ def evaluate(
 
     by_name = batches.captions.groupby("image_name").caption.apply(list)
     references = [by_name[name] for name in names]
-    scores = measure(written, references, () if training is None else training.caption, meteor)
+    scores = measure(written, references, training=() if training is None else training.caption, meteor=meteor)
     if judge is not None:
         own = writer.clip().fingerprint()["weights_sha256"]
-        scores = add_clip_scores(scores, judge, images, names, written, references, own)
+        scores = add_clip_scores(
+            scores, judge, images=images, names=names, written=written, references=references, own=own
+        )
     metrics: dict[str, Any] = {
         "images": len(names),
         "images_without_embedding": len(batches.missing),
@@ -65,7 +78,7 @@ def evaluate(
         "embeddings": controls.CONTROLS[control] if control else "true",
         "decoding": str(decoding or Decoding()),
         **scores.as_json(),
-        **picture_information(writer.captioner, batches),
+        **controls.picture_information(writer.captioner, batches),
     }
     if facts is not None:
         metrics["correct"] = share_right(names, written, facts)

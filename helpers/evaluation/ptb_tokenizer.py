@@ -1,4 +1,4 @@
-"""Captions as words, the way COCO's evaluation splits them: by Stanford's Penn Treebank tokenizer, which needs Java."""
+"""Captions as words, split as in COCO's evaluation: by Stanford's Penn Treebank tokenizer, which needs Java."""
 
 import re
 import shutil
@@ -10,15 +10,16 @@ from typing import NamedTuple
 
 PTB = "Penn Treebank, as in COCO's evaluation"
 FALLBACK = "a stand-in for Penn Treebank, so that scores differ a little from COCO's"
+INSTALL = "pycocoevalcap is not installed: pip install pycocoevalcap"
 JAR = "stanford-corenlp-3.4.1.jar"
+JAVA_SECONDS = 60  # how long `java -version` may take
 
-
-# What COCO's evaluation drops (pycocoevalcap/tokenizer/ptbtokenizer.py). In truth brackets stay, in lower case by then.
+# What COCO's evaluation drops (pycocoevalcap/tokenizer/ptbtokenizer.py). Brackets stay in spite of it: they come in
+# lower case, which this list does not hold.
 DROPPED = {"''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";"}
 BRACKETS = str.maketrans({
     "(": " -lrb- ", ")": " -rrb- ", "[": " -lsb- ", "]": " -rsb- ", "{": " -lcb- ", "}": " -rcb- ", "\u2019": "'",
 })  # fmt: skip
-
 
 # The stand-in: "don't" is two words, as is "dog's"; hyphens, decimal points and points of initials stay in their word.
 WORD = re.compile(
@@ -27,13 +28,15 @@ WORD = re.compile(
 
 
 class Tokenized(NamedTuple):
-    texts: list[str]  # words in lower case with a space between them, punctuation dropped
-    tokenizer: str  # which one it was, in words
+    """Texts as words, and the tokenizer that split them, in words."""
+
+    texts: list[str]  # in lower case, punctuation dropped, a space between two words
+    tokenizer: str
 
 
-def tokenize(texts: Sequence[str]) -> Tokenized:
-    """Each text as words. Without Java a stand-in does it, and `tokenizer` says so and why."""
-    lines = [" ".join(text.split()).encode(errors="replace").decode() for text in texts]  # one each, whatever it holds
+def ptb_words(texts: Sequence[str]) -> Tokenized:
+    """Split each text into words. Without a working Java a stand-in does it, and `tokenizer` says so and why."""
+    lines = [" ".join(text.split()).encode(errors="replace").decode() for text in texts]  # one line per text
     reason = why_no_java()
     if reason is None:
         try:
@@ -44,9 +47,9 @@ def tokenize(texts: Sequence[str]) -> Tokenized:
 
 
 def stand_in(text: str) -> str:
-    """The words of a text without Java: lower case, clitics apart, punctuation dropped.
+    """Return the words of a text without Java: lower case, clitics apart, punctuation dropped.
 
-    Of 2,999 captions of Flickr30k it gave 2,994 the words that Penn Treebank gives; the others have `&amp;` or `Univ.`.
+    On 2,994 of 2,999 captions of Flickr30k it gives the words of Penn Treebank; the others have `&amp;` or `Univ.`.
     """
     return " ".join(WORD.findall(text.lower().translate(BRACKETS)))
 
@@ -63,27 +66,29 @@ def _by_java(lines: list[str]) -> list[str]:
     return [" ".join(word for word in line.split(" ") if word and word not in DROPPED) for line in tokenized]
 
 
-INSTALL = "pycocoevalcap is not installed: pip install pycocoevalcap"
+def has_pycocoevalcap() -> bool:
+    """Return whether the package with COCO's scores is installed."""
+    return find_spec("pycocoevalcap") is not None
 
 
 def why_no_java() -> str | None:
-    """Why nothing can be run on Java here, or None where it can."""
-    if find_spec("pycocoevalcap") is None:
+    """Return why pycocoevalcap's jars cannot run here, or None if they can."""
+    if not has_pycocoevalcap():
         return INSTALL
     if shutil.which("java") is None:
         return "Java is not installed, or not on the PATH"
     try:  # macOS has a `java` that only says that there is none
-        subprocess.run(["java", "-version"], check=True, capture_output=True, timeout=60)
+        subprocess.run(["java", "-version"], check=True, capture_output=True, timeout=JAVA_SECONDS)
     except (OSError, subprocess.SubprocessError) as error:
         return f"java does not run ({error})"
     return None
 
 
 def jar(part: str, name: str) -> Path:
-    """The jar file `name` that lies beside the module `part` of pycocoevalcap."""
+    """Return the path of the jar `name` beside the module `part` of pycocoevalcap."""
     return Path(find_spec(f"pycocoevalcap.{part}").origin).with_name(name)
 
 
 def command(*arguments: str) -> list[str]:
-    """Java with text in UTF-8 on every side, whatever the locale says."""
+    """Return the command line that runs Java with text in UTF-8 both ways, whatever the locale says."""
     return ["java", "-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8", *arguments]

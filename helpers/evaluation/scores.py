@@ -1,8 +1,7 @@
-"""Caption metrics as COCO's evaluation computes them (pycocoevalcap), each with a 95 % interval over images."""
+"""The scores of captions, each with a 95 % interval over images, and the same in words for people."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +10,7 @@ import pandas as pd
 
 from .bootstrap import Score
 from .coco import bleu, cider, meteor_score, rouge_l
-from .ptb_tokenizer import INSTALL, tokenize, why_no_java
+from .ptb_tokenizer import INSTALL, has_pycocoevalcap, ptb_words, why_no_java
 
 COCO = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "meteor", "rouge_l", "cider")
 INTERVAL = "_95_interval"  # ends the name of a score's interval in metrics.json
@@ -19,10 +18,10 @@ INTERVAL = "_95_interval"  # ends the name of a score's interval in metrics.json
 
 @dataclass(frozen=True)
 class Scores:
-    """What was measured of captions, one an image.
+    """What was measured of N captions, one per image.
 
-    measured: by name, with intervals. counts: without. not_measured: {name: reason}. tokenizer: which one, in words.
-    notes: what else a reader must know.
+    measured: scores by name, with intervals. counts: numbers by name, without. not_measured: {name: reason}.
+    tokenizer: which one split the words. notes: what else a reader must know, by its key in metrics.json.
     """
 
     measured: dict[str, Score]
@@ -32,107 +31,179 @@ class Scores:
     notes: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """For metrics.json: each score by name, its interval beside it."""
-        lines: dict[str, Any] = {"tokenizer": self.tokenizer}
+        """Return what metrics.json holds of it: each score by name, its interval beside it."""
+        values: dict[str, Any] = {"tokenizer": self.tokenizer}
         for name, score in self.measured.items():
-            lines |= {name: score.value, name + INTERVAL: list(score.interval)}
-        return {**lines, **self.counts, **self.notes, "not_measured": self.not_measured}
+            values |= {name: score.value, name + INTERVAL: list(score.interval)}
+        return {**values, **self.counts, **self.notes, "not_measured": self.not_measured}
 
     def by_image(self) -> pd.DataFrame:
-        """A row an image, a column a score."""
+        """Return a table of N rows, one per image, with a column per score."""
         return pd.DataFrame({name: score.per_image for name, score in self.measured.items()})
 
     def minus(self, other: "Scores") -> dict[str, Any]:
-        """What both measured, this less the other: difference, 95 % interval of the paired bootstrap, and a verdict."""
+        """Return `Score.minus` by name for each score that both have; both must be of the same images."""
         return {name: score.minus(other.measured[name]) for name, score in self.measured.items()
                 if name in other.measured}  # fmt: skip
 
 
-def as_lines(metrics: dict[str, Any]) -> list[str]:
-    """What metrics.json holds as lines to print: a score with its interval, a list by its length and its first."""
-    lines = []
-    for name, value in metrics.items():
-        if name in ("not_measured", "pictures_not_read"):
-            lines += [f"{what:<28}{name.replace('_', ' ')}: {reason}" for what, reason in value.items()]
-        elif isinstance(value, dict):
-            lines += [f"{name:<28}{value['captions']}", *_differences(value)]
-        elif isinstance(value, list) and not name.endswith(INTERVAL):
-            lines.append(f"{name:<28}{len(value)}{f', first {value[0]}' if value else ''}")
-        elif name + INTERVAL in metrics:
-            low, high = metrics[name + INTERVAL]
-            lines.append(f"{name:<28}{value:.4f} [{low:.4f}, {high:.4f}]")
-        elif not isinstance(value, list):
-            said = f"{value:.4f}" if isinstance(value, float) else "not known" if value is None else value
-            lines.append(f"{name:<28}{said}")
-    return lines
-
-
-def _differences(against: dict[str, Any]) -> list[str]:
-    lines = [f"{'  in one file only':<28}{len(against['in_one_file_only'])}"]
-    for name, found in against.items():
-        if isinstance(found, dict):
-            low, high = found["95_interval"]
-            lines.append(f"{'  ' + name:<28}{found['difference']:+.4f} [{low:+.4f}, {high:+.4f}] {found['verdict']}")
-    return lines
-
-
 def measure(
-    captions: Sequence[str], references: Sequence[Sequence[str]], training: Iterable[str] = (), meteor: bool = True
+    written: Sequence[str], references: Sequence[Sequence[str]], *, training: Iterable[str] = (), meteor: bool = True
 ) -> Scores:
-    """Score each caption against the references of its image: raw text, one caption and at least one reference each.
+    """Score each written caption against the references of its image; all are raw texts.
 
-    training: the captions that were trained on, to see which are copied. meteor: False saves Java's half a minute. What
-    cannot be measured is left out, with its reason: all of COCO's without pycocoevalcap, METEOR without Java.
+    written: N captions. references: N lists of at least one text. training: the captions that were trained on, to see
+    which are copied. meteor: False leaves METEOR out, whose Java takes half a minute.
+    What cannot be measured is left out, with its reason: all of COCO's scores without pycocoevalcap, METEOR without
+    Java.
     """
-    training, ends = list(training), np.cumsum([len(captions), *map(len, references)])
-    flat = [text for known in references for text in known]
-    texts, tokenizer = tokenize([*captions, *flat, *training])
-    captions, training = texts[: ends[0]], texts[ends[-1] :]
+    training, ends = list(training), np.cumsum([len(written), *map(len, references)])
+    texts, tokenizer = ptb_words([*written, *(text for known in references for text in known), *training])
+    written, training = texts[: ends[0]], texts[ends[-1] :]
     references = [texts[start:end] for start, end in pairwise(ends)]
 
     measured, not_measured = {}, {}
-    if find_spec("pycocoevalcap") is None:
-        not_measured = dict.fromkeys(COCO, INSTALL)
-    else:
-        measured = bleu(captions, references)
-        reason = why_no_java() if meteor else "left out, because its Java takes half a minute; --meteor measures it"
+    if has_pycocoevalcap():
+        measured = bleu(written, references)
+        reason = why_no_java() if meteor else "its Java takes half a minute; --meteor measures it"
         if reason:
             not_measured["meteor"] = reason
         else:
-            measured["meteor"] = meteor_score(captions, references)
-        measured |= {"rouge_l": rouge_l(captions, references), "cider": cider(captions, references)}
-    measured["words"] = words(captions)
+            measured["meteor"] = meteor_score(written, references)
+        measured |= {"rouge_l": rouge_l(written, references), "cider": cider(written, references)}
+    else:
+        not_measured = dict.fromkeys(COCO, INSTALL)
+    measured["words"] = Score.mean(np.array([len(caption.split()) for caption in written], dtype=float))
     if training:
-        measured["copied"] = copied(captions, training)
+        known = set(training)
+        measured["copied"] = Score.mean(np.array([caption in known for caption in written], dtype=float))
     else:
         not_measured["copied"] = "no training captions among the references"
-    return Scores(measured, variety(captions), not_measured, tokenizer)
+    return Scores(measured, variety(written), not_measured, tokenizer)
 
 
-def variety(captions: Sequence[str]) -> dict[str, float]:
-    """Of tokenised captions: how many differ, how many words there are in all, and distinct-1 and distinct-2.
+def variety(written: Sequence[str]) -> dict[str, float]:
+    """Return how many tokenised captions differ, how many words they use, and distinct-1 and distinct-2.
 
-    distinct-n is the number of different n-grams over the number of all (Li et al. 2016). It falls with the number of
-    captions, so compare equal numbers. These have no interval: a resample with repeats holds fewer different things
-    than the captions themselves.
+    distinct-n is the number of different n-grams over the number of all (Li et al. 2016), 0 to 1. It falls with the
+    number of captions, so compare equal numbers. These have no interval: a resample repeats captions, so it holds
+    fewer different ones than were written.
     """
-    words = [caption.split() for caption in captions]
+    captions = [caption.split() for caption in written]
     counts: dict[str, float] = {
-        "distinct_captions": len(set(captions)),
-        "vocabulary": len({w for c in words for w in c}),
+        "distinct_captions": len(set(written)),
+        "vocabulary": len({word for caption in captions for word in caption}),
     }
     for n in (1, 2):
-        grams = [tuple(caption[i : i + n]) for caption in words for i in range(len(caption) - n + 1)]
+        grams = [tuple(caption[i : i + n]) for caption in captions for i in range(len(caption) - n + 1)]
         counts[f"distinct_{n}"] = len(set(grams)) / len(grams) if grams else 0.0
     return counts
 
 
-def words(captions: Sequence[str]) -> Score:
-    """The mean number of words of tokenised captions."""
-    return Score.mean(np.array([len(caption.split()) for caption in captions], dtype=float))
+LEFT_OUT = "Left out"
+GROUPS = {  # by heading: keys of metrics.json and what people call them
+    "Scored": {
+        "captions": "captions", "images": "pictures", "references": "references", "embeddings": "embeddings",
+        "decoding": "decoding", "tokenizer": "words split by",
+    },
+    LEFT_OUT: {
+        "images_without_embedding": "pictures with no embedding", "unusable_rows_of_references": "rows of references",
+        "captions_without_references": "captions with no reference",
+        "references_without_caption": "pictures with no caption", "pictures_not_read": "pictures that cannot be read",
+    },
+    "Words shared with the references": {
+        "bleu_1": "BLEU-1", "bleu_2": "BLEU-2", "bleu_3": "BLEU-3", "bleu_4": "BLEU-4", "meteor": "METEOR",
+        "rouge_l": "ROUGE-L", "cider": "CIDEr",
+    },
+    "Fit of picture and caption, as a CLIP judges it": {
+        "clipscore": "CLIPScore", "refclipscore": "RefCLIPScore", "clip": "the judge",
+        "clip_is_the_captioners": "is the captioner's own",
+    },
+    "Truth: the share of captions with every fact right": {
+        "correct": "as written", "correct_shuffled": "written from another picture",
+    },
+    "Variety": {
+        "distinct_captions": "distinct captions", "vocabulary": "vocabulary, in words", "words": "words per caption",
+        "distinct_1": "distinct-1", "distinct_2": "distinct-2", "copied": "share copied from training",
+    },
+    "The picture: nats per reference token, the fewer the better": {
+        "nats_per_token_true": "with its own picture", "nats_per_token_mean": "with no picture (the mean)",
+        "nats_per_token_shuffled": "with another picture", "gain_over_mean": "no picture minus its own",
+        "gain": "another picture minus its own",
+    },
+}  # fmt: skip
+NAMES = {key: name for names in GROUPS.values() for key, name in names.items()}
+WIDTH = 30  # characters of a name and the space behind it
 
 
-def copied(captions: Sequence[str], training: Iterable[str]) -> Score:
-    """The share of tokenised captions that are, word for word, one of the tokenised training captions."""
-    known = set(training)
-    return Score.mean(np.array([caption in known for caption in captions], dtype=float))
+def summary_lines(metrics: Mapping[str, Any], *, examples: Sequence[tuple[str, str]] = ()) -> list[str]:
+    """Return the metrics of `evaluate` or `score_file` as lines for people.
+
+    Scores stand in named groups, their 95 % intervals in brackets. examples: (image name, caption) pairs to show.
+    The last lines are verdicts in words: how a second captions file compares, and whether the picture helps.
+    """
+    lines = []
+    for heading, names in GROUPS.items():
+        if group := _group(metrics, names, only_some=heading == LEFT_OUT):
+            lines += [heading, *group]
+    if examples:
+        lines += ["Examples", *(f"  {image_name}: {caption}" for image_name, caption in examples)]
+    if "against" in metrics:
+        lines += _comparison(metrics["captions"], metrics["against"])
+    if "gain" in metrics:
+        lines.append(_picture_verdict(metrics))
+    return lines
+
+
+def _group(metrics: Mapping[str, Any], names: Mapping[str, str], *, only_some: bool) -> list[str]:
+    """Return a line per value that is there. only_some: leave out what is 0 or empty."""
+    lines: list[str] = []
+    reasons: dict[str, list[str]] = {}  # why something was not measured, and what
+    for key, name in names.items():
+        if key in metrics["not_measured"]:
+            reasons.setdefault(metrics["not_measured"][key], []).append(name)
+        elif key in metrics and (metrics[key] or not only_some):
+            between = f" {_between(metrics[key + INTERVAL])}" if key + INTERVAL in metrics else ""
+            lines.append(f"  {name:<{WIDTH}}{_in_words(metrics[key])}{between}")
+    return lines + [f"  {', '.join(unmeasured)} not measured: {reason}" for reason, unmeasured in reasons.items()]
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, dict):  # pictures, each with the reason
+        name, reason = next(iter(value.items()))
+        return f"{len(value)}, such as {name}: {reason}"
+    if isinstance(value, list):
+        return f"{len(value)}, such as {value[0]}"
+    if isinstance(value, bool) or value is None:
+        return {True: "yes, which flatters it", False: "no", None: "not known"}[value]
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _between(interval: Sequence[float], sign: str = "") -> str:
+    low, high = interval
+    return f"[{low:{sign}.3f}, {high:{sign}.3f}]"
+
+
+def _comparison(captions: str, against: Mapping[str, Any]) -> list[str]:
+    """Return a line per score that both files have, and a verdict in words."""
+    lines, by_verdict = [f"{captions} minus {against['captions']}"], {"higher": [], "lower": [], "tie": []}
+    if against["in_one_file_only"]:
+        lines.append(f"  {'pictures in one file only':<{WIDTH}}{_in_words(against['in_one_file_only'])}")
+    for key, found in against.items():
+        if isinstance(found, dict):
+            name, interval = NAMES[key], _between(found["95_interval"], "+")
+            lines.append(f"  {name:<{WIDTH}}{found['difference']:+.3f} {interval} {found['verdict']}")
+            by_verdict[found["verdict"]].append(name)
+    words = {"higher": "higher", "lower": "lower", "tie": "a tie"}
+    said = [f"{words[verdict]} in {', '.join(names)}" for verdict, names in by_verdict.items() if names]
+    return [*lines, f"{captions} against {against['captions']}: {'; '.join(said)}"]
+
+
+def _picture_verdict(metrics: Mapping[str, Any]) -> str:
+    """Return whether the picture helps: whether it saves nats for sure, over no picture and over another one."""
+    over = {"no picture": "gain_over_mean", "another picture": "gain"}
+    saved = [f"{metrics[key]:.3f} over {other} {_between(metrics[key + INTERVAL])}" for other, key in over.items()]
+    said = f"in nats per reference token, its own picture saves {' and '.join(saved)}"
+    if all(metrics[key + INTERVAL][0] > 0 for key in over.values()):
+        return f"the picture helps: {said}"
+    return f"no evidence that the picture helps: {said}; both 95 % intervals must lie above 0"

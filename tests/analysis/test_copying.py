@@ -1,10 +1,12 @@
-"""The nearest training caption, held against a plain Levenshtein distance."""
+"""The nearest training caption, checked against a plain Levenshtein distance."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.analysis.copying import closest_captions, word_edits, words
+from helpers.errors import UserError
 
 
 def levenshtein(one, other):
@@ -25,6 +27,11 @@ def test_edits_are_levenshteins(caption, others):
         padded[: len(other), place] = other
     edits = word_edits(caption, padded, np.array([len(other) for other in others]))
     assert edits.tolist() == [levenshtein(tuple(caption), tuple(other)) for other in others]
+
+
+def test_nothing_is_near_without_training_captions():
+    with pytest.raises(UserError, match="no training captions to compare with: give at least one"):
+        closest_captions(["A man runs."], [])
 
 
 def test_a_copy_is_found_whatever_its_case_and_punctuation():

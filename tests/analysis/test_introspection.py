@@ -1,11 +1,11 @@
-"""What is read inside a captioner, where the answer is known."""
+"""What is read inside a captioner, checked on cases with a known answer."""
 
 import pytest
 import torch
 
 from helpers.analysis.introspection import END, attention_to_prefix, prefix_words, word_confidence, words_of
 from helpers.config import preset
-from helpers.data.batches import tokenize
+from helpers.data.batches import caption_tokens
 from helpers.models.loading import load_clip
 from helpers.models.writer import CaptionWriter
 
@@ -57,7 +57,7 @@ def test_attention_is_what_gpt2_itself_reports_and_the_captioner_is_left_as_it_w
     words, attention = attention_to_prefix(writer, embeddings[:1], captions[0])
     assert gpt2.config._attn_implementation == usual
     assert writer.write(embeddings) == before
-    ((ids,), _) = tokenize(writer.tokenizer, captions[:1], 40)
+    ((ids,), _) = caption_tokens(writer.tokenizer, captions[:1], 40)
     if len(words) == len(ids):  # every word is one token: the last row is that of the last position but one
         with torch.no_grad():
             inputs = torch.cat([writer.captioner.prefix(embeddings[:1]), gpt2.transformer.wte(ids[None, :-1])], dim=1)
@@ -71,7 +71,7 @@ def test_confidence_is_the_softmax_of_forwards_logits(writer, embeddings, captio
     sure = word_confidence(writer, embeddings, captions)
     for embedding, caption, words in zip(embeddings.split(1), captions, sure, strict=True):
         assert [word for word, _ in words] == [*caption.split(), END]
-        ((ids,), _) = tokenize(writer.tokenizer, [caption], 40)
+        ((ids,), _) = caption_tokens(writer.tokenizer, [caption], 40)
         with torch.no_grad():
             logits = writer.captioner(ids.unsqueeze(0), embeddings=embedding).logits[0]
         probabilities = logits.softmax(dim=-1).gather(1, ids.unsqueeze(1)).squeeze(1)
@@ -90,7 +90,7 @@ def test_greedy_words_are_the_surest_and_batches_are_single(writer, embeddings):
 
 @pytest.mark.parametrize("text", ["", "Überraschung, 火山!", "a  b", "<|endoftext|> is text", "it's a dog."])
 def test_words_hold_every_token_once(writer, text):
-    ((ids,), _) = tokenize(writer.tokenizer, [text], 90)
+    ((ids,), _) = caption_tokens(writer.tokenizer, [text], 90)
     words = words_of(writer.tokenizer, ids.tolist())
     assert [place for _, places in words for place in places] == list(range(len(ids)))
     assert words[-1] == (END, [len(ids) - 1])

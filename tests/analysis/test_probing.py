@@ -14,7 +14,9 @@ def test_what_lies_in_an_embedding_is_read_and_what_does_not_is_guessed():
     generator = torch.Generator().manual_seed(0)
     color = torch.eye(6)[[COLORS.index(scene.color) for scene in scenes(300)]]
     embeddings = torch.cat([color @ torch.randn(6, 10, generator=generator), torch.ones(300, 1)], dim=1)
-    table = probe_facts(embeddings[:200], scenes(200), embeddings[200:], scenes(300)[200:]).set_index("fact")
+    table = probe_facts(embeddings[:200], scenes(200), test=embeddings[200:], test_scenes=scenes(300)[200:]).set_index(
+        "fact"
+    )
     assert table.probe["color"] == 1.0
     assert table.probe["shape"] < 0.5
     assert table.probe["background"] == table.commonest["background"] == 1.0  # all are gray
@@ -22,11 +24,11 @@ def test_what_lies_in_an_embedding_is_read_and_what_does_not_is_guessed():
 
 
 def test_patches_are_refused():
-    with pytest.raises(UserError, match=r"one vector a picture, not \[4, 5, 3\]: give \[N, D\], such as token 0"):
-        probe_facts(torch.randn(4, 5, 3), scenes(4), torch.randn(4, 5, 3), scenes(4))
+    with pytest.raises(UserError, match=r"one vector per picture, not \[4, 5, 3\]: give \[N, D\], such as token 0"):
+        probe_facts(torch.randn(4, 5, 3), scenes(4), test=torch.randn(4, 5, 3), test_scenes=scenes(4))
 
 
 def test_a_value_that_training_never_showed_is_never_right():
     unseen = [Scene("pink", "red", "star")] * 4
-    table = probe_facts(torch.randn(20, 3), scenes(20), torch.randn(4, 3), unseen).set_index("fact")
+    table = probe_facts(torch.randn(20, 3), scenes(20), test=torch.randn(4, 3), test_scenes=unseen).set_index("fact")
     assert table.probe["background"] == table.commonest["background"] == 0.0

@@ -1,15 +1,16 @@
-"""Which pictures a gallery shows, and what it calls their failures."""
+"""Which captions a gallery shows, the kinds of their failures, and the facts that they get wrong."""
 
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.analysis.scene_errors import by_quality, failure_kinds, failures_by_kind
+from helpers.analysis.scene_errors import by_quality, failure_kinds, failures_by_kind, share_right, wrong_facts
 from helpers.data.scene_captions import Scene, describe, is_right, random_scene
 
 PAIR = Scene("gray", "red", "circle", 1, "left", "blue", "star")
 GROUP = Scene("gray", "red", "circle", 3)
+RIGHT = "A red circle left of a blue star on plain gray."  # of PAIR
 
 
 @pytest.mark.parametrize(
@@ -46,16 +47,33 @@ def test_a_caption_has_a_kind_of_failure_exactly_when_it_is_wrong(rng):
 
 
 def test_failures_are_sorted_the_most_frequent_kind_first():
-    captions = {
+    written = {
         "a": "Two red circles on plain gray.",
         "b": "Three red circles on plain pink.",
         "c": "Four red circles on plain pink.",
         "d": "Three red circles on plain gray.",
         "e": "Three red circles on plain white.",
     }
-    found = failures_by_kind(captions, dict.fromkeys(captions, GROUP))
+    found = failures_by_kind(written, dict.fromkeys(written, GROUP))
     assert list(found.items()) == [("background", ["b", "c", "e"]), ("count", ["a", "c"])]
-    assert failures_by_kind({"d": captions["d"]}, {"d": GROUP}) == {}
+    assert failures_by_kind({"d": written["d"]}, {"d": GROUP}) == {}
+
+
+@pytest.mark.parametrize(
+    ("caption", "wrong"),
+    [
+        (RIGHT, []),
+        ("A red circle left of a blue star on plain pink.", ["background"]),
+        ("A red circle above a green star on plain gray.", ["relation", "other_color"]),
+        ("A blue star left of a red circle on plain gray.", ["color", "shape", "other_color", "other_shape"]),
+        ("Two red circles on plain gray.", ["count", "relation", "other_color", "other_shape"]),
+        ("A man in a blue shirt.", None),
+        ("", None),
+    ],
+)
+def test_the_wrong_facts_are_named(caption, wrong):
+    assert wrong_facts(caption, PAIR) == wrong
+    assert share_right(["a", "b"], [RIGHT, caption], {"a": PAIR, "b": PAIR}) == (1.0 if wrong == [] else 0.5)
 
 
 def test_the_best_the_typical_and_the_worst():

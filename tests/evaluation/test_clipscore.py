@@ -1,4 +1,4 @@
-"""CLIPScore: its formula, the CLIP it is measured by, and what it says of its own captioner."""
+"""CLIPScore: its formula, the CLIP that judges, and the warning about the captioner's own CLIP."""
 
 import warnings
 
@@ -21,13 +21,16 @@ def judge() -> ClipJudge:
 
 @pytest.fixture(scope="module")
 def some(data) -> tuple[list[str], list[str], list[list[str]]]:
-    """Names, a caption and the other references of twelve pictures."""
+    """Twelve pictures: their names, a caption of each, and its other references."""
     texts = data.captions.groupby("image_name", sort=False).caption.apply(list)[:12]
     return list(texts.index), [known[0] for known in texts], [known[1:] for known in texts]
 
 
-def scored(judge, data, names, captions, references, own=None):
-    return add_clip_scores(measure(captions, references), judge, data.images, names, captions, references, own)
+def scored(judge, images, some, own=None):
+    names, written, references = some
+    return add_clip_scores(
+        measure(written, references), judge, images=images, names=names, written=written, references=references, own=own
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -44,8 +47,8 @@ def test_the_formula():
 
 
 def test_it_is_the_cosine_of_clips_own_forward(judge, data, some):
-    names, captions, references = some
-    scores = scored(judge, data, names, captions, references)
+    names, captions, _ = some
+    scores = scored(judge, data.images, some)
     clip = CLIPModel.from_pretrained(TINY / "clip").eval()
     for row in range(3):
         pixels = judge.clip.pixel_values([open_picture(data.images / names[row])])
@@ -58,37 +61,37 @@ def test_it_is_the_cosine_of_clips_own_forward(judge, data, some):
 
 def test_right_captions_beat_wrong_ones(judge, data, some):
     names, captions, references = some
-    right = scored(judge, data, names, captions, references)
-    wrong = scored(judge, data, names, captions[1:] + captions[:1], references)
+    right = scored(judge, data.images, some)
+    wrong = scored(judge, data.images, (names, captions[1:] + captions[:1], references))
     assert right.minus(wrong)["clipscore"]["verdict"] == "higher"
     assert right.minus(wrong)["refclipscore"]["verdict"] == "higher"
     assert right.notes == {"clip": "tiny", "clip_is_the_captioners": None, "pictures_not_read": {}}
 
 
-def test_the_captioners_own_clip_is_warned_of(judge, data, some, tiny_clip):
+def test_a_warning_says_that_the_judge_is_the_captioners_own_clip(judge, data, some, tiny_clip):
     own = judge.weights_sha256
     with pytest.warns(UserWarning, match="by tiny, the captioner's own CLIP, which flatters it; judge by another one"):
-        assert scored(judge, data, *some, own=own).notes["clip_is_the_captioners"] is True
+        assert scored(judge, data.images, some, own=own).notes["clip_is_the_captioners"] is True
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert scored(judge, data, *some, own="another").notes["clip_is_the_captioners"] is False
+        assert scored(judge, data.images, some, own="another").notes["clip_is_the_captioners"] is False
 
 
 def test_a_picture_that_cannot_be_read_has_no_score_and_is_named(judge, data, some, tmp_path):
     names, captions, references = some
-    names = ["gone.png", *names[1:]]
-    scores = scored(judge, data, names, captions, references)
+    some = ["gone.png", *names[1:]], captions, references
+    scores = scored(judge, data.images, some)
     assert list(scores.notes["pictures_not_read"]) == ["gone.png"]
     assert np.isnan(scores.measured["clipscore"].per_image).tolist() == [True] + [False] * 11
     assert 0 < scores.measured["refclipscore"].value < 2.5
     with pytest.raises(UserError, match=r"has none of the 12 pictures to score, such as gone\.png"):
-        add_clip_scores(scores, judge, tmp_path, names, captions, references)
+        scored(judge, tmp_path, some)
 
 
 @pytest.mark.parametrize("caption", ["", "dog " * 1000, "<|endoftext|>", "\n", "犬 🐕"])
 def test_any_caption_is_judged(judge, data, some, caption):
     names, _, references = some
-    score = scored(judge, data, names[:2], [caption, caption], references[:2]).measured["clipscore"]
+    score = scored(judge, data.images, (names[:2], [caption] * 2, references[:2])).measured["clipscore"]
     assert np.isfinite(score.per_image).all()
 
 

@@ -1,4 +1,4 @@
-"""Does it see? The measures, held against what they must be."""
+"""Evaluation of a captioner: likelihoods, controls, the files it saves, and what it refuses."""
 
 import json
 import sys
@@ -10,18 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.analysis.scene_errors import share_right, wrong_facts
 from helpers.data.batches import CaptionBatches
-from helpers.data.scene_captions import Scene
 from helpers.errors import UserError
 from helpers.evaluation.bootstrap import bootstrap_interval
 from helpers.evaluation.clipscore import ClipJudge
 from helpers.evaluation.controls import derangement, nearest_captions, nearest_images, picture_information, shuffled
 from helpers.evaluation.evaluate import evaluate
-from helpers.training.loss import Likelihood, validation_loss
-
-SCENE = Scene("gray", "red", "circle", 1, "left", "blue", "star")
-RIGHT = "A red circle left of a blue star on plain gray."
+from helpers.evaluation.scores import NAMES, summary_lines
+from helpers.training.loss import CaptionLoss, validation_loss
 
 
 @settings(deadline=None)
@@ -37,23 +33,6 @@ def test_derangements_differ_by_seed():
     assert len({tuple(derangement(20, seed).tolist()) for seed in range(5)}) == 5
 
 
-@pytest.mark.parametrize(
-    ("caption", "wrong"),
-    [
-        (RIGHT, []),
-        ("A red circle left of a blue star on plain pink.", ["background"]),
-        ("A red circle above a green star on plain gray.", ["relation", "other_color"]),
-        ("A blue star left of a red circle on plain gray.", ["color", "shape", "other_color", "other_shape"]),
-        ("Two red circles on plain gray.", ["count", "relation", "other_color", "other_shape"]),
-        ("A man in a blue shirt.", ["unreadable"]),
-        ("", ["unreadable"]),
-    ],
-)
-def test_the_wrong_facts_are_named(caption, wrong):
-    assert wrong_facts(caption, SCENE) == wrong
-    assert share_right(["a", "b"], [RIGHT, caption], {"a": SCENE, "b": SCENE}) == (0.5 if wrong else 1.0)
-
-
 def test_the_interval_covers_the_truth_as_often_as_it_says():
     rng = np.random.default_rng(0)
     covered = 0
@@ -65,20 +44,20 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
 
 
 def loss(writer, batches):
-    return validation_loss(Likelihood(writer.captioner), batches)
+    return validation_loss(CaptionLoss(writer.captioner), batches)
 
 
 @pytest.fixture(scope="module")
 def references(data):
-    """Of 40 pictures, most of which it was trained on: the test split of this world is too small to measure by."""
+    """The captions of 40 pictures, most of them trained on: this world's test split is too small to measure on."""
     return data.captions.head(200)
 
 
-def test_the_likelihood_is_the_captioners_own_loss(writer, references, cache):
-    batches = CaptionBatches(references, cache, writer.tokenizer, 7)
+def test_the_likelihood_of_the_references_is_the_captioners_own_loss(writer, references, cache):
+    batches = CaptionBatches(references, cache, writer.tokenizer, batch_size=7)
     information = picture_information(writer.captioner, batches)
     assert information["nats_per_token_true"] == pytest.approx(loss(writer, batches), rel=1e-5)
-    batches.embeddings = writer.captioner.embedding_mean.expand_as(batches.embeddings)
+    batches.embeddings = writer.captioner.embedding_mean.expand(batches.embeddings.shape)
     assert information["nats_per_token_mean"] == pytest.approx(loss(writer, batches), rel=1e-5)
     for gain, other in (("gain", "shuffled"), ("gain_over_mean", "mean")):
         low, high = information[f"{gain}_95_interval"]
@@ -89,13 +68,13 @@ def test_the_likelihood_is_the_captioners_own_loss(writer, references, cache):
 
 
 def test_the_batch_size_of_the_validation_loss_does_not_matter(writer, references, cache):
-    small, large = (CaptionBatches(references, cache, writer.tokenizer, size) for size in (3, 64))
+    small, large = (CaptionBatches(references, cache, writer.tokenizer, batch_size=size) for size in (3, 64))
     assert loss(writer, small) == pytest.approx(loss(writer, large), rel=1e-5)
 
 
-def test_both_files_are_written_and_the_control_is_worse(writer, references, cache, data, tmp_path):
-    true = evaluate(writer, references, cache, tmp_path / "true", facts=data.facts)
-    control = evaluate(writer, references, cache, tmp_path / "control", facts=data.facts, control="shuffled")
+def test_all_files_are_saved_and_the_control_is_worse(writer, references, cache, data, tmp_path):
+    true = evaluate(writer, references, cache, out=tmp_path / "true", facts=data.facts)
+    control = evaluate(writer, references, cache, out=tmp_path / "control", facts=data.facts, control="shuffled")
     for folder, metrics in (("true", true), ("control", control)):
         assert json.loads((tmp_path / folder / "metrics.json").read_text()) == metrics
         captions = pd.read_csv(tmp_path / folder / "captions.csv", keep_default_na=False)
@@ -111,33 +90,33 @@ def test_both_files_are_written_and_the_control_is_worse(writer, references, cac
     assert "correct_shuffled" not in control
 
 
-def written(folder) -> list[str]:
+def saved_captions(folder) -> list[str]:
     return list(pd.read_csv(folder / "captions.csv", keep_default_na=False).caption)
 
 
 def test_captions_of_the_shuffled_control_are_those_of_other_pictures(writer, references, cache, tmp_path):
-    evaluate(writer, references, cache, tmp_path, control="shuffled")
+    evaluate(writer, references, cache, out=tmp_path, control="shuffled")
     names = list(references.image_name.unique())
     others = [names[i] for i in derangement(len(names), seed=0)]
-    assert written(tmp_path) == writer.write(cache.rows(others))
+    assert saved_captions(tmp_path) == writer.write(cache.rows(others))
 
 
 def test_the_mean_control_has_one_caption_for_all(writer, references, cache, tmp_path):
-    metrics = evaluate(writer, references, cache, tmp_path, control="mean")
-    assert written(tmp_path) == writer.write(writer.captioner.embedding_mean.cpu()[None]) * 40
+    metrics = evaluate(writer, references, cache, out=tmp_path, control="mean")
+    assert saved_captions(tmp_path) == writer.write(writer.captioner.embedding_mean.cpu()[None]) * 40
     assert (metrics["embeddings"], metrics["distinct_captions"]) == ("mean", 1)
 
 
 def test_the_nearest_control_copies_a_caption_of_the_nearest_training_picture(writer, data, cache, tmp_path):
     held_out, training = (data.captions[data.captions.split.isin(some)] for some in (["val", "test"], ["train"]))
-    metrics = evaluate(writer, held_out, cache, tmp_path, control="nearest", training=training, facts=data.facts)
+    metrics = evaluate(writer, held_out, cache, out=tmp_path, control="nearest", training=training, facts=data.facts)
     assert (metrics["copied"], metrics["embeddings"]) == (1.0, "none: a caption of the nearest training picture")
     names, known = list(held_out.image_name.unique()), list(training.image_name.unique())
     cosines = torch.nn.functional.cosine_similarity(cache.rows(names)[:, None], cache.rows(known)[None], dim=2)
     first = training.drop_duplicates("image_name").set_index("image_name").caption
-    assert written(tmp_path) == [first[known[place]] for place in cosines.argmax(dim=1)]
+    assert saved_captions(tmp_path) == [first[known[place]] for place in cosines.argmax(dim=1)]
     with pytest.raises(UserError, match="of the pictures are training pictures, such as scene-"):
-        evaluate(writer, data.captions, cache, tmp_path, control="nearest", training=training)
+        evaluate(writer, data.captions, cache, out=tmp_path, control="nearest", training=training)
     with pytest.raises(UserError, match="no training picture has an embedding, so none is nearest: embed those"):
         nearest_captions(cache, names, training.head(0))
 
@@ -154,7 +133,7 @@ def test_controls_of_patches(data, patches):
 
 def test_clipscore_beside_the_others_and_a_warning_of_the_own_clip(writer, references, cache, data, tmp_path):
     with pytest.warns(UserWarning, match="the captioner's own CLIP"):
-        metrics = evaluate(writer, references, cache, tmp_path, judge=ClipJudge.load("tiny"), images=data.images)
+        metrics = evaluate(writer, references, cache, out=tmp_path, judge=ClipJudge.load("tiny"), images=data.images)
     assert metrics["clip_is_the_captioners"] is True
     assert metrics["clipscore_95_interval"][0] < metrics["clipscore"] < metrics["clipscore_95_interval"][1]
     assert "clipscore" in pd.read_csv(tmp_path / "by_image.csv")
@@ -164,21 +143,53 @@ def test_without_pycocoevalcap_the_scores_are_left_out_and_it_says_so(
     writer, references, cache, data, tmp_path, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, "pycocoevalcap", None)
-    metrics = evaluate(writer, references, cache, tmp_path, facts=data.facts)
+    metrics = evaluate(writer, references, cache, out=tmp_path, facts=data.facts)
     assert "cider" not in metrics
     assert metrics["not_measured"]["cider"] == "pycocoevalcap is not installed: pip install pycocoevalcap"
     assert {"gain", "correct", "words"} <= metrics.keys()
 
 
 def test_a_captioner_that_was_training_is_measured_without_dropout(writer, references, cache):
-    batches = CaptionBatches(references, cache, writer.tokenizer, 64)
+    batches = CaptionBatches(references, cache, writer.tokenizer, batch_size=64)
     writer.captioner.train()
-    assert loss(writer, batches) == validation_loss(Likelihood(writer.captioner), batches)
+    assert loss(writer, batches) == validation_loss(CaptionLoss(writer.captioner), batches)
     assert writer.captioner.training
     writer.captioner.eval()
 
 
 def test_one_picture_is_too_few(writer, references, cache, tmp_path):
     with pytest.raises(UserError, match="only 1 image can be evaluated, but the shuffled control needs at least 2"):
-        evaluate(writer, references.head(5), cache, tmp_path)
+        evaluate(writer, references.head(5), cache, out=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_impossible_wish_is_refused_before_anything_is_done(data, tmp_path):
+    def refused(**wish) -> str:
+        with pytest.raises(UserError) as error:  # neither a captioner nor a cache is looked at
+            evaluate(None, data.captions, None, out=tmp_path / "out", **wish)
+        return str(error.value)
+
+    assert refused(control="blind") == (
+        "control is 'blind', but must be one of shuffled, mean, nearest, or None for none"
+    )
+    assert refused(control="nearest").startswith(
+        "the control 'nearest' copies from the training captions: give training"
+    )
+    assert refused(judge=object()).startswith("CLIPScore looks at the pictures: give images")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_summary_names_everything_that_was_measured(writer, data, cache, tmp_path):
+    held_out, training = (data.captions[data.captions.split.isin(some)] for some in (["val", "test"], ["train"]))
+    with pytest.warns(UserWarning, match="the captioner's own CLIP"):
+        metrics = evaluate(
+            writer, held_out, cache, out=tmp_path, facts=data.facts, training=training, images=data.images,
+            judge=ClipJudge.load("tiny"),
+        )  # fmt: skip
+    values = {name for name in metrics if not name.endswith("_95_interval")}
+    assert values - {"not_measured"} <= NAMES.keys()
+    lines = summary_lines(metrics, examples=[("a.png", "A red star.")])
+    for name in values - {"not_measured", "images_without_embedding", "pictures_not_read"}:  # these are 0 and empty
+        assert any(line.startswith(f"  {NAMES[name]} ") for line in lines), name
+    assert not any(name in line for line in lines for name in metrics if "_" in name)  # raw keys are for metrics.json
+    assert "  a.png: A red star." in lines

@@ -1,21 +1,24 @@
-"""The command `score`: a captions file against references, another file beside it, and everything that may be wrong."""
+"""A captions file scored against references and compared with another one, what is refused, and the command `score`."""
 
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from helpers.cli import main
+from helpers.errors import UserError
 from helpers.evaluation.ptb_tokenizer import why_no_java
-from helpers.evaluation.published_scores import YARDSTICKS, beside, is_flickr30k
-from helpers.evaluation.scores import COCO
+from helpers.evaluation.published_scores import PUBLISHED, beside, is_flickr30k, published_lines
+from helpers.evaluation.score_file import score_file
+from helpers.evaluation.scores import COCO, NAMES, summary_lines
 
 pytest.importorskip("pycocoevalcap")
 
-FILES = ["--captions", "captions.csv", "--references", "results.csv", "--out", "metrics.json"]
+COMMAND = ["score", "--captions", "captions.csv", "--references", "results.csv", "--out", "metrics.json"]
 TEST = [f"t{number}.jpg" for number in range(6)]
 
 
@@ -31,41 +34,38 @@ def files(tmp_path, monkeypatch):
     (tmp_path / "results.csv").write_text("image_name| comment_number| comment\n" + "\n".join(rows))
     splits = [f"{name},{'test' if name in TEST else 'train'}" for name in [*TEST, "a.jpg", "b.jpg"]]
     (tmp_path / "splits.csv").write_text("image_name,split\n" + "\n".join(splits))
-    write("captions.csv", {name: f"a dog number {place} runs" for place, name in enumerate(TEST)})
+    save("captions.csv", {name: f"a dog number {place} runs" for place, name in enumerate(TEST)})
 
 
-def write(file: str, captions: dict[str, str]) -> None:
-    pd.DataFrame({"image_name": captions.keys(), "caption": captions.values()}).to_csv(file, index=False)
+def save(file: str, written: dict[str, str]) -> None:
+    pd.DataFrame({"image_name": written.keys(), "caption": written.values()}).to_csv(file, index=False)
 
 
-def score(*arguments) -> dict:
-    main(["score", *FILES, *arguments])
-    return json.loads(Path("metrics.json").read_text())
+def score(splits="splits.csv", **choices) -> dict:
+    metrics = score_file("captions.csv", "results.csv", out="metrics.json", splits=splits, **choices)
+    assert metrics == json.loads(Path("metrics.json").read_text())
+    return metrics
 
 
-@pytest.fixture
-def refused(capsys):
-    def run(*arguments) -> str:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(["score", *map(str, arguments)])
-        out, error = capsys.readouterr()
-        assert (ended.value.code, out, error.count("\n")) == (2, "", 1), error
-        return error.removeprefix("clipxgpt: ")
-
-    return run
+def refused(splits="splits.csv", **choices) -> str:
+    with pytest.raises(UserError) as error:
+        score_file("captions.csv", "results.csv", out="metrics.json", splits=splits, **choices)
+    assert "\n" not in str(error.value)
+    assert not Path("metrics.json").exists()
+    return str(error.value)
 
 
-def test_scores_files_and_what_is_printed(capsys):
-    metrics = score("--splits", "splits.csv")
-    said = capsys.readouterr().out
+def test_scores_files_and_their_summary():
+    metrics = score()
+    said = summary_lines(metrics)
     assert (metrics["images"], metrics["references"]) == (6, 12)
     assert metrics["captions_without_references"] == metrics["references_without_caption"] == []
     for name in set(COCO) - {"meteor"}:
         low, high = metrics[f"{name}_95_interval"]
         assert low <= metrics[name] <= high
-        assert f"{name:<28}{metrics[name]:.4f} [{low:.4f}, {high:.4f}]\n" in said
-    assert "meteor                      not measured: Java is not installed" in said
+        assert f"  {NAMES[name]:<30}{metrics[name]:.3f} [{low:.3f}, {high:.3f}]" in said
+    assert "  METEOR not measured: Java is not installed, or not on the PATH" in said
+    assert not any(name in line for line in said for name in metrics if "_" in name)  # raw keys are for metrics.json
     assert metrics["copied"] == 0
     each = pd.read_csv("metrics_by_image.csv")
     assert list(each.image_name) == TEST
@@ -75,129 +75,167 @@ def test_scores_files_and_what_is_printed(capsys):
 @pytest.mark.skipif(why_no_java() is not None, reason="needs Java")
 def test_with_java(monkeypatch):
     monkeypatch.setenv("PATH", os.defpath)
-    metrics = score("--splits", "splits.csv")
+    metrics = score()
     assert 0 < metrics["meteor"] <= 1
     assert metrics["not_measured"] == {}
     assert metrics["tokenizer"].startswith("Penn Treebank")
 
 
-def test_what_stands_in_one_file_only_is_counted_and_named(capsys):
-    write("captions.csv", {"new.jpg": "a bird", **{name: "a dog" for name in TEST[:4]}})
-    metrics = score("--splits", "splits.csv")
+def test_what_stands_in_one_file_only_is_counted_and_named():
+    save("captions.csv", {"new.jpg": "a bird", **{name: "a dog" for name in TEST[:4]}})
+    metrics = score()
     assert metrics["images"] == 4
     assert metrics["captions_without_references"] == ["new.jpg"]
     assert metrics["references_without_caption"] == TEST[4:]
-    said = capsys.readouterr().out
-    assert "captions_without_references 1, first new.jpg\n" in said
-    assert "references_without_caption  2, first t4.jpg\n" in said
+    said = summary_lines(metrics)
+    assert f"  {'captions with no reference':<30}1, such as new.jpg" in said
+    assert f"  {'pictures with no caption':<30}2, such as t4.jpg" in said
 
 
 def test_copied_captions_are_found_whatever_their_case():
-    write("captions.csv", {name: "two cats sleep on a red bed" for name in TEST})
-    metrics = score("--splits", "splits.csv")
+    save("captions.csv", {name: "two cats sleep on a red bed" for name in TEST})
+    metrics = score()
     assert (metrics["copied"], metrics["distinct_captions"]) == (1.0, 1)
 
 
-def test_training_pictures_are_refused(refused, tmp_path):
-    write("captions.csv", {"a.jpg": "a man", **{name: "a dog" for name in TEST}})
-    wanted = "captions.csv captions 1 training pictures of splits.csv, such as a.jpg: score held-out ones only "
-    assert refused("--captions", "captions.csv", *FILES[2:], "--splits", "splits.csv").startswith(wanted)
-    assert not (tmp_path / "metrics.json").exists()
-    metrics = score("--held-out")  # said on purpose: these references are of held-out pictures only
+def test_training_pictures_are_refused():
+    save("captions.csv", {"a.jpg": "a man", **{name: "a dog" for name in TEST}})
+    wanted = "captions.csv captions training pictures of splits.csv (1, such as a.jpg): score held-out ones only "
+    assert refused().startswith(wanted)
+    metrics = score(splits=None, held_out=True)  # said on purpose: these references are of held-out pictures only
     assert metrics["images"] == 7
     assert metrics["not_measured"]["copied"] == "no training captions among the references"
 
 
-def test_against_another_file(capsys):
-    write("other.csv", {name: "a bird in the sky" for name in TEST[:5]})
-    found = score("--splits", "splits.csv", "--against", "other.csv")
+def test_against_another_file():
+    save("other.csv", {name: "a bird in the sky" for name in TEST[:5]})
+    found = score(against="other.csv")
     assert found["images"] == 5
     assert found["against"]["in_one_file_only"] == TEST[5:]
     assert found["against"]["cider"]["verdict"] == "higher"
     low, high = found["against"]["cider"]["95_interval"]
     assert 0 < low <= found["against"]["cider"]["difference"] <= high
-    assert " higher\n" in capsys.readouterr().out
-    same = score("--splits", "splits.csv", "--against", "captions.csv")
+    said = summary_lines(found)
+    assert "captions.csv minus other.csv" in said
+    assert f"  {'pictures in one file only':<30}1, such as t5.jpg" in said
+    difference = found["against"]["cider"]["difference"]
+    assert f"  {'CIDEr':<30}{difference:+.3f} [{low:+.3f}, {high:+.3f}] higher" in said
+    assert said[-1].startswith("captions.csv against other.csv: higher in BLEU-1, ")
+    same = score(against="captions.csv")
+    assert "captions.csv against captions.csv: a tie in BLEU-1, " in summary_lines(same)[-1]
     assert {same["against"][name]["verdict"] for name in ("cider", "bleu_4", "words")} == {"tie"}
 
 
-def test_clipscore_and_the_captioners_own_clip(data, cache, tmp_path, capsys):
+def test_clipscore_and_the_captioners_own_clip(data, cache, tmp_path):
     held_out = data.captions[data.captions.split == "test"].drop_duplicates("image_name")
     Path("mine/embeddings").mkdir(parents=True)
-    write("mine/captions.csv", dict(zip(held_out.image_name, held_out.caption, strict=True)))
-    for folder in ("", "mine/"):
-        main(["score", "--captions", "mine/captions.csv", "--references", str(data.images.parent / "results.csv"),
-              "--out", f"{folder}m.json", "--clip", "tiny", "--images", str(data.images)])  # fmt: skip
-        metrics = json.loads(Path(folder, "m.json").read_text())
+    save("mine/captions.csv", dict(zip(held_out.image_name, held_out.caption, strict=True)))
+    for known in (False, True):
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            metrics = score_file(
+                "mine/captions.csv", data.images.parent / "results.csv", out="m.json", clip="tiny", images=data.images
+            )
         assert metrics["clipscore"] > 0
-        assert metrics["clip_is_the_captioners"] is (True if folder else None)
-        assert ("the captioner's own CLIP" in capsys.readouterr().err) is bool(folder)
+        assert metrics["clip_is_the_captioners"] is (True if known else None)
+        assert any("the captioner's own CLIP" in str(each.message) for each in warned) is known
+        said = "yes, which flatters it" if known else "not known"
+        assert any(line.endswith(said) for line in summary_lines(metrics))
         (tmp_path / "mine/embeddings/fingerprint.json").write_text(json.dumps(cache.fingerprint))
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("image_name,caption\nt0.jpg,a\nt0.jpg,b\n", "captions.csv row 1 is a second caption of t0.jpg; give one for"),
-        ("image_name,caption\nt0.jpg\n", "captions.csv row 0 is no picture and caption ('t0.jpg'); give one of each"),
-        ("image_name,caption\n,a dog\n", "captions.csv row 0 is no picture and caption (',a dog'); give one of each"),
-        ("image_name,caption\nt0.jpg,a dog\n", "1 pictures of captions.csv have references in results.csv, but 2 are"),
+        ("image_name,caption\nt0.jpg,a\nt0.jpg,b\n", "captions.csv row 1 is a second caption of t0.jpg; give one per"),
+        ("image_name,caption\nt0.jpg\n", "captions.csv row 0 is not a picture and a caption ('t0.jpg'); give one"),
+        ("image_name,caption\n,a dog\n", "captions.csv row 0 is not a picture and a caption (',a dog'); give one"),
+        ("image_name,caption\nt0.jpg,a dog\n", "pictures of captions.csv with references in results.csv: 1, but"),
         ("name\nt0.jpg\n", "captions.csv begins with 'name', where a header with a column named image_name"),
         (None, "captions.csv does not exist; give the path of a CSV file"),
     ],
 )
-def test_a_captions_file_that_is_none(refused, tmp_path, text, says):
+def test_a_captions_file_that_is_none(tmp_path, text, says):
     (tmp_path / "captions.csv").unlink()
     if text:
         (tmp_path / "captions.csv").write_text(text)
-    assert refused(*FILES, "--splits", "splits.csv").startswith(says)
+    assert refused().startswith(says)
 
 
-def test_wrong_flags_and_a_missing_library(refused, monkeypatch):
-    assert refused(*FILES, "--clip", "tiny").startswith("--clip and --images belong together")
+def test_wrong_choices_and_a_missing_library(monkeypatch):
+    for choice in ({"clip": "tiny"}, {"images": "photos"}):
+        assert refused(**choice).startswith("--clip and --images belong together")
     monkeypatch.setitem(sys.modules, "pycocoevalcap", None)
-    said = refused(*FILES, "--splits", "splits.csv")
-    assert said == "pycocoevalcap is not installed: pip install pycocoevalcap\n"
+    assert refused() == "pycocoevalcap is not installed: pip install pycocoevalcap"
 
 
 def test_empty_and_odd_captions_are_scored():
     texts = ["", '"', "a, b", "two\nlines", "犬", "a ||| b"]
-    write("captions.csv", dict(zip(TEST, texts, strict=True)))
-    metrics = score("--splits", "splits.csv")
+    save("captions.csv", dict(zip(TEST, texts, strict=True)))
+    metrics = score()
     assert metrics["images"] == 6
     assert pd.read_csv("metrics_by_image.csv", keep_default_na=False).caption[0] == ""
 
 
-def test_yardsticks_stand_beside_flickr30k_only(capsys):
+def test_published_scores_stand_beside_a_score_on_flickr30k():
     assert is_flickr30k(["1000092795.jpg", "36979.jpg"])
     for other in ("000000391895.jpg", "1000268201_693b08cb0e.jpg", "scene-00000.png", "holiday.jpg"):
         assert not is_flickr30k(["1000092795.jpg", other])
     lines = beside(0.5, 72)
-    assert len(lines) == 2 + len(YARDSTICKS)
-    assert all(
-        name in line and setting in line for line, (name, _, setting) in zip(lines[1:], YARDSTICKS, strict=False)
-    )
+    assert len(lines) == 2 + len(PUBLISHED)
+    assert lines[1:-1] == published_lines()
+    for line, (name, cider, setting) in zip(published_lines(), PUBLISHED, strict=True):
+        assert line.split() == [*name.split(), f"{cider:.3f}", *setting.split()]
     assert "Karpathy's 1000 test images" in lines[-1]
-    assert len(beside(0.5, 1000)) == 1 + len(YARDSTICKS)
+    assert len(beside(0.5, 1000)) == 1 + len(PUBLISHED)
 
-    score("--splits", "splits.csv")
-    assert "Flamingo" not in capsys.readouterr().out
+
+def test_the_command_prints_the_summary_and_published_scores_beside_flickr30k_only(capsys):
+    main([*COMMAND, "--splits", "splits.csv"])
+    said = capsys.readouterr().out
+    assert "Flamingo" not in said
+    metrics = json.loads(Path("metrics.json").read_text())
+    assert "\n".join(summary_lines(metrics)) in said
     names = {name: f"{place + 1}0000000.jpg" for place, name in enumerate(TEST)}
     for file in ("results.csv", "splits.csv", "captions.csv"):
         text = Path(file).read_text()
         for name, number in names.items():
             text = text.replace(name, number)
         Path(file).write_text(text)
-    score("--splits", "splits.csv")
+    main([*COMMAND, "--splits", "splits.csv"])
     assert "Flamingo-80B" in capsys.readouterr().out
 
 
-def test_karpathys_split(refused, tmp_path):
+def test_the_command_knows_every_choice(data, capsys):
+    save("other.csv", {name: "a bird in the sky" for name in TEST})
+    main([*COMMAND, "--held-out", "--against", "other.csv"])
+    metrics = json.loads(Path("metrics.json").read_text())
+    assert metrics["against"]["captions"] == "other.csv"
+    assert metrics["not_measured"]["copied"] == "no training captions among the references"
+    held_out = data.captions[data.captions.split == "test"].drop_duplicates("image_name")
+    save("captions.csv", dict(zip(held_out.image_name, held_out.caption, strict=True)))
+    references = ["--references", str(data.images.parent / "results.csv")]
+    main([*COMMAND[:3], *references, *COMMAND[5:], "--clip", "tiny", "--images", str(data.images)])
+    assert json.loads(Path("metrics.json").read_text())["clip"] == "tiny"
+    assert "CLIPScore" in capsys.readouterr().out
+
+
+def test_the_command_refuses_in_one_line(capsys):
+    save("captions.csv", {"a.jpg": "a man", **{name: "a dog" for name in TEST}})
+    with pytest.raises(SystemExit) as ended:
+        main([*COMMAND, "--splits", "splits.csv"])
+    out, error = capsys.readouterr()
+    assert (ended.value.code, out, error.count("\n")) == (2, "", 1)
+    assert error.startswith("clipxgpt: captions.csv captions training pictures of splits.csv")
+
+
+def test_karpathys_split(tmp_path):
     images = [{"filename": name, "split": "test", "sentids": [1]} for name in TEST]
     images += [{"filename": "a.jpg", "split": "restval"}, {"filename": "b.jpg", "split": "train"}]
     file = tmp_path / "dataset_flickr30k.json"
     file.write_text(json.dumps({"images": images, "dataset": "flickr30k"}))
-    assert score("--splits", str(file)) == score("--splits", "splits.csv")
+    assert score(str(file)) == score()
+    Path("metrics.json").unlink()
     for text, says in (
         (json.dumps({"images": [*images, {"filename": "t0.jpg", "split": "train"}]}),
          f"{file} puts t0.jpg into test and train; an image may stand in one split only"),
@@ -210,5 +248,5 @@ def test_karpathys_split(refused, tmp_path):
         ("\x00", f"{file} is not in the form of Karpathy's"),
     ):  # fmt: skip
         file.write_text(text)
-        assert refused(*FILES, "--splits", file).startswith(says)
-    assert refused(*FILES, "--splits", "gone.json").startswith("gone.json does not exist; give the path of Karpathy's")
+        assert refused(file).startswith(says)
+    assert refused("gone.json").startswith("gone.json does not exist; give the path of Karpathy's")

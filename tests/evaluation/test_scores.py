@@ -1,4 +1,4 @@
-"""COCO's scores: equal to pycocoevalcap's own, by hand on a small case, on any text, and without Java."""
+"""COCO's scores, checked against pycocoevalcap's own, by hand, on any text and without Java; and their summary."""
 
 import json
 import math
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from helpers.evaluation.bootstrap import RESAMPLES, Score
 from helpers.evaluation.coco import Meteor, bleu, cider
-from helpers.evaluation.ptb_tokenizer import PTB, stand_in, tokenize, why_no_java
-from helpers.evaluation.scores import as_lines, measure
+from helpers.evaluation.ptb_tokenizer import PTB, ptb_words, stand_in, why_no_java
+from helpers.evaluation.scores import measure, summary_lines
 
 NAMES = {"bleu_1": "Bleu_1", "bleu_2": "Bleu_2", "bleu_3": "Bleu_3", "bleu_4": "Bleu_4", "meteor": "METEOR",
          "rouge_l": "ROUGE_L", "cider": "CIDEr"}  # fmt: skip
@@ -70,10 +70,10 @@ def test_coco_scores_to_four_decimals(coco):
 def test_the_words_are_those_of_cocos_tokenizer(coco):
     captions, references = texts_of(coco)
     names = [str(name) for name in coco["image_ids"]]
-    assert tokenize(captions).texts == [coco["hypotheses_ptb"][name] for name in names]
+    assert ptb_words(captions).texts == [coco["hypotheses_ptb"][name] for name in names]
     raw = [text for texts in references for text in texts]
     wanted = [words for name in names for words in coco["references_ptb"][name]]
-    assert tokenize(raw).texts == wanted
+    assert ptb_words(raw).texts == wanted
     assert np.mean([stand_in(text) == words for text, words in zip(raw, wanted, strict=True)]) > 0.99
 
 
@@ -89,7 +89,7 @@ def test_the_example_of_clipscores_authors(shared_data, meteor, which, published
     folder = shared_data.parent / "metrics" / "clipscore-example"
     captions, references = (json.loads((folder / f"{n}.json").read_text()) for n in (f"{which}_captions", "refs"))
     scores = measure(list(captions.values()), list(references.values()), meteor=False)
-    words, known = tokenize(list(captions.values())).texts, [tokenize(texts).texts for texts in references.values()]
+    words, known = ptb_words(list(captions.values())).texts, [ptb_words(texts).texts for texts in references.values()]
     found = {name: score.value for name, score in scores.measured.items()}
     found["meteor"] = meteor.scores(meteor.counts(words, known).sum(axis=0, keepdims=True))[0]
     assert {name: round(found[name], 4) for name in published} == pytest.approx(published, abs=1e-4)
@@ -116,9 +116,7 @@ def test_without_java_it_says_what_is_missing(no_java):
     assert "Java is not installed" in scores.tokenizer
     assert scores.not_measured["meteor"] == "Java is not installed, or not on the PATH"
     assert scores.not_measured["copied"] == "no training captions among the references"
-    assert "meteor                      not measured: Java is not installed, or not on the PATH" in as_lines(
-        scores.as_json()
-    )
+    assert "  METEOR not measured: Java is not installed, or not on the PATH" in summary_lines(scores.as_json())
 
 
 def test_a_java_that_does_not_run_is_none(monkeypatch, tmp_path):
@@ -126,7 +124,7 @@ def test_a_java_that_does_not_run_is_none(monkeypatch, tmp_path):
     (tmp_path / "java").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     assert why_no_java().startswith("java does not run (")
-    assert tokenize(["A dog."]).texts == ["a dog"]
+    assert ptb_words(["A dog."]).texts == ["a dog"]
 
 
 def test_without_pycocoevalcap_the_rest_is_measured(monkeypatch):
@@ -156,7 +154,7 @@ def test_any_text_has_scores_between_their_bounds(no_java, pairs):
 @needs_java
 def test_any_text_stays_in_its_line(capfd):
     around = [text for wild in WILD for text in (wild, "a dog runs")]
-    texts = tokenize(around).texts
+    texts = ptb_words(around).texts
     assert texts[1::2] == ["a dog runs"] * len(WILD)
     assert texts[0] == texts[2] == ""
     assert len(texts[2 * WILD.index("dog " * 1000)].split()) == 1000
@@ -168,12 +166,12 @@ def test_any_text_stays_in_its_line(capfd):
 @given(texts=st.lists(wild, min_size=1, max_size=40))
 @needs_java
 def test_any_text_keeps_its_place(texts):
-    tokenized = tokenize(texts)
+    tokenized = ptb_words(texts)
     assert (len(tokenized.texts), tokenized.tokenizer) == (len(texts), PTB)
 
 
 def test_meteor_on_any_text_and_its_counts_add_up(meteor):
-    captions = tokenize(WILD).texts
+    captions = ptb_words(WILD).texts
     counts = meteor.counts(captions, [["a dog runs", text] for text in captions])
     scores = meteor.scores(counts)
     assert len(scores) == len(WILD)
@@ -234,3 +232,43 @@ def test_meteor_of_a_corpus_is_no_mean(meteor):
     counts = meteor.counts(captions, references)
     corpus = meteor.scores(counts.sum(axis=0, keepdims=True))[0]
     assert abs(corpus - meteor.scores(counts).mean()) > 0.01
+
+
+INFORMATION = {
+    "nats_per_token_true": 0.5, "nats_per_token_mean": 1.2, "gain_over_mean": 0.7,
+    "gain_over_mean_95_interval": [0.6, 0.8], "nats_per_token_shuffled": 1.4, "gain": 0.9,
+    "gain_95_interval": [0.8, 1.0],
+}  # fmt: skip
+
+
+def test_the_summary_says_whether_the_picture_helps(no_java):
+    metrics = measure(CAPTIONS, REFERENCES).as_json() | INFORMATION
+    assert summary_lines(metrics)[-1] == (
+        "the picture helps: in nats per reference token, its own picture saves 0.700 over no picture [0.600, 0.800] "
+        "and 0.900 over another picture [0.800, 1.000]"
+    )
+    for chance in ({"gain_95_interval": [-0.1, 1.9]}, {"gain_over_mean_95_interval": [0.0, 1.4]}):
+        last = summary_lines(metrics | chance)[-1]
+        assert last.startswith("no evidence that the picture helps: in nats per reference token, ")
+        assert last.endswith("; both 95 % intervals must lie above 0")
+    assert not any("helps" in line for line in summary_lines(measure(CAPTIONS, REFERENCES).as_json()))
+
+
+def test_the_summary_says_once_why_scores_are_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pycocoevalcap", None)
+    lines = summary_lines(measure(CAPTIONS, REFERENCES).as_json())
+    group = lines.index("Words shared with the references")
+    assert lines[group + 1] == (
+        "  BLEU-1, BLEU-2, BLEU-3, BLEU-4, METEOR, ROUGE-L, CIDEr not measured: pycocoevalcap is not installed: "
+        "pip install pycocoevalcap"
+    )
+    assert lines[group + 2] == "Variety"
+
+
+def test_the_summary_tells_counts_apart_from_nothing_to_tell():
+    metrics = measure(CAPTIONS, REFERENCES, meteor=False).as_json()
+    metrics |= {"images": 2, "images_without_embedding": 0, "pictures_not_read": {"a.jpg": "it is broken"}}
+    lines = summary_lines(metrics)
+    assert f"  {'pictures':<30}2" in lines
+    assert f"  {'pictures that cannot be read':<30}1, such as a.jpg: it is broken" in lines
+    assert not any("no embedding" in line for line in lines)
