@@ -1,101 +1,149 @@
-"""One training run in one frozen object: what is connected, what trains, and how. `PRESETS` holds three of them."""
+"""One training run in one frozen object: what is connected, what trains, and how. `PRESETS` holds three of them.
 
-from dataclasses import asdict, dataclass, fields, replace
+The help, group and rule of a field stand beside its default. `Config` checks its values by them, and the commands make
+their options from them.
+"""
+
+from dataclasses import asdict, dataclass, field, fields, replace
+from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 from .errors import UserError
 
-POOLINGS = ("pooled", "patches")
-MAPPERS = ("mlp", "encoder", "queries")
-FREEZING = ("none", "all", "first-and-last", "last-n", "lora")
+INFINITY = float("inf")
+
+
+def _setting(group: str, default: Any, help: str, **rule: Any) -> Any:
+    """Return a dataclass field with a default and, as metadata, its group, its help and its rule for `check_value`."""
+    return field(default=default, metadata={"group": group, "help": help, "rule": rule})
+
+
+_connected = partial(_setting, "What is connected")
+_mapping = partial(_setting, "Mapping module")
+_freezing = partial(_setting, "Freezing of GPT-2")
+_training = partial(_setting, "Training")
+_watching = partial(_setting, "Watching it")
 
 
 @dataclass(frozen=True)
 class Config:
-    """The defaults are the original project's figures for CLIP ViT-B/32 and GPT-2 (jmisilo/clip-gpt-captioning).
+    """The choices of one training run.
 
-    Where measurement showed a better value, the comment beside it gives both.
+    The defaults are the original project's for CLIP ViT-B/32 and GPT-2 (jmisilo/clip-gpt-captioning). If measurement
+    showed a better value, the help names both. Raises UserError on a value that breaks its rule.
     """
 
-    # What is connected: hub names, local folders, or "tiny" for the pair in helpers/tiny.
-    clip: str = "openai/clip-vit-base-patch32"
-    gpt2: str = "gpt2"
+    clip: str = _connected(
+        "openai/clip-vit-base-patch32", "The frozen image encoder: a name on the Hugging Face hub, a folder, or tiny."
+    )
+    gpt2: str = _connected("gpt2", "The language model: a name on the Hugging Face hub, a folder, or tiny.")
+    pooling: str = _connected(
+        "pooled",
+        "What the encoder says of a picture: one vector, as in the original, or one vector per patch as well.",
+        choices=("pooled", "patches"),
+    )
 
-    # What CLIP says of a picture: "pooled", one vector (the original's), or "patches", one for each patch too.
-    pooling: str = "pooled"
+    mapper: str = _mapping(
+        "encoder",
+        "The design: one hidden layer (not for patches), Transformer layers (the original's, corrected), or learned "
+        "queries (ClipCap's).",
+        choices=("mlp", "encoder", "queries"),
+    )
+    prefix_length: int = _mapping(4, "Number of GPT-2 input embeddings that stand for the picture.", least=1)
+    mapper_layers: int = _mapping(6, "Transformer layers; mlp always has one hidden layer.", least=1)
+    mapper_heads: int = _mapping(8, "Attention heads in each layer.", least=1)
+    dropout: float = _mapping(
+        0.1, "Dropout in the mapping module; GPT-2 keeps that of its checkpoint.", least=0, most=0.9
+    )
 
-    # The mapping module: embedding [B, D], or [B, S, D] of patches, -> prefix [B, P, E].
-    mapper: str = "encoder"  # "mlp" (not for patches), "encoder" (the original's, made right) or "queries" (ClipCap's)
-    prefix_length: int = 4  # P, in GPT-2 input embeddings
-    mapper_layers: int = 6  # Transformer encoder layers; an "mlp" always has one hidden layer
-    mapper_heads: int = 8  # attention heads in each of them
-    dropout: float = 0.1  # in the mapping module; GPT-2 keeps its own checkpoint's dropout
+    freezing: str = _freezing(
+        "first-and-last",
+        "Which tensors train: none, first and last block (the original's), the last blocks, low-rank adapters, or all.",
+        choices=("frozen", "first-and-last", "last-n", "lora", "full"),
+    )
+    last_n: int = _freezing(2, "Blocks that train under last-n.", least=1)
+    lora_rank: int = _freezing(8, "Rank of the adapters under lora.", least=1)
+    train_embeddings: bool = _freezing(
+        True, "Train the token and position embeddings too, under first-and-last, last-n and lora."
+    )
 
-    # Which GPT-2 tensors train.
-    freezing: str = "first-and-last"  # "none", "all", "first-and-last" (the original's), "last-n" or "lora"
-    last_n: int = 2  # blocks that train under "last-n"
-    lora_rank: int = 8  # of the adapters that train under "lora", beside the frozen weights of every block
-    train_embeddings: bool = True  # GPT-2's token and position embeddings, under "first-and-last", "last-n" and "lora"
+    epochs: int = _training(150, "Passes over all captions.", least=1)
+    batch_size: int = _training(64, "Captions per optimizer step.", least=1)
+    micro_batches: int = _training(
+        1, "Parts in which a batch is computed: more parts need less memory and give the same gradient.", least=1
+    )
+    mapper_lr: float = _training(
+        2e-4,
+        "Peak learning rate of the mapping module. The original aimed at 3e-3, at which six layers fail to learn "
+        "(notebook 02).",
+        above=0,
+    )
+    gpt2_lr: float = _training(
+        9e-6, "Peak learning rate of GPT-2. The original's schedule reached 9e-6 (notebook 04).", above=0
+    )
+    warmup: float = _training(1 / 3, "Share of the steps in which the learning rate rises.", least=0, most=1)
+    weight_decay: float = _training(0.01, "AdamW's weight decay, on matrices only.", least=0, most=1)
+    max_grad_norm: float = _training(1.0, "L2 norm to which gradients are clipped.", above=0)
+    max_caption_tokens: int = _training(64, "Tokens at which longer captions are cut, and counted.", least=2)
+    precision: str = _training(
+        "auto",
+        "Number format to compute in; auto takes what the hardware is good at.",
+        choices=("auto", "fp32", "fp16", "bf16"),
+    )
+    seed: int = _training(0, "Seed of the weights, the order of captions, and dropout.", least=0, most=2**31 - 1)
 
-    # Training.
-    epochs: int = 150  # passes over all captions
-    batch_size: int = 64  # captions in an optimizer step
-    micro_batches: int = 1  # parts in which a batch is computed: less memory, the same gradient
-    mapper_lr: float = 2e-4  # peak; the original aimed at 3e-3, which six encoder layers did not bear (notebook 02)
-    gpt2_lr: float = 9e-6  # peak; the one the original's schedule really reached (notebook 04)
-    warmup: float = 1 / 3  # share of the steps in which the learning rate rises
-    weight_decay: float = 0.01  # AdamW's, on matrices only
-    max_grad_norm: float = 1.0  # gradients are clipped to this L2 norm
-    max_caption_tokens: int = 64  # longer captions are cut there, and counted
-    precision: str = "auto"  # "auto" (the accelerator's choice), "fp32", "fp16" or "bf16"
-    seed: int = 0  # weights, order of captions, dropout
-
-    # Looking at it as it goes.
-    eval_every: int = 1000  # steps between validation losses, and between checkpoints
-    log_every: int = 50  # steps between rows of history.csv
-    keep_checkpoints: int = 2  # the newest ones that stay on disk, beside the best
+    eval_every: int = _watching(1000, "Steps between validations, which also save a checkpoint.", least=1)
+    log_every: int = _watching(50, "Steps between rows of history.csv.", least=1)
+    keep_checkpoints: int = _watching(2, "Newest checkpoints to keep, beside the best.", least=1)
 
     def __post_init__(self) -> None:
-        _one_of("pooling", self.pooling, POOLINGS)
-        _one_of("mapper", self.mapper, MAPPERS)
-        _one_of("freezing", self.freezing, FREEZING)
-        _one_of("precision", self.precision, ("auto", "fp32", "fp16", "bf16"))
-        for name in ("prefix_length", "mapper_layers", "mapper_heads", "last_n", "lora_rank", "epochs", "batch_size",
-                     "micro_batches", "eval_every", "log_every", "keep_checkpoints"):  # fmt: skip
-            _within(name, getattr(self, name), 1, float("inf"))
-        _within("max_caption_tokens", self.max_caption_tokens, 2, float("inf"))
-        _within("dropout", self.dropout, 0, 0.9)
-        _within("warmup", self.warmup, 0, 1)
-        _within("weight_decay", self.weight_decay, 0, 1)
-        _within("seed", self.seed, 0, 2**31 - 1)
-        for name in ("mapper_lr", "gpt2_lr", "max_grad_norm"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise UserError(f"{name} is {getattr(self, name)}, but must be above 0 and finite")
+        for each in fields(self):
+            check_value(each.name, getattr(self, each.name), **each.metadata["rule"])
         if (self.pooling, self.mapper) == ("patches", "mlp"):
             raise UserError("mapper is 'mlp', which takes one vector a picture, but pooling is 'patches': choose "
                             "mapper queries or encoder, or pooling pooled")  # fmt: skip
 
     def with_values(self, **values: Any) -> "Config":
-        """This config with other values. Raises UserError on a name that is no field."""
-        unknown = sorted(set(values) - {field.name for field in fields(self)})
+        """Return this config with other values. Raises UserError on a name that is no field."""
+        unknown = sorted(set(values) - {each.name for each in fields(self)})
         if unknown:
-            known = ", ".join(field.name for field in fields(self))
+            known = ", ".join(each.name for each in fields(self))
             raise UserError(f"config has no field {', '.join(unknown)}; its fields are {known}")
         return replace(self, **values)
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a run's config.json holds them."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Config":
+        """Return the config whose `to_dict` gave `values`, be it of an older version.
 
-def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise UserError(f"{name} is {value!r}, but must be one of {', '.join(allowed)}")
+        A value that has another name now is translated, and a field that did not exist yet gets its default. Raises
+        UserError on a name that is no field.
+        """
+        renamed = {name: RENAMED.get((name, value), value) for name, value in values.items()}
+        return cls().with_values(**renamed)
 
 
-def _within(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        bounds = f"at least {low}" if high == float("inf") else f"between {low} and {high}"
+RENAMED = {("freezing", "none"): "frozen", ("freezing", "all"): "full"}  # (field, value of before): value of now
+
+
+def check_value(
+    name: str, value: Any, *, choices: tuple[str, ...] = (), least: float | None = None, most: float | None = None,
+    above: float | None = None,
+) -> None:  # fmt: skip
+    """Raise UserError if `value` is none of the choices, not within `least` and `most`, or not above `above`."""
+    if choices and value not in choices:
+        close = [RENAMED.get((name, value)), *get_close_matches(str(value), choices, n=1)]
+        hint = next((f"; did you mean {choice}?" for choice in close if choice), "")
+        raise UserError(f"{name} is {value!r}, but must be one of {', '.join(choices)}{hint}")
+    if least is not None and not least <= value <= (INFINITY if most is None else most):
+        bounds = f"at least {least}" if most is None else f"between {least} and {most}"
         raise UserError(f"{name} is {value}, but must be {bounds}")
+    if above is not None and not above < value < INFINITY:
+        raise UserError(f"{name} is {value}, but must be above {above} and finite")
 
 
 PRESETS = {
@@ -119,6 +167,14 @@ PRESETS = {
 
 
 def preset(name: str) -> Config:
-    """The preset of that name. Raises UserError on an unknown one."""
-    _one_of("preset", name, tuple(PRESETS))
+    """Return the preset of that name. Raises UserError on an unknown one."""
+    check_value("preset", name, choices=tuple(PRESETS))
     return PRESETS[name]
+
+
+# What an ablation can vary beside the fields of the config (experiments/trial.py), with its type and its choices.
+VARIED_BESIDE = {"defect": str, "train_images": int}
+DEFECTS = (
+    "none", "double-softmax", "absolute-lr", "mixed-images", "double-wpe", "bos-at-inference", "first-token-lost",
+    "padding-learned", "split-by-rows", "all",
+)  # fmt: skip

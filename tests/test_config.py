@@ -1,9 +1,12 @@
 import json
+from dataclasses import fields
 
 import pytest
 
-from helpers.config import PRESETS, Config, preset
+from helpers.config import DEFECTS, PRESETS, VARIED_BESIDE, Config, preset
 from helpers.errors import UserError
+from helpers.experiments.original_bugs import BUGS
+from helpers.experiments.trial import Trial
 
 
 def test_the_defaults_are_the_originals_figures():
@@ -18,7 +21,16 @@ def test_the_defaults_are_the_originals_figures():
     ("values", "message"),
     [
         ({"mapper": "cnn"}, "mapper is 'cnn', but must be one of mlp, encoder, queries"),
-        ({"freezing": "half"}, "freezing is 'half', but must be one of none, all, first-and-last, last-n, lora"),
+        ({"freezing": "half"}, "freezing is 'half', but must be one of frozen, first-and-last, last-n, lora, full"),
+        (
+            {"freezing": "none"},
+            "freezing is 'none', but must be one of frozen, first-and-last, last-n, lora, full; did you mean frozen?",
+        ),
+        (
+            {"freezing": "all"},
+            "freezing is 'all', but must be one of frozen, first-and-last, last-n, lora, full; did you mean full?",
+        ),
+        ({"mapper": "encodr"}, "mapper is 'encodr', but must be one of mlp, encoder, queries; did you mean encoder?"),
         ({"lora_rank": 0}, "lora_rank is 0, but must be at least 1"),
         ({"prefix_length": 0}, "prefix_length is 0, but must be at least 1"),
         ({"dropout": 1.5}, "dropout is 1.5, but must be between 0 and 0.9"),
@@ -43,7 +55,32 @@ def test_a_wrong_value_is_named_with_the_rule(values, message):
 @pytest.mark.parametrize("values", [{}, {"pooling": "patches", "freezing": "lora", "lora_rank": 4}])
 def test_it_is_read_back_from_its_dict(values):
     config = preset("tiny").with_values(**values)
-    assert Config(**json.loads(json.dumps(config.to_dict()))) == config
+    assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(("before", "now"), [("none", "frozen"), ("all", "full"), ("last-n", "last-n")])
+def test_a_config_of_an_older_version_is_understood(before, now):
+    older = {name: value for name, value in Config().to_dict().items() if name != "pooling"}
+    assert Config.from_dict({**older, "freezing": before}) == Config(freezing=now)
+
+
+def test_a_name_that_no_version_knew_is_refused():
+    with pytest.raises(UserError, match="config has no field learning_rate; its fields are"):
+        Config.from_dict({"learning_rate": 1.0})
+
+
+def test_every_field_says_what_it_is_for():
+    for each in fields(Config):
+        text = each.metadata["help"]
+        assert text[0].isupper()
+        assert text.endswith(".")
+        assert each.metadata["group"]
+        assert (each.type in (int, float)) == bool({"least", "above"} & each.metadata["rule"].keys())
+
+
+def test_an_ablation_varies_what_its_trials_know():
+    assert {"config", *VARIED_BESIDE} == set(Trial.__dataclass_fields__)
+    assert list(BUGS) == list(DEFECTS)
 
 
 def test_unknown_preset():

@@ -1,0 +1,118 @@
+"""What the commands check before they import PyTorch, so that a mistake is answered at once.
+
+On Kaggle a path of pictures, captions or splits may be the end of a path among the inputs; each check returns the path
+itself. All raise UserError.
+"""
+
+import glob
+from pathlib import Path
+
+from ..config import Config
+from ..data.images import ENDINGS
+from ..errors import UserError
+from ..runtime.kaggle import find_input
+
+
+def image_folder(path: Path) -> Path:
+    found = find_input(path)
+    if not found.is_dir():
+        raise UserError(f"{path} is no folder: give the folder that holds the pictures")
+    return found
+
+
+def existing_file(path: Path | None) -> Path | None:
+    """Return where a captions or splits file lies; None stays None."""
+    if path is None:
+        return None
+    found = find_input(path)
+    if not found.exists():
+        raise UserError(f"{path} does not exist; give the path of a CSV file or of another file of that kind")
+    return found
+
+
+def photos(images: Path, captions: Path, splits: Path | None = None) -> tuple[Path, Path, Path | None]:
+    """Return where pictures, captions and splits lie."""
+    return image_folder(images), existing_file(captions), existing_file(splits)
+
+
+def photos_or_world(
+    preset_name: str, images: Path | None, captions: Path | None, splits: Path | None
+) -> tuple[Path | None, Path | None, Path | None]:
+    """Return the same, or three times None for the drawn world, which the preset tiny takes if no photos are given."""
+    if (images is None) != (captions is None):
+        raise UserError("--images and --captions belong together: give both, or neither for the drawn world")
+    if images is not None:
+        return photos(images, captions, splits)
+    if preset_name != "tiny":
+        raise UserError(f"preset {preset_name} trains on photos of your own: give --images DIR and --captions FILE")
+    if splits is not None:
+        raise UserError("--splits belongs to photos of your own: give --images and --captions too, or leave it out")
+    return None, None, None
+
+
+def models(config: Config) -> None:
+    for name in (config.clip, config.gpt2):
+        model(name)
+
+
+def model(name: str | None) -> None:
+    """Check that a model's name is a folder, if it is written like a path."""
+    like_a_path = name is not None and (name.startswith((".", "/", "~")) or name.count("/") > 1)
+    if like_a_path and not Path(name).expanduser().is_dir():
+        raise UserError(f"{name} is no folder; give the folder of a model in the hub's layout, or its name on the hub")
+
+
+def output_folder(path: Path | None) -> None:
+    """Check that a folder can be there: nothing on the way to it is a file."""
+    if path is None:
+        return
+    if file := next((place for place in (path, *path.parents) if place.is_file()), None):
+        raise UserError(f"{path} cannot be made: {file} is a file; name another folder")
+
+
+def output_file(path: Path | None) -> None:
+    if path is not None:
+        output_folder(path.parent)
+        if path.is_dir():
+            raise UserError(f"{path} is a folder: name a file in it")
+
+
+def run_folder(path: Path, resume: bool) -> None:
+    """Check that a run can begin in the folder, or go on there."""
+    output_folder(path)
+    if (path / "config.json").exists() and not resume:
+        raise UserError(f"{path} already holds a run: go on with it by --resume, or name another folder")
+
+
+def part(text: str) -> tuple[int, int]:
+    """Return "2/4", the second of four parts, as its index from 0 and their number."""
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise UserError(f"part is {text!r}, but must be 1/4 for the first of four, and so on to 4/4")
+    return int(index) - 1, int(count)
+
+
+def pictures(names: list[str]) -> list[Path]:
+    """Return the picture files that `names` mean: files as they are, and the pictures in folders and under patterns.
+
+    A folder's and a pattern's pictures are those whose names end like pictures, sorted. A file named twice comes once.
+    """
+    if not names:
+        raise UserError("no picture is named: clipxgpt predict PHOTO.jpg, or a folder, or a pattern in quotes")
+    found: list[Path] = []
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            candidates = list(path.iterdir())
+        elif not path.exists() and glob.has_magic(name):
+            candidates = [Path(match) for match in glob.glob(name, recursive=True)]  # noqa: PTH207
+        else:
+            found.append(path)
+            continue
+        visible = [each for each in candidates if not each.name.startswith(".")]  # macOS leaves ._NAME.jpg beside NAME
+        chosen = sorted(each for each in visible if each.suffix.lower() in ENDINGS and each.is_file())
+        if not chosen:
+            raise UserError(f"{name} has no picture: give a folder or a pattern of files ending in "
+                            f"{', '.join(sorted(ENDINGS))}")  # fmt: skip
+        found += chosen
+    return list(dict.fromkeys(found))

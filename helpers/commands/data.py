@@ -1,0 +1,118 @@
+"""The commands that make data and what stands on it: draw, pretrain, embed."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import checks
+from .messages import report_cache, report_left_out
+from .options import CAPTIONS, IMAGES, SPLITS, choose, whole
+
+
+def draw(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the new world.")],
+    images: Annotated[int, typer.Option("--images", metavar="N", parser=whole, help="Number of pictures.")] = 3000,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", parser=whole, help="Which of the worlds to draw.")] = 0,
+) -> None:
+    """Draw a world of small pictures with captions, in Flickr30k's layout.
+
+    Every fact of every picture is known, so it can be checked whether a caption is right.
+
+    Examples:
+      clipxgpt draw --out data/drawn
+      clipxgpt draw --out data/another --images 500 --seed 7
+    """
+    checks.output_folder(out)
+    from ..data.scenes import draw_world
+
+    world = draw_world(out, images=images, seed=seed)
+    print(f"{images} pictures, results.csv and facts.json lie in {world}")
+
+
+def pretrain(
+    images: Annotated[Path, IMAGES],
+    captions: Annotated[Path, CAPTIONS],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to save clip/ and gpt2/ in.")],
+    splits: Annotated[Path | None, SPLITS] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option("--text", metavar="FILE", help="What GPT-2 learns from instead: lines, or a CSV of captions."),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe", metavar=choose(["drawn", "photos"]),
+            help="Shapes and training of the pair. By default drawn if facts.json is beside the captions, else photos.",
+        ),
+    ] = None,
+) -> None:  # fmt: skip
+    """Train a small CLIP and a small GPT-2 from scratch.
+
+    They learn from your own pictures and captions alone, for machines that cannot download a pretrained pair. Give the
+    two folders to train as --clip and --gpt2.
+
+    Examples:
+      clipxgpt pretrain --images photos --captions captions.csv --out pair
+      clipxgpt pretrain --images photos --captions captions.csv --out pair --text more.txt
+    """
+    from ..config import check_value
+    from ..pretraining.recipe import RECIPES
+
+    if recipe is not None:
+        check_value("recipe", recipe, choices=tuple(RECIPES))
+    images, captions, splits = checks.photos(images, captions, splits)
+    text = checks.existing_file(text)
+    checks.output_folder(out)
+    from ..data.dataset import open_data
+    from ..pretraining.pretrain import pretrain as pretrain_pair
+
+    data = open_data(images, captions, splits)
+    report_left_out(data)
+    facts = captions.with_name("facts.json") if data.facts else None
+    preset = recipe or ("drawn" if facts else "photos")
+    report = pretrain_pair(images, data.captions, out, preset=preset, facts=facts, text=text)
+    for name, value in report.items():
+        print(f"{name:<28}{value}")
+    print(f"the pair lies in {out / 'clip'} and {out / 'gpt2'}")
+
+
+def embed(
+    images: Annotated[Path, IMAGES],
+    captions: Annotated[Path, CAPTIONS],
+    clip: Annotated[str, typer.Option("--clip", metavar="NAME_OR_DIR", help="Hub name, folder, or tiny.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the embeddings; a killed run goes on.")],
+    pooling: Annotated[
+        str,
+        typer.Option("--pooling", metavar=choose(["pooled", "patches"]), help="One vector, or one per patch as well."),
+    ] = "pooled",
+    part: Annotated[
+        str, typer.Option("--part", metavar="I/N", help="Embed only part I of N, on one of several machines.")
+    ] = "1/1",
+) -> None:
+    """Encode every picture once with a frozen CLIP, and keep the embeddings.
+
+    The command train does this by itself; embed does it beforehand, or in parts on several machines.
+
+    Examples:
+      clipxgpt embed --images photos --captions captions.csv --clip tiny --out embeddings
+      clipxgpt embed --images photos --captions captions.csv --clip tiny --out part2 --part 2/4
+    """
+    from ..config import Config
+
+    index, count = checks.part(part)
+    config = Config(clip=clip, pooling=pooling)
+    images, captions, _ = checks.photos(images, captions)
+    checks.model(clip)
+    checks.output_folder(out)
+    from ..data.build_cache import open_cache
+    from ..data.dataset import open_data
+    from ..data.shards import WHOLE, Part
+
+    share = Part(index, count)
+    data = open_data(images, captions)
+    report_left_out(data)
+    cache = open_cache(data, config, out, part=share)
+    if share != WHOLE:
+        print(f"part {share} of the pictures is done")
+    report_cache(cache, out)

@@ -1,0 +1,160 @@
+"""The options that several commands share, those that come from the config, and how a command's help looks."""
+
+import inspect
+import itertools
+from collections.abc import Callable
+from dataclasses import Field, fields
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from ..config import DEFECTS, PRESETS, VARIED_BESIDE, Config, check_value, preset
+from ..errors import UserError
+
+
+def choose(names: Any) -> str:
+    """Return how the help shows the values that an option takes: [tiny|small|large]."""
+    return f"[{'|'.join(names)}]"
+
+
+def whole(text: str) -> int:
+    """Parse an option's whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no whole number") from None
+
+
+def decimal(text: str) -> float:
+    """Parse an option's number."""
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no number") from None
+
+
+IMAGES = typer.Option("--images", metavar="DIR", help="Folder of the pictures.", rich_help_panel="Photos")
+CAPTIONS = typer.Option(
+    "--captions", metavar="FILE", rich_help_panel="Photos",
+    help="Captions file, such as Flickr30k's results.csv, or a CSV with the columns image and caption.",
+)  # fmt: skip
+SPLITS = typer.Option(
+    "--splits", metavar="FILE", rich_help_panel="Photos",
+    help="CSV with the columns image_name and split, or Karpathy's dataset_flickr30k.json. By default the captions "
+    "file's own column, or else a hash of each picture's name: 80 % train, 10 % val, 10 % test.",
+)  # fmt: skip
+CACHE = typer.Option("--cache", metavar="DIR", rich_help_panel="Photos", help="Embeddings to use, or to make there.")
+CAPTIONER = typer.Option("--captioner", "-C", metavar="DIR", help="Folder of a run or of a captioner.")
+CHOICE = "How captions are chosen"
+BEAMS = typer.Option(
+    "--beams", metavar="N", parser=whole, rich_help_panel=CHOICE,
+    help="Captions that a beam search follows at a time; 1 is no search.",
+)  # fmt: skip
+GUIDANCE = typer.Option(
+    "--guidance", metavar="G", parser=decimal, rich_help_panel=CHOICE,
+    help="Above 1, captions say more about their own picture; 1 is off.",
+)  # fmt: skip
+CLIP = typer.Option("--clip", metavar="NAME_OR_DIR", help="Measure CLIPScore by this CLIP: hub name, folder, or tiny.")
+
+PresetName = Annotated[
+    str, typer.Option("--preset", metavar=choose(PRESETS), help="Values to start from; the options below change them.")
+]
+
+
+class Command(TyperCommand):
+    """A command whose help shows its options in their groups."""
+
+    def format_options(self, ctx: typer.Context, formatter: Any) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            group = getattr(parameter, "rich_help_panel", None) or f"{parameter.param_type_name.capitalize()}s"
+            if record := parameter.get_help_record(ctx):
+                named = (parameter.metavar, record[1]) if parameter.param_type_name == "argument" else record
+                groups.setdefault(group, []).append(named)
+        for group, records in groups.items():
+            with formatter.section(group):
+                formatter.write_dl(records)
+
+
+def add_command(app: typer.Typer, function: Callable[..., None]) -> None:
+    """Make `function` a command of `app`; its docstring is the help, and what follows "Examples:" comes last there."""
+    text, _, examples = inspect.getdoc(function).partition("\n\nExamples:\n")
+    app.command(function.__name__, cls=Command, help=text, epilog=f"\b\nExamples:\n{examples}")(function)
+
+
+def with_config(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that takes **values an option for each field of the config; None stands for one not given."""
+    signature = inspect.signature(function)
+    own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    more = [
+        inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(each))
+        for each in fields(Config)
+    ]
+    function.__signature__ = signature.replace(parameters=[*own, *more])
+    return function
+
+
+def chosen_config(preset_name: str, values: dict[str, Any]) -> Config:
+    """Return the preset with the values that were given. Raises UserError on a wrong one."""
+    return preset(preset_name).with_values(**{name: value for name, value in values.items() if value is not None})
+
+
+def _annotation(each: Field) -> Any:
+    name, choices = f"--{each.name.replace('_', '-')}", each.metadata["rule"].get("choices")
+    return Annotated[each.type | None, typer.Option(
+        f"{name}/--no-{name[2:]}" if each.type is bool else name,
+        parser={int: whole, float: decimal}.get(each.type),
+        metavar=choose(choices) if choices else "NAME_OR_DIR" if each.type is str else each.type.__name__.upper(),
+        help=f"{each.metadata['help']} [{_defaults(each.name)}]",
+        rich_help_panel=each.metadata["group"],
+        show_default=False,
+    )]  # fmt: skip
+
+
+def _defaults(name: str) -> str:
+    """Return the presets' values of a field: "default: 0.01", or "tiny 3, small 150, large 150" if they differ."""
+    values = {preset: _as_text(getattr(config, name)) for preset, config in PRESETS.items()}
+    if len(set(values.values())) == 1:
+        return f"default: {values.popitem()[1]}"
+    return ", ".join(f"{preset} {value}" for preset, value in values.items())
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def read_vary(texts: list[str], config: Config) -> dict[str, list[Any]]:
+    """Return `["prefix_length=1,4"]` as `{"prefix_length": [1, 4]}`.
+
+    Raises UserError on an unknown name, on a value of a wrong type, and on a combination that `config` cannot take.
+    """
+    kinds = {each.name: each.type for each in fields(Config)} | VARIED_BESIDE
+    varied: dict[str, list[Any]] = {}
+    for text in texts:
+        name, _, values = text.partition("=")
+        if name == "seed" or name in varied:
+            raise UserError(f"--vary {text}: {name} is varied already (the seeds by --seeds); leave this one out")
+        if name not in kinds:
+            known = f"{', '.join(name for name in kinds if name not in VARIED_BESIDE)}"
+            raise UserError(f"--vary {text}: {name} is no field of the config; its fields are {known}; beside it stand "
+                            f"{', '.join(VARIED_BESIDE)}")  # fmt: skip
+        kind = kinds[name]
+        try:
+            varied[name] = [_boolean(value) if kind is bool else kind(value) for value in values.split(",")]
+        except ValueError as error:
+            raise UserError(f"--vary {text}: the values of {name} are {kind.__name__}s ({error})") from error
+    for values in itertools.product(*varied.values()):
+        combination = dict(zip(varied, values, strict=True))
+        check_value("defect", combination.pop("defect", "none"), choices=DEFECTS)
+        check_value("train_images", combination.pop("train_images", 1), least=1)
+        config.with_values(**combination)
+    return varied
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError(f"{text!r} is neither true nor false")
+    return text == "true"

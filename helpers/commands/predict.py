@@ -1,0 +1,135 @@
+"""The command that writes captions: predict."""
+
+import csv
+import io
+import itertools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import UserError
+from ..models.folder import captioner_folder
+from . import checks
+from .messages import complain
+from .options import BEAMS, CAPTIONER, CHOICE, GUIDANCE, decimal, whole
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+BATCH = 16  # pictures that are captioned at a time
+FEW = 4  # pictures up to which no progress bar is shown
+
+
+def predict(
+    pictures: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PICTURE", show_default=False,
+            help="Files, folders, and quoted patterns such as 'photos/**/*.jpg'.",
+        ),
+    ] = None,
+    image: Annotated[
+        list[str] | None, typer.Option("--image", "-I", metavar="PICTURE", help="The same; may be given again.")
+    ] = None,
+    captioner: Annotated[Path, CAPTIONER] = Path("runs/tiny/captioner"),
+    result: Annotated[
+        Path | None, typer.Option("--result", "-R", metavar="DIR", help="Save each picture with its caption there.")
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Save a CSV with the columns image and caption.")
+    ] = None,
+    temperature: Annotated[
+        float,
+        typer.Option(
+            "--temperature", "-T", metavar="T", parser=decimal, rich_help_panel=CHOICE,
+            help="0 takes the likeliest token each time; above 0 they are sampled, the more freely the higher.",
+        ),
+    ] = 0.0,
+    top_p: Annotated[
+        float,
+        typer.Option(
+            "--top-p", metavar="P", parser=decimal, rich_help_panel=CHOICE,
+            help="Sample only from the likeliest tokens whose probabilities add up to this.",
+        ),
+    ] = 1.0,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", parser=whole, rich_help_panel=CHOICE, help="Seed of the sampling.")
+    ] = 0,
+    beams: Annotated[int, BEAMS] = 1,
+    guidance: Annotated[float, GUIDANCE] = 1.0,
+) -> None:  # fmt: skip
+    """Caption pictures.
+
+    For one picture the caption alone is printed, for several a line each. A broken picture costs only its own caption.
+
+    Examples:
+      clipxgpt predict -C runs/mine photo.jpg
+      clipxgpt predict -C runs/mine holiday 'archive/**/*.png' --beams 5 --csv captions.csv
+    """
+    from ..models.decoding import Decoding
+
+    decoding = Decoding(beams=beams, temperature=temperature, top_p=top_p, seed=seed, guidance=guidance)
+    captioner = captioner_folder(captioner)
+    paths = checks.pictures([*(pictures or []), *(image or [])])
+    checks.output_file(table)
+    checks.output_folder(result)
+    broken: list[Path] = []
+    # A sampled caption depends on what else is in its batch; one picture per batch always gives the same caption.
+    batches = _open_batches(paths, size=1 if temperature else BATCH, broken=broken)
+    first = next(batches, None)  # opened before PyTorch is imported, so that a wrong path is answered at once
+    if first is None:
+        sys.exit(2)
+    from tqdm import tqdm
+
+    from ..models.writer import CaptionWriter
+    from ..runtime.device import choose_accelerator
+    from ..runtime.files import write_text
+
+    writer = CaptionWriter.load(captioner, device=choose_accelerator("fp32").device)
+    rows = io.StringIO()
+    csv.writer(rows, lineterminator="\n").writerow(["image", "caption"])
+    with tqdm(total=len(paths), desc="captions", unit="picture", disable=len(paths) <= FEW) as bar:
+        for batch in itertools.chain([first], batches):
+            written = writer.write(writer.embed(list(batch.values())), decoding)
+            for (path, picture), caption in zip(batch.items(), written, strict=True):
+                tqdm.write(f"{path}: {caption}" if len(paths) > 1 else caption)
+                csv.writer(rows, lineterminator="\n").writerow([path, caption])
+                if result:
+                    _save_picture(picture, caption, result / _file_name(path, paths))
+            bar.update(len(batch))
+    if table:
+        write_text(table, rows.getvalue())
+    if broken:
+        sys.exit(2)
+
+
+def _open_batches(paths: list[Path], *, size: int, broken: list[Path]) -> "Iterator[dict[Path, Image]]":
+    """Yield up to `size` pictures at a time; one that cannot be read is said on stderr and added to `broken`."""
+    from ..data.images import open_picture
+
+    for start in range(0, len(paths), size):
+        batch = {}
+        for path in paths[start : start + size]:
+            try:
+                batch[path] = open_picture(path)
+            except UserError as error:
+                broken.append(path)
+                complain(error)
+        if batch:
+            yield batch
+
+
+def _save_picture(picture: "Image", caption: str, path: Path) -> None:
+    from ..plots.base import save_figure
+    from ..plots.captions import show_pictures
+
+    save_figure(show_pictures([picture], [caption], columns=1), path)
+
+
+def _file_name(path: Path, paths: list[Path]) -> str:
+    """Return NAME.png, with the picture's number in front if another picture has the same name."""
+    alone = [each.stem for each in paths].count(path.stem) == 1
+    return f"{path.stem}.png" if alone else f"{paths.index(path) + 1}-{path.stem}.png"

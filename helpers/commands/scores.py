@@ -1,0 +1,145 @@
+"""The commands that measure captions: evaluate, score."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..config import check_value
+from ..errors import UserError
+from ..models.folder import captioner_folder
+from . import checks
+from .messages import report_cache, report_left_out
+from .options import BEAMS, CAPTIONER, CAPTIONS, CLIP, GUIDANCE, IMAGES, SPLITS
+
+EXAMPLES = 3  # captions that evaluate shows
+
+
+def _control(control: str, help: str) -> Any:
+    return typer.Option(f"--{control}", help=help, rich_help_panel="Controls, one at a time")
+
+
+def evaluate(
+    captioner: Annotated[Path, CAPTIONER],
+    images: Annotated[Path, IMAGES],
+    captions: Annotated[Path, CAPTIONS],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the captions and their scores.")],
+    splits: Annotated[Path | None, SPLITS] = None,
+    split: Annotated[
+        str, typer.Option("--split", metavar="NAMES", help="Split to evaluate, or several: val,test.")
+    ] = "test",
+    beams: Annotated[int, BEAMS] = 1,
+    guidance: Annotated[float, GUIDANCE] = 1.0,
+    clip: Annotated[str | None, CLIP] = None,
+    meteor: Annotated[
+        bool, typer.Option("--meteor", help="Measure METEOR too; its Java takes half a minute.")
+    ] = False,
+    shuffled: Annotated[
+        bool, _control("shuffle-embeddings", "Give every picture the embedding of another one.")
+    ] = False,
+    mean: Annotated[
+        bool, _control("mean-embedding", "Give every picture the mean embedding of the training pictures.")
+    ] = False,
+    nearest: Annotated[
+        bool, _control("nearest-caption", "Write nothing: take a caption of the nearest training picture.")
+    ] = False,
+) -> None:  # fmt: skip
+    """Caption held-out pictures, measure, and say whether the picture helps.
+
+    Examples:
+      clipxgpt evaluate -C runs/mine --images photos --captions captions.csv --out runs/mine/test
+      clipxgpt evaluate -C runs/mine --images photos --captions captions.csv --out runs/mine/5 --beams 5
+    """
+    from ..models.decoding import Decoding
+
+    decoding, wanted = Decoding(beams=beams, guidance=guidance), split.split(",")
+    for name in wanted:
+        check_value("split", name, choices=("train", "val", "test"))
+    controls = [name for name, on in {"shuffled": shuffled, "mean": mean, "nearest": nearest}.items() if on]
+    if len(controls) > 1:
+        raise UserError("--shuffle-embeddings, --mean-embedding and --nearest-caption exclude each other: give one")
+    captioner_folder(captioner)
+    images, captions, splits = checks.photos(images, captions, splits)
+    checks.model(clip)
+    checks.output_folder(out)
+    from ..data.build_cache import build_cache
+    from ..data.dataset import open_data
+    from ..evaluation.clipscore import ClipJudge
+    from ..evaluation.evaluate import evaluate as evaluate_captioner
+    from ..evaluation.score_file import read_written
+    from ..models.writer import CaptionWriter
+    from ..runtime.device import choose_accelerator
+
+    writer = CaptionWriter.load(captioner, device=choose_accelerator("fp32").device)
+    data = open_data(images, captions, splits)
+    report_left_out(data)
+    known = sorted(set(data.captions.split))
+    if unknown := [name for name in wanted if name not in known]:
+        raise UserError(
+            f"no image is in split {unknown[0]!r}: give one or more of {','.join(known)}, the splits of "
+            f"{splits or captions}"
+        )
+    references, training = (data.captions[data.captions.split.isin(some)] for some in (wanted, ["train"]))
+    names = [*references.image_name.unique(), *(training.image_name.unique() if nearest else ())]
+    cache = build_cache(out / "embeddings", images, names, clip=writer.clip(str(captioner)))
+    report_cache(cache, out / "embeddings")
+    metrics = evaluate_captioner(
+        writer, references, cache, out=out, decoding=decoding, facts=data.facts, control=next(iter(controls), None),
+        training=training, judge=clip and ClipJudge.load(clip), images=images, meteor=meteor,
+    )  # fmt: skip
+    written = read_written(out / "captions.csv")
+    _print_scores(metrics, written, photos=data.facts is None, examples=EXAMPLES)
+    print(f"captions.csv, metrics.json and by_image.csv lie in {out}")
+
+
+def score(
+    captions: Annotated[
+        Path, typer.Option("--captions", metavar="FILE", help="CSV with the columns image_name and caption.")
+    ],
+    references: Annotated[
+        Path, typer.Option("--references", metavar="FILE", help="Captions file of the same pictures.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="JSON of the scores; each image's lie beside it.")],
+    splits: Annotated[Path | None, SPLITS] = None,
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="Nothing of the references was trained on: score all of them.")
+    ] = False,
+    against: Annotated[
+        Path | None, typer.Option("--against", metavar="FILE", help="Another captions file, to compare with.")
+    ] = None,
+    clip: Annotated[str | None, CLIP] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", metavar="DIR", help="Folder of the pictures, for CLIPScore.")
+    ] = None,
+) -> None:  # fmt: skip
+    """Score a captions file against references.
+
+    It may come from evaluate or from another program.
+
+    Examples:
+      clipxgpt score --captions runs/mine/test/captions.csv --references captions.csv --out scores.json
+      clipxgpt score --captions a.csv --against b.csv --references captions.csv --out scores.json
+    """
+    captions, references, splits, against = (
+        checks.existing_file(path) for path in (captions, references, splits, against)
+    )
+    images = images and checks.image_folder(images)
+    checks.model(clip)
+    checks.output_file(out)
+    from ..evaluation.score_file import by_image, read_written, score_file
+
+    metrics = score_file(
+        captions, references, out=out, splits=splits, held_out=held_out, against=against, clip=clip, images=images
+    )
+    _print_scores(metrics, read_written(captions), photos=True)
+    print(f"the scores lie in {out}, those of each image in {by_image(out)}")
+
+
+def _print_scores(metrics: dict[str, Any], written: dict[str, str], *, photos: bool, examples: int = 0) -> None:
+    """Print the scores of {image_name: caption}, with published ones beside them if the photos are Flickr30k's."""
+    from ..evaluation.published_scores import beside, is_flickr30k
+    from ..evaluation.scores import summary_lines
+
+    if photos and "cider" in metrics and is_flickr30k(written):
+        print("\n".join(beside(metrics["cider"], images=metrics["images"])))
+    print("\n".join(summary_lines(metrics, examples=list(written.items())[:examples])))

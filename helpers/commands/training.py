@@ -1,0 +1,143 @@
+"""The commands that train: train, ablate."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..config import DEFECTS, check_value
+from . import checks
+from .messages import Validations, print_next_steps, report_cache, report_left_out, report_splits
+from .options import CACHE, CAPTIONS, IMAGES, SPLITS, PresetName, chosen_config, decimal, read_vary, whole, with_config
+
+SESSION = "This session"
+
+
+@with_config
+def train(
+    preset_name: PresetName,
+    out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run.")],
+    images: Annotated[Path | None, IMAGES] = None,
+    captions: Annotated[Path | None, CAPTIONS] = None,
+    splits: Annotated[Path | None, SPLITS] = None,
+    cache: Annotated[Path | None, CACHE] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", rich_help_panel=SESSION, help="Go on from the newest whole checkpoint of the run."),
+    ] = False,
+    max_hours: Annotated[
+        float | None,
+        typer.Option(
+            "--max-hours", metavar="H", parser=decimal, rich_help_panel=SESSION,
+            help="Save and stop after this many hours.",
+        ),
+    ] = None,
+    max_steps: Annotated[
+        int | None,
+        typer.Option(
+            "--max-steps", metavar="N", parser=whole, rich_help_panel=SESSION,
+            help="Save and stop after this many steps.",
+        ),
+    ] = None,
+    tracker: Annotated[
+        str | None,
+        typer.Option(
+            "--tracker", metavar="NAME", rich_help_panel=SESSION,
+            help="Record in tensorboard, wandb or another of Accelerate's trackers too.",
+        ),
+    ] = None,
+    **values: Any,
+) -> None:  # fmt: skip
+    """Train a captioner, or go on with a run.
+
+    Without photos the preset tiny trains on the drawn world, in minutes on a CPU. Ctrl-C saves and stops; the same
+    command with --resume goes on.
+
+    Examples:
+      clipxgpt train --preset tiny --out runs/tiny
+      clipxgpt train --preset small --images photos --captions captions.csv --epochs 10 --out runs/mine
+    """
+    config = chosen_config(preset_name, values)
+    for name, value in (("max_hours", max_hours), ("max_steps", max_steps)):
+        if value is not None:
+            check_value(name, value, above=0)
+    images, captions, splits = checks.photos_or_world(preset_name, images, captions, splits)
+    checks.models(config)
+    checks.run_folder(out, resume)
+    from ..data.build_cache import DRAWN_CACHES, open_cache
+    from ..data.dataset import open_data, open_drawn_world
+    from ..training.loop import train as train_captioner
+    from ..training.run import Run, carry_over
+
+    if resume:
+        carry_over(out)
+    data = open_drawn_world() if images is None else open_data(images, captions, splits)
+    report_left_out(data)
+    report_splits(data.captions)
+    cache = cache or (DRAWN_CACHES[config.pooling] if images is None else out / "embeddings")
+    report_cache(open_cache(data, config, cache), cache)
+    watch = Validations(Run(out))
+    run = train_captioner(
+        config, data.captions, cache, out=out, resume=resume, max_steps=max_steps, max_hours=max_hours, watch=watch,
+        tracker=tracker,
+    )  # fmt: skip
+    watch(run.history())
+    print(f"the run lies in {run.folder}, its captioner in {run.captioner}")
+    print_next_steps(run, data.images, captions or data.images.with_name("results.csv"), splits)
+
+
+@with_config
+def ablate(
+    vary: Annotated[
+        list[str],
+        typer.Option(
+            "--vary", metavar="FIELD=A,B",
+            help="What to change, and its values: one of the options below, such as prefix_length=1,4,10; "
+            f"train_images, the number of training photos; or defect, one of the original's ({', '.join(DEFECTS)}). "
+            "If it is given again, every combination is trained.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="CSV of the results, one row per run.")],
+    seeds: Annotated[int, typer.Option("--seeds", metavar="N", parser=whole, help="Runs of each combination.")] = 3,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs", metavar="N", parser=whole,
+            help="Runs at a time. By default one per card, or one per CPU core without a card.",
+        ),
+    ] = None,
+    preset_name: PresetName = "tiny",
+    images: Annotated[Path | None, IMAGES] = None,
+    captions: Annotated[Path | None, CAPTIONS] = None,
+    splits: Annotated[Path | None, SPLITS] = None,
+    cache: Annotated[Path | None, CACHE] = None,
+    **values: Any,
+) -> None:  # fmt: skip
+    """Train with one thing changed, over several seeds, and compare.
+
+    It trains on the drawn world, or on photos of your own. What is finished is not run again.
+
+    Examples:
+      clipxgpt ablate --vary prefix_length=1,4,10 --seeds 5 --epochs 1 --out prefix.csv
+      clipxgpt ablate --vary defect=none,double-softmax --out defects.csv
+    """
+    config = chosen_config(preset_name, values)
+    varied = read_vary(vary, config)
+    check_value("seeds", seeds, least=1)
+    check_value("jobs", 1 if jobs is None else jobs, least=1)
+    images, captions, splits = checks.photos_or_world(preset_name, images, captions, splits)
+    checks.models(config)
+    checks.output_file(out)
+    from ..data.dataset import open_data, open_drawn_world
+    from ..experiments.ablation import ablate as run_ablation
+    from ..experiments.significance import compare_arms
+
+    data = open_drawn_world() if images is None else open_data(images, captions, splits)
+    report_left_out(data)
+    report_splits(data.captions)
+    cache = cache or (None if images is None else out.with_name("embeddings"))
+    results = run_ablation(config, varied, data, seeds=seeds, out=out, cache=cache, jobs=jobs)
+    for field in varied:
+        table = compare_arms(results, field, measure="val_loss" if data.facts is None else "correct")
+        print(table.round(3).to_string(index=False))
+    print(f"a row for each run lies in {out}")
