@@ -48,7 +48,7 @@ def run_series(out: Path) -> None:
 
 
 def summary(out: Path) -> str:
-    """Return what lies where in the run folder `out`, and the results of the series as a small table.
+    """Return a text that lists the files in the run folder `out` and the results of the series.
 
     Reads history.csv and metrics.json, which notebooks 04 and 05 save.
     """

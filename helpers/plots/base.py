@@ -1,4 +1,4 @@
-"""What all figures share: colors, saving, redrawing in place. A plot function returns its figure and shows nothing."""
+"""Colors, saving and redrawing, shared by all figures. A plot function returns its figure and shows nothing."""
 
 import io
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from PIL import Image
 from ..runtime.files import atomic_path
 
 BLUE, ORANGE, GREEN, GREY = "#3b6fb6", "#d9822b", "#4c9a5f", "#8a8f98"
-SMALL = 128  # pixels; a picture whose longest side is shorter is enlarged without smoothing
+SMALL = 128  # pixels; a picture with shorter sides is a drawn one, and is enlarged without smoothing
 CAPTION_COLORS = {None: "black", True: "#2c7a3f", False: "#b3261e"}  # not judged, right, wrong
 
 

@@ -37,7 +37,7 @@ class Comparison:
     """Entries, oldest first, and the widget that shows and saves them. Texts are escaped, so none becomes HTML."""
 
     def __init__(self, folder: str | Path = "."):
-        """folder: where files are saved."""
+        """folder: for the saved files."""
         self.folder, self.entries = Path(folder), list[Entry]()
         self.stem = ""  # of the saved files' names, from the first entry on
         self.table, self.message = widgets.HTML(), widgets.HTML()

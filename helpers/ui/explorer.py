@@ -31,7 +31,7 @@ class Explorer:
     ):
         """captioners: one captioner, or {name: captioner or its folder}; a folder is loaded on its first use.
 
-        pictures: {name: path}; the user can upload others. folder: where comparisons are saved.
+        pictures: {name: path}; the user can upload others. folder: for saved comparisons.
         """
         one = isinstance(captioners, CaptionWriter)
         self.captioners = {"captioner": captioners} if one else dict(captioners)
