@@ -1,36 +1,80 @@
 """CLIPxGPT Captioner: a frozen CLIP and a partially frozen GPT-2, connected by a small mapping module.
 
-The road, top to bottom; imports point down only, and importing does nothing visible.
+The rooms, from the bottom up; imports point down only:
 
-    cli, flags                the commands and their flags
-    ablation, series          one thing changed over several seeds; the notebooks, one after the other
-    trial, defects            one run of an ablation; the original's defects, to measure what each costs
-    verdict                   what a table of several seeds says; a tie is called a tie
-    journey, report           pictures, embeddings, captioner in three calls; a run as one HTML file
-    explorer, app             the widget (candidates, comparison, markup); the same, served as a page
-    launching, sessions       training on every card from a notebook; from one Kaggle session to the next
-    training, preparation     one loop, and what it needs before its first step
-    learner, plan, logbook    one optimizer step; what a run will take, rehearsed; how it goes, written down
-    evaluation, probing       does it see? what can be read from an embedding?
-    insight                   what a prefix reads as, where each word looks, how sure it is
-    scoring, yardsticks       a captions file against references; what others reach on Flickr30k
-    controls, information     captions without the picture; what the picture tells, in nats a token
-    metrics, clipscore        COCO's scores and CLIPScore (tokenizing, meteor, java, variety, intervals, score_figures)
-    writer                    captioner + tokenizer + image processor: pictures in, captions out
-    runs, checkpoint, meter   what a training leaves behind, how it goes on, how fast it is
-    likelihood, packing       the one loss, on captions laid end to end without padding
-    batches                   captions tokenised once, every batch a function of the step
-    captioner                 embedding -> prefix -> GPT-2 -> loss, generate
-    mapping, freezing, lora   the mapping modules; which GPT-2 tensors train; adapters beside them
-    guidance                  decoding away from what the mean embedding would say
-    embeddings, shards        the cache: one CLIP embedding an image, pooled or with its patches
-    flickr, karpathy, pictures  captions files, split by image; every kind of picture file
-    pretrained                a CLIP and a GPT-2 from the hub, a folder, or the pair in helpers/tiny
-    pretraining               such a pair, trained small from scratch (pretraining_data, small_clip, small_gpt2)
-    gallery, neighbours       which captions to look at, failures by kind; is a caption copied?
-    scenes, wording           the drawn world, and its captions read back into facts
-    config, schedule, accelerator (allocator), inputs, stopping, plotting, looking, locks, atomic, errors
+    errors, config      one-line mistakes; one training run in one frozen object
+    runtime             device and threads, atomic files and locks, Kaggle's inputs
+    models              image encoder, mapping modules, freezing, the captioner, decoding, the writer of captions
+    plots               figures from plain tables
+    data                captions files, pictures, the drawn world, the embedding cache, batches
+    training            packing, loss, optimizer step, checkpoints, the run folder, the loop
+    analysis            failures by kind, a look inside the captioner, probing, copying
+    evaluation          scores with intervals, controls, what the picture tells
+    experiments         ablations over several seeds, the original's bugs, significance
+    pretraining         a small CLIP and GPT-2 from scratch
+    ui                  the explorer, the app, the report
+    notebooks, cli      the series executed; the commands
+
+The public names below are imported when they are first used, so `import helpers` loads no PyTorch.
 
 Shapes: B batch, P prefix length, T caption tokens, D CLIP's width, S patches and the class token, E GPT-2's width,
 V vocabulary, N images.
 """
+
+from importlib import import_module
+from typing import Any
+
+_NAMES = {  # module: its public names
+    "config": "Config preset",
+    "errors": "UserError",
+    "runtime.device": "choose_accelerator",
+    "models.loading": "load_clip load_gpt2",
+    "models.mapping": "build_mapper",
+    "models.freezing": "freeze freezing_table",
+    "models.captioner": "Captioner CaptionerConfig",
+    "models.decoding": "Decoding",
+    "models.writer": "CaptionWriter",
+    "data.captions": "read_captions split_by_image",
+    "data.images": "open_picture",
+    "data.scenes": "draw_world",
+    "data.scene_captions": "SHAPES is_right read_caption",
+    "data.dataset": "Data open_data open_drawn_world",
+    "data.embedding_cache": "EmbeddingCache",
+    "data.build_cache": "build_cache open_cache",
+    "data.batches": "CaptionBatches",
+    "training.optimizer": "lr_at",
+    "training.run": "Run carry_over",
+    "training.estimate": "Plan",
+    "training.loop": "train train_on_all_cards train_or_load",
+    "analysis.scene_errors": "by_quality failures_by_kind share_right wrong_facts",
+    "analysis.introspection": "attention_to_prefix prefix_words word_confidence",
+    "analysis.probing": "probe_facts",
+    "analysis.copying": "closest_captions",
+    "evaluation.evaluate": "evaluate",
+    "evaluation.scores": "measure",
+    "evaluation.score_file": "score_file",
+    "evaluation.clipscore": "ClipJudge add_clip_scores",
+    "evaluation.controls": "nearest_captions nearest_images picture_information",
+    "evaluation.published_scores": "published_lines",
+    "plots.base": "LiveFigure",
+    "plots.training": "plot_comparison plot_learning_curve plot_loss_and_lr plot_time_to_quality",
+    "plots.captions": "as_image plot_attention plot_confidence show_pictures show_rows",
+    "plots.scores": "plot_differences plot_score_and_truth plot_scores",
+    "experiments.ablation": "ablate",
+    "experiments.significance": "compare_arms summarise_arms",
+    "ui.explorer": "Explorer",
+    "ui.voila_app": "open_app",
+    "ui.report": "write_report",
+}
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

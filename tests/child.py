@@ -24,7 +24,7 @@ def build(folder: Path, images: Path, names: list[str], clip: Path, sizes: dict[
     torch.set_num_threads(1)
     loaded = load_clip(clip)
     started.set()
-    build_cache(folder, images, names, loaded, **sizes)
+    build_cache(folder, images, names, clip=loaded, **sizes)
 
 
 def train(config: Config, data: Data, cache: Path, folder: Path, began: Event) -> None:
@@ -32,7 +32,7 @@ def train(config: Config, data: Data, cache: Path, folder: Path, began: Event) -
     from helpers.training.loop import train as train_captioner
 
     own_bars()
-    train_captioner(config, data.captions, cache, folder, resume=True, watch=lambda _history: began.set())
+    train_captioner(config, data.captions, cache, out=folder, resume=True, watch=lambda _history: began.set())
 
 
 def train_together(rank: int, port: int, config: Config, data: Data, cache: Path, folder: Path) -> None:
@@ -45,5 +45,5 @@ def train_together(rank: int, port: int, config: Config, data: Data, cache: Path
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
                    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # fmt: skip
     for steps in (3, None):  # cut once
-        train_captioner(config, data.captions, cache, folder, resume=True, max_steps=steps)
+        train_captioner(config, data.captions, cache, out=folder, resume=True, max_steps=steps)
     torch.distributed.destroy_process_group()

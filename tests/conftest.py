@@ -92,7 +92,7 @@ def config() -> Config:
 @pytest.fixture(scope="session")
 def finished(config, data, cache, tmp_path_factory) -> Run:
     """That run, never cut. Read only."""
-    return train(config, data.captions, cache.folder, tmp_path_factory.mktemp("runs") / "finished")
+    return train(config, data.captions, cache.folder, out=tmp_path_factory.mktemp("runs") / "finished")
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,8 @@
 import torch
 from transformers import CLIPVisionConfig, GPT2Config
 
-from helpers.data.batches import Batch
-from helpers.models.captioner import IGNORE, Captioner, CaptionerConfig
+from helpers.data.batches import IGNORE, Batch
+from helpers.models.captioner import Captioner, CaptionerConfig
 
 END = 299  # end of text, the last id of the vocabulary
 

@@ -51,7 +51,7 @@ def test_real_photos_are_cached(base_clip, shared_data, tmp_path):
     captions, left_out = read_captions(sample / "results.csv")
     names = list(captions.image_name.unique()[:16])
     clip = load_clip(base_clip)
-    cache = build_cache(tmp_path, sample / "flickr30k_images", names, clip)
+    cache = build_cache(tmp_path, sample / "flickr30k_images", names, clip=clip)
     assert left_out.empty
     assert (cache.image_names, cache.width) == (names, 768)
     assert len(cache.rows(names).unique(dim=0)) == 16

@@ -6,9 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.data.batches import CaptionBatches, tokenize
+from helpers.data.batches import IGNORE, CaptionBatches, caption_tokens
 from helpers.errors import UserError
-from helpers.models.captioner import IGNORE
 from helpers.models.loading import load_gpt2
 
 
@@ -23,7 +22,7 @@ def make(data, cache, tokenizer):
 
     def batches(captions=None, batch_size=16, **values) -> CaptionBatches:
         rows = data.captions[data.captions.split == "train"] if captions is None else captions
-        return CaptionBatches(rows, cache, tokenizer, batch_size, **values)
+        return CaptionBatches(rows, cache, tokenizer, batch_size=batch_size, **values)
 
     return batches
 
@@ -34,7 +33,7 @@ WILD = st.lists(st.text() | st.sampled_from(["<|endoftext|>", "a <|endoftext|> b
 @settings(deadline=None)
 @given(captions=WILD.filter(bool), longest=st.integers(2, 60))
 def test_a_caption_is_its_own_text_and_one_end_of_text(tokenizer, captions, longest):
-    tokens, cut = tokenize(tokenizer, captions, longest)
+    tokens, cut = caption_tokens(tokenizer, captions, longest)
     for caption, ids in zip(captions, tokens, strict=True):
         assert (ids == tokenizer.eos_token_id).nonzero().flatten().tolist() == [len(ids) - 1]
         assert len(ids) <= longest
@@ -73,21 +72,21 @@ def test_every_caption_comes_with_its_own_picture(make, cache):
 
 def test_patches_come_by_the_batch(data, patches, tokenizer, monkeypatch):
     rows = data.captions[data.captions.split == "train"]
-    batches = CaptionBatches(rows, patches, tokenizer, 16)
+    batches = CaptionBatches(rows, patches, tokenizer, batch_size=16)
     batch = batches.at(3)
     assert batch.embeddings.shape == (16, 17, 128)
     for row in (0, 7, 100):
         assert torch.equal(batches.rows([row]).embeddings, patches.rows([batches.captions.image_name[row]]))
     part, _ = batch.part(1, 3)
     assert torch.equal(part.embeddings, batch.embeddings[1::3])
-    assert torch.equal(batches.typical_embeddings(), patches.rows(batches.image_names))
-    monkeypatch.setattr("helpers.data.batches.TYPICAL", 10)
-    assert 5 <= len(batches.typical_embeddings()) <= 10
+    assert torch.equal(batches.embeddings.typical(), patches.rows(batches.image_names))
+    monkeypatch.setattr("helpers.data.embedding_cache.TYPICAL", 10)
+    assert 5 <= len(batches.embeddings.typical()) <= 10
 
 
 def test_of_pooled_embeddings_all_are_typical(make):
     batches = make()
-    assert torch.equal(batches.typical_embeddings(), batches.embeddings)
+    assert torch.equal(batches.embeddings.typical(), batches.embeddings[:])
 
 
 def drawn(batches: CaptionBatches, epoch: int) -> list[int]:

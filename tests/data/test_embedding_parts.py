@@ -38,7 +38,7 @@ def names(data):
 @pytest.fixture(scope="module")
 def whole(data, names, clip, tmp_path_factory):
     """The cache that one process makes."""
-    return build_cache(tmp_path_factory.mktemp("whole") / "cache", data.images, names, clip, **SMALL)
+    return build_cache(tmp_path_factory.mktemp("whole") / "cache", data.images, names, clip=clip, **SMALL)
 
 
 def content(folder):
@@ -70,7 +70,7 @@ def spawn(data, names, tiny_clip):
 @pytest.mark.parametrize("count", [1, 3, 7])
 def test_the_parts_make_up_the_whole(whole, data, names, clip, count, tmp_path):
     for index in reversed(range(count)):
-        cache = build_cache(tmp_path / "cache", data.images, names, clip, **SMALL, part=Part(index, count))
+        cache = build_cache(tmp_path / "cache", data.images, names, clip=clip, **SMALL, part=Part(index, count))
     assert sorted(cache.image_names) == sorted(whole.image_names)
     assert_same_rows(cache, whole, names)
     assert len(cache.index()) == len(names)
@@ -78,12 +78,12 @@ def test_the_parts_make_up_the_whole(whole, data, names, clip, count, tmp_path):
 
 def test_parts_that_were_made_apart_are_copied_together(whole, data, names, clip, tmp_path):
     for index in range(2):
-        build_cache(tmp_path / f"{index}", data.images, names, clip, **SMALL, part=Part(index, 2))
+        build_cache(tmp_path / f"{index}", data.images, names, clip=clip, **SMALL, part=Part(index, 2))
     for shard in (tmp_path / "1").glob("shard-*"):
         shutil.copy(shard, tmp_path / "0")
     assert_same_rows(EmbeddingCache.open(tmp_path / "0"), whole, names)
     before = content(tmp_path / "0")
-    assert len(build_cache(tmp_path / "0", data.images, names, clip)) == len(names)  # nothing is left to embed
+    assert len(build_cache(tmp_path / "0", data.images, names, clip=clip)) == len(names)  # nothing is left to embed
     shards = {name: value for name, value in before.items() if name.startswith("shard")}
     assert {name: value for name, value in content(tmp_path / "0").items() if name.startswith("shard")} == shards
 
@@ -112,7 +112,7 @@ def test_a_part_killed_at_any_moment_goes_on_to_the_same_bytes(data, names, clip
             work.join(60)
         others = folder / ".shard-p1of2-00000.safetensors.partial"
         others.write_bytes(b"another process is writing this")
-        build_cache(folder, data.images, names, clip, **SMALL, part=Part(1, 2))
+        build_cache(folder, data.images, names, clip=clip, **SMALL, part=Part(1, 2))
         assert others.exists()
         others.unlink()
         assert content(folder) == uncut
@@ -123,20 +123,20 @@ def test_one_part_is_made_by_one_process(data, names, clip, tmp_path):
         only_one(tmp_path / "cache", "making part 2/2 of the embeddings"),
         pytest.raises(UserError, match=r"another process is making part 2/2 of the embeddings in .*cache: wait for it"),
     ):
-        build_cache(tmp_path / "cache", data.images, names, clip, part=Part(1, 2))
+        build_cache(tmp_path / "cache", data.images, names, clip=clip, part=Part(1, 2))
     assert not (tmp_path / "cache").exists()
 
 
 def test_a_part_without_a_readable_picture_stops_nobody(data, names, clip, tmp_path):
     for index in range(2):
-        cache = build_cache(tmp_path, data.images, ["gone.png", *names[:3]], clip, part=Part(index, 4))
+        cache = build_cache(tmp_path, data.images, ["gone.png", *names[:3]], clip=clip, part=Part(index, 4))
     assert cache.image_names == names[:1]
     assert cache.left_out.image_name.tolist() == ["gone.png"]
 
 
 def test_a_broken_shard_of_another_part_is_made_anew_by_that_part(whole, data, names, clip, tmp_path):
     def build(index):
-        return build_cache(tmp_path, data.images, names, clip, **SMALL, part=Part(index, 2))
+        return build_cache(tmp_path, data.images, names, clip=clip, **SMALL, part=Part(index, 2))
 
     for index in range(2):
         build(index)
@@ -186,12 +186,12 @@ def test_torchrun_shares_the_pictures_out(data, names, embed, tmp_path):
     assert done.stderr.count("embedding:   0%") == 1  # one bar
     two = EmbeddingCache.open(tmp_path / "cache")
     assert {path.name for path in two.folder.glob("shard-*")} == {f"shard-p{n}of2-00000.safetensors" for n in (1, 2)}
-    assert_same_rows(two, build_cache(tmp_path / "one", data.images, names, load_clip("tiny")), names)
+    assert_same_rows(two, build_cache(tmp_path / "one", data.images, names, clip=load_clip("tiny")), names)
 
 
 def test_a_world_is_drawn_by_one_process_and_found_by_the_other(tmp_path):
     context = multiprocessing.get_context("fork")
-    works = [context.Process(target=draw_world, args=(tmp_path / "world", 40)) for _ in range(2)]
+    works = [context.Process(target=draw_world, args=(tmp_path / "world",), kwargs={"images": 40}) for _ in range(2)]
     for work in works:
         work.start()
     for work in works:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from helpers.models.decoding import Decoding
-from helpers.models.writer import Candidate, candidates
+from helpers.models.writer import Candidate
 
 
 def forced(writer, embedding, ids) -> float:
@@ -34,7 +34,7 @@ def ids_of(writer, embedding, decoding) -> list:
 def test_the_scores_are_those_of_one_forward_pass(writer, cache, data, decoding):
     for name in data.image_names()[:3]:
         embedding = cache.rows([name])
-        found = candidates(writer, embedding, decoding)
+        found = writer.candidates(embedding, decoding)
         assert len(found) == decoding.beams
         assert found[0].caption == writer.write(embedding, decoding)[0]
         for candidate, ids in zip(found, ids_of(writer, embedding, decoding), strict=True):
@@ -43,9 +43,7 @@ def test_the_scores_are_those_of_one_forward_pass(writer, cache, data, decoding)
 
 
 def test_beams_come_likeliest_first(writer, cache, data):
-    scores = [
-        each.log_probability for each in candidates(writer, cache.rows(data.image_names()[:1]), Decoding(beams=6))
-    ]
+    scores = [each.log_probability for each in writer.candidates(cache.rows(data.image_names()[:1]), Decoding(beams=6))]
     assert scores == sorted(scores, reverse=True)
 
 
@@ -53,7 +51,7 @@ def test_sampling_leaves_the_random_state_alone(writer, cache, data):
     torch.manual_seed(1)
     expected = torch.rand(1)
     torch.manual_seed(1)
-    candidates(writer, cache.rows(data.image_names()[:1]), Decoding(temperature=1.0))
+    writer.candidates(cache.rows(data.image_names()[:1]), Decoding(temperature=1.0))
     assert torch.rand(1) == expected
 
 

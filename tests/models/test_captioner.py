@@ -9,10 +9,11 @@ from small_models import END, random_captioner
 from torch.nn import functional as F
 from transformers import AutoConfig
 
-from helpers.config import MAPPERS
+from helpers.data.batches import IGNORE
 from helpers.errors import UserError
-from helpers.models.captioner import IGNORE, Captioner, CaptionerConfig
-from helpers.models.vision import see
+from helpers.models.captioner import Captioner, CaptionerConfig
+from helpers.models.mapping import MAPPERS
+from helpers.models.vision import image_features
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def test_with_patches_it_does_all_the_same(mapper, tmp_path):
     assert captioner.embedding_shape == captioner.mean_embedding.shape == (5, 32)
     pixels, (_, ids) = torch.randn(3, 3, 32, 32), batch()
     output = captioner.clip(pixel_values=pixels)
-    embeddings = see(captioner.clip, pixels, "patches")
+    embeddings = image_features(captioner.clip, pixels, "patches")
     torch.testing.assert_close(embeddings[:, 0], output.pooler_output)
     captioner.start_from(embeddings)
     torch.testing.assert_close(captioner.embedding_mean, embeddings.mean(dim=(0, 1)))

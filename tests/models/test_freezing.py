@@ -3,6 +3,7 @@ import torch
 from small_models import random_captioner
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from helpers.config import Config
 from helpers.errors import UserError
 from helpers.models.freezing import freeze, freezing_table, trained_modules
 
@@ -18,7 +19,7 @@ def gpt2_small():
 
 def test_first_and_last_are_the_fourteen_tensors_on_either_end(gpt2_small):
     """The original trained list(parameters())[:14] and [-14:] and called them layers."""
-    freeze(gpt2_small, "first-and-last")
+    freeze(gpt2_small, Config())
     parameters = list(gpt2_small.parameters())
     assert len(parameters) == 148
     assert [p.requires_grad for p in parameters] == [True] * 14 + [False] * 120 + [True] * 14
@@ -30,15 +31,15 @@ def test_first_and_last_are_the_fourteen_tensors_on_either_end(gpt2_small):
 @pytest.mark.parametrize(
     ("policy", "modules"),
     [
-        ("none", ["wte", "wpe", "h.0", "h.1", "h.2", "ln_f"]),
-        ("all", []),
+        ("full", ["wte", "wpe", "h.0", "h.1", "h.2", "ln_f"]),
+        ("frozen", []),
         ("first-and-last", ["wte", "wpe", "h.0", "h.2", "ln_f"]),
         ("last-n", ["wte", "wpe", "h.1", "h.2", "ln_f"]),
     ],
 )
 def test_the_table_says_what_trains(policy, modules):
     gpt2 = random_captioner().gpt2
-    freeze(gpt2, policy, last_n=2)
+    freeze(gpt2, Config(freezing=policy, last_n=2))
     table = freezing_table(gpt2).iloc[:-1]
     assert list(table.module[table.trains == "yes"]) == modules
     assert set(table.trains) <= {"yes", "no"}
@@ -47,23 +48,23 @@ def test_the_table_says_what_trains(policy, modules):
 
 
 def test_embeddings_are_a_choice_of_their_own():
-    assert trained_modules("first-and-last", 3, embeddings=False) == ["h.0", "h.2", "ln_f"]
-    assert trained_modules("last-n", 3, last_n=1, embeddings=False) == ["h.2", "ln_f"]
+    assert trained_modules(Config(train_embeddings=False), 3) == ["h.0", "h.2", "ln_f"]
+    assert trained_modules(Config(freezing="last-n", last_n=1, train_embeddings=False), 3) == ["h.2", "ln_f"]
 
 
 def test_a_single_block_is_first_and_last_at_once():
-    assert trained_modules("first-and-last", 1) == ["wte", "wpe", "h.0", "ln_f"]
+    assert trained_modules(Config(), 1) == ["wte", "wpe", "h.0", "ln_f"]
 
 
-@pytest.mark.parametrize("last_n", [0, 4])
+@pytest.mark.parametrize("last_n", [4, 9])
 def test_last_n_must_fit(last_n):
     with pytest.raises(UserError, match=rf"last_n is {last_n}, but this GPT-2 has 3 blocks: choose 1 to 3"):
-        trained_modules("last-n", 3, last_n=last_n)
+        trained_modules(Config(freezing="last-n", last_n=last_n), 3)
 
 
 def test_what_is_frozen_rests_and_learns_nothing():
     captioner = random_captioner(dropout=0.5)
-    freeze(captioner.gpt2, "first-and-last")
+    freeze(captioner.gpt2, Config())
     captioner.train()
     resting = {name for name, module in captioner.named_modules() if not module.training}
     assert {"clip", "gpt2.transformer.h.1", "gpt2.transformer.h.1.attn.attn_dropout"} <= resting

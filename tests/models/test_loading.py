@@ -33,7 +33,7 @@ def test_clip_is_the_checkpoints_vision_tower_frozen(tiny_clip, capfd):
     assert not clip.vision.training
     assert not any(parameter.requires_grad for parameter in clip.vision.parameters())
     pictures = [Image.new("RGB", (50, 40), "red"), Image.new("RGB", (33, 90), "blue")]
-    embeddings = clip.encode(pictures)
+    embeddings = clip.embed(pictures)
     assert (embeddings.shape, embeddings.dtype, embeddings.device.type) == ((2, 32), torch.float32, "cpu")
     whole = CLIPModel.from_pretrained(tiny_clip).eval()
     with torch.no_grad():
@@ -44,10 +44,10 @@ def test_clip_is_the_checkpoints_vision_tower_frozen(tiny_clip, capfd):
 def test_patches_are_a_sequence_that_begins_with_the_pooled_one(tiny_clip):
     pooled, patches = load_clip(tiny_clip), load_clip(tiny_clip, pooling="patches")
     pictures = [Image.new("RGB", (50, 40), "red"), Image.linear_gradient("L").convert("RGB")]
-    tokens = patches.encode(pictures)
+    tokens = patches.embed(pictures)
     assert tokens.shape == (2, *patches.shape) == (2, 17, 32)  # 4 x 4 patches of 8 pixels
     assert pooled.shape == (32,)
-    torch.testing.assert_close(tokens[:, 0], pooled.encode(pictures))
+    torch.testing.assert_close(tokens[:, 0], pooled.embed(pictures))
     assert (tokens[1, 1:].std(dim=0) > 0).all()
     torch.testing.assert_close(tokens.mean(dim=2), torch.zeros(2, 17), atol=1e-5, rtol=0)  # each behind the final norm
     one, other = pooled.fingerprint(), patches.fingerprint()
@@ -72,7 +72,7 @@ def test_a_vision_tower_alone_is_a_clip_too(tiny_clip, tmp_path):
 def test_another_dtype_computes_but_returns_float32(tiny_clip):
     clip = load_clip(tiny_clip, dtype=torch.bfloat16)
     assert clip.vision.dtype == torch.bfloat16
-    assert clip.encode([Image.new("RGB", (32, 32))]).dtype == torch.float32
+    assert clip.embed([Image.new("RGB", (32, 32))]).dtype == torch.float32
     assert clip.fingerprint()["dtype"] == "bfloat16"
 
 

@@ -16,7 +16,7 @@ from helpers.training.optimizer import parameter_groups
 
 def adapted(seed=0, embeddings=False, rank=4, dropout=0.0) -> Captioner:
     captioner = random_captioner(seed, dropout)
-    freeze(captioner.gpt2, "lora", embeddings=embeddings, lora_rank=rank)
+    freeze(captioner.gpt2, Config(freezing="lora", train_embeddings=embeddings, lora_rank=rank))
     return captioner
 
 
@@ -101,7 +101,7 @@ def test_dropout_rests_with_what_is_frozen_alone():
     assert not resting & {"gpt2.transformer.h.0", "gpt2.transformer.h.0.attn.c_attn", "gpt2.transformer.drop"}
 
 
-@pytest.mark.parametrize("rank", [0, 49])
+@pytest.mark.parametrize("rank", [49, 1000])
 def test_a_rank_that_cannot_be_is_named(rank):
     with pytest.raises(UserError, match=f"lora_rank is {rank}, but must be between 1 and 48, the width of this GPT-2"):
         adapted(rank=rank)
@@ -110,8 +110,8 @@ def test_a_rank_that_cannot_be_is_named(rank):
 @pytest.mark.parametrize("policy", ["lora", "first-and-last"])
 def test_a_gpt2_that_has_adapters_is_not_frozen_again(policy):
     captioner = adapted()
-    with pytest.raises(UserError, match="has LoRA adapters already: load it anew"):
-        freeze(captioner.gpt2, policy)
+    with pytest.raises(UserError, match="has LoRA adapters already: load it again"):
+        freeze(captioner.gpt2, Config(freezing=policy))
 
 
 def test_without_peft_it_says_how_to_get_it(monkeypatch):

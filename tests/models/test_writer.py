@@ -153,10 +153,15 @@ def test_weights_of_another_shape(copy):
     assert "no captioner can be loaded from" in refused(copy)
 
 
+def test_a_run_folder_stands_for_its_captioner(finished, writer, cache):
+    embeddings = cache.rows(cache.image_names[:3])
+    assert CaptionWriter.load(finished.folder).write(embeddings) == writer.write(embeddings)
+
+
 def test_folders_of_other_things(tmp_path, finished):
-    assert "holds no captioner: give the `captioner` folder of a run" in refused(tmp_path)
+    assert "holds no captioner: give the folder of a run or of a captioner" in refused(tmp_path)
     assert "holds no captioner" in refused(tmp_path / "nowhere")
-    assert "holds no captioner" in refused(finished.folder)
+    assert "holds no captioner" in refused(finished.checkpoints)
     assert "is a model of type gpt2, but a captioner is needed" in refused(TINY / "gpt2")
     assert "is a model of type clip, but a captioner is needed" in refused(TINY / "clip")
 

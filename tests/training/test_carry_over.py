@@ -25,10 +25,10 @@ def mounted(tmp_path, monkeypatch):
 
 
 def test_the_furthest_whole_run_goes_on_to_the_same_bits(mounted, config, data, cache, finished):
-    run = train(config, data.captions, cache.folder, "first", max_steps=4)
+    run = train(config, data.captions, cache.folder, out="first", max_steps=4)
     shutil.move(run.folder, mounted / "session-1" / "runs" / "x")
     shutil.copytree(mounted / "session-1" / "runs" / "x", "second")
-    run = train(config, data.captions, cache.folder, "second", resume=True, max_steps=4)
+    run = train(config, data.captions, cache.folder, out="second", resume=True, max_steps=4)
     shutil.move(run.folder, mounted / "notebooks" / "someone" / "session-2" / "runs" / "x")
     shutil.copytree(mounted / "notebooks/someone/session-2/runs/x", mounted / "session-3" / "runs" / "x")
     newest = checkpoints(mounted / "session-3/runs/x/checkpoints")[-1].rename(
@@ -37,7 +37,7 @@ def test_the_furthest_whole_run_goes_on_to_the_same_bits(mounted, config, data, 
     (newest / "optimizer.safetensors").write_bytes((newest / "optimizer.safetensors").read_bytes()[:-9])
     carry_over("runs/x")
     assert checkpoints(Run(inputs.Path("runs/x")).checkpoints)[-1].name == "step-00000008"
-    run = train(config, data.captions, cache.folder, "runs/x", resume=True)
+    run = train(config, data.captions, cache.folder, out="runs/x", resume=True)
     one, two = (load_file(each.captioner / "model.safetensors") for each in (run, finished))
     assert all(torch.equal(one[name], two[name]) for name in two)
 
@@ -54,8 +54,8 @@ def test_what_is_here_and_as_far_stays(mounted, config, data, cache, finished):
 
 def test_a_cache_that_was_not_finished_goes_on(mounted, data, cache, tiny_clip):
     clip = load_clip(tiny_clip)
-    build_cache(mounted / "earlier" / "embeddings", data.images, data.image_names()[:20], clip)
+    build_cache(mounted / "earlier" / "embeddings", data.images, data.image_names()[:20], clip=clip)
     carry_over("embeddings")
-    went_on = build_cache("embeddings", data.images, data.image_names(), clip)
+    went_on = build_cache("embeddings", data.images, data.image_names(), clip=clip)
     assert went_on.image_names[:20] == data.image_names()[:20]
     assert len(went_on) == len(data.image_names())

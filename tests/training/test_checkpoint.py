@@ -2,6 +2,7 @@ import pytest
 import torch
 from small_models import learn, random_captioner
 
+from helpers.config import Config
 from helpers.errors import UserError
 from helpers.models.freezing import freeze
 from helpers.training.checkpoint import checkpoints, load_newest, save_checkpoint, trained_tensors
@@ -10,7 +11,7 @@ from helpers.training.checkpoint import checkpoints, load_newest, save_checkpoin
 def trained(seed=0, steps=2, **config):
     """A captioner and its AdamW after some steps."""
     captioner = random_captioner(seed, **config)
-    freeze(captioner.gpt2, "first-and-last")
+    freeze(captioner.gpt2, Config())
     optimizer = torch.optim.AdamW([p for p in captioner.parameters() if p.requires_grad], lr=0.01)
     learn(captioner, optimizer, steps, seed=5)
     return captioner, optimizer
@@ -19,7 +20,7 @@ def trained(seed=0, steps=2, **config):
 def test_loaded_it_goes_on_to_the_bit(tmp_path):
     captioner, optimizer = trained()
     captioner.start_from(torch.randn(10, 32))
-    save_checkpoint(tmp_path, 2, captioner, optimizer, {"meter": {"loss": 0.1 + 0.2, "steps": 1}})
+    save_checkpoint(tmp_path, captioner, optimizer, step=2, state={"meter": {"loss": 0.1 + 0.2, "steps": 1}})
     again, its_optimizer = trained(seed=0, steps=0)
     state, passed_over = load_newest(tmp_path, again, its_optimizer)
     assert state == {"step": 2, "meter": {"loss": 0.1 + 0.2, "steps": 1}}
@@ -32,7 +33,7 @@ def test_loaded_it_goes_on_to_the_bit(tmp_path):
 
 def test_it_holds_only_what_trains(tmp_path):
     captioner, optimizer = trained()
-    path = save_checkpoint(tmp_path, 2, captioner, optimizer, {})
+    path = save_checkpoint(tmp_path, captioner, optimizer, step=2, state={})
     assert not [name for name in trained_tensors(captioner) if name.startswith(("clip.", "gpt2.transformer.h.1."))]
     assert sorted(file.name for file in path.iterdir()) == ["model.safetensors", "optimizer.safetensors", "state.json"]
 
@@ -40,7 +41,7 @@ def test_it_holds_only_what_trains(tmp_path):
 def test_only_the_newest_are_kept(tmp_path):
     captioner, optimizer = trained()
     for number in (5, 10, 100, 1000):
-        save_checkpoint(tmp_path, number, captioner, optimizer, {}, keep=2)
+        save_checkpoint(tmp_path, captioner, optimizer, step=number, state={}, keep=2)
     assert [path.name for path in checkpoints(tmp_path)] == ["step-00000100", "step-00001000"]
 
 
@@ -48,8 +49,8 @@ def test_only_the_newest_are_kept(tmp_path):
 @pytest.mark.parametrize("damage", ["cut", "emptied", "gone"])
 def test_a_broken_one_is_passed_over_with_a_word(tmp_path, broken, damage):
     captioner, optimizer = trained()
-    save_checkpoint(tmp_path, 1, captioner, optimizer, {})
-    file = save_checkpoint(tmp_path, 2, captioner, optimizer, {}) / broken
+    save_checkpoint(tmp_path, captioner, optimizer, step=1, state={})
+    file = save_checkpoint(tmp_path, captioner, optimizer, step=2, state={}) / broken
     if damage == "gone":
         file.unlink()
     else:
@@ -71,7 +72,7 @@ def test_without_any_there_is_no_state(tmp_path):
 @pytest.mark.parametrize("other", [{"prefix_length": 5}, {"mapper": "mlp"}])
 def test_one_of_another_model_is_refused_by_name(tmp_path, other):
     captioner, optimizer = trained()
-    save_checkpoint(tmp_path, 1, captioner, optimizer, {})
+    save_checkpoint(tmp_path, captioner, optimizer, step=1, state={})
     with pytest.raises(UserError, match=r"is of another model: mapper\.\S+ is .*; use the config it was trained with"):
         load_newest(tmp_path, *trained(steps=0, **other))
 
@@ -79,10 +80,10 @@ def test_one_of_another_model_is_refused_by_name(tmp_path, other):
 def test_one_with_adapters_of_another_rank_is_refused(tmp_path):
     def adapted(rank):
         captioner = random_captioner()
-        freeze(captioner.gpt2, "lora", lora_rank=rank)
+        freeze(captioner.gpt2, Config(freezing="lora", lora_rank=rank))
         return captioner, torch.optim.AdamW([p for p in captioner.parameters() if p.requires_grad])
 
-    save_checkpoint(tmp_path, 1, *adapted(4), {})
+    save_checkpoint(tmp_path, *adapted(4), step=1, state={})
     assert load_newest(tmp_path, *adapted(4))[0] == {"step": 1}
     with pytest.raises(UserError, match=r"lora_A\.default\.weight is \[4, 48\] there, \[8, 48\] here; use the config"):
         load_newest(tmp_path, *adapted(8))
@@ -90,22 +91,22 @@ def test_one_with_adapters_of_another_rank_is_refused(tmp_path):
 
 def test_a_full_disk_leaves_the_ones_before(tmp_path, monkeypatch):
     captioner, optimizer = trained()
-    save_checkpoint(tmp_path, 1, captioner, optimizer, {})
+    save_checkpoint(tmp_path, captioner, optimizer, step=1, state={})
 
     def full(*_arguments):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("helpers.training.checkpoint.save_file", full)
     with pytest.raises(UserError, match=r"no checkpoint of step 2 .*no space left.*still stand; make room"):
-        save_checkpoint(tmp_path, 2, captioner, optimizer, {})
+        save_checkpoint(tmp_path, captioner, optimizer, step=2, state={})
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 
 
 def test_a_broken_later_one_is_not_kept_in_place_of_a_whole_one(tmp_path):
     captioner, optimizer = trained()
-    save_checkpoint(tmp_path, 2, captioner, optimizer, {})
-    (save_checkpoint(tmp_path, 20, captioner, optimizer, {}) / "model.safetensors").write_bytes(b"")
-    save_checkpoint(tmp_path, 3, captioner, optimizer, {}, keep=1)  # a session that went on from step 2
+    save_checkpoint(tmp_path, captioner, optimizer, step=2, state={})
+    (save_checkpoint(tmp_path, captioner, optimizer, step=20, state={}) / "model.safetensors").write_bytes(b"")
+    save_checkpoint(tmp_path, captioner, optimizer, step=3, state={}, keep=1)  # a session that went on from step 2
     assert load_newest(tmp_path, captioner, optimizer)[0] == {"step": 3}
-    save_checkpoint(tmp_path, 20, captioner, optimizer, {}, keep=1)
+    save_checkpoint(tmp_path, captioner, optimizer, step=20, state={}, keep=1)
     assert [path.name for path in checkpoints(tmp_path)] == ["step-00000020"]

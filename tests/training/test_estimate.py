@@ -54,5 +54,5 @@ def test_time_to_save_grows_with_what_is_saved():
 
 
 def test_read_as_written(tmp_path):
-    plan().write(tmp_path / "plan.json")
+    plan().save(tmp_path / "plan.json")
     assert Plan.read(tmp_path / "plan.json") == plan()

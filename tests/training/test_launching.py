@@ -19,7 +19,7 @@ world, cache, out, epochs = sys.argv[1:]
 data = open_data(f"{world}/flickr30k_images", f"{world}/results.csv")
 config = Config(**{config}).with_values(epochs=int(epochs))
 try:
-    run = train_on_all_cards(config, data.captions, cache, out, watch=lambda table: None, processes=2)
+    run = train_on_all_cards(config, data.captions, cache, out=out, watch=lambda table: None, cards=2)
 except UserError as error:
     sys.exit(f"one line: {error}")
 print(run.folder)
@@ -41,7 +41,7 @@ def launch(config, data, cache, tmp_path):
 def test_two_processes_from_a_notebook_learn_what_one_does(launch, config, data, cache, tmp_path):
     done = launch(config.epochs)
     assert done.returncode == 0, done.stderr[-2000:]
-    one = train(config.with_values(dropout=0.0), data.captions, cache.folder, tmp_path / "one")
+    one = train(config.with_values(dropout=0.0), data.captions, cache.folder, out=tmp_path / "one")
     columns = ["step", "loss", "val_loss", "lr"]
     two = pd.read_csv(tmp_path / "run" / "history.csv")
     pd.testing.assert_frame_equal(one.history()[columns], two[columns], rtol=1e-3)

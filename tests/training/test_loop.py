@@ -25,7 +25,7 @@ from helpers.models.writer import CaptionWriter
 from helpers.training.checkpoint import checkpoints, save_checkpoint
 from helpers.training.estimate import Plan
 from helpers.training.loop import train
-from helpers.training.loss import Likelihood
+from helpers.training.loss import CaptionLoss
 from helpers.training.run import HISTORY, Run
 
 TIMED = ["captions_per_second", "elapsed_seconds"]  # what a clock says differs from run to run
@@ -53,7 +53,10 @@ def start(config, data, cache, tmp_path):
     def training(captions=data.captions, at=cache.folder, folder=tmp_path / "run", resume=True, watch=None,
                  max_steps=None, max_hours=None, tracker=None, **values) -> Run:  # fmt: skip
         changed = config.with_values(**values)
-        return train(changed, captions, at, folder, resume, max_steps, max_hours, watch, tracker)
+        return train(
+            changed, captions, at, out=folder, resume=resume, max_steps=max_steps, max_hours=max_hours, watch=watch,
+            tracker=tracker,
+        )  # fmt: skip
 
     return training
 
@@ -154,10 +157,10 @@ def test_a_kill_before_the_end_leaves_no_older_captioner_for_the_finished_one(st
     """The captioner of a session that stopped early must not stand for that of the whole run."""
     start(max_steps=2)
 
-    def killed(folder, step, *others):
+    def killed(*given, step, **named):
         if step > 12:
             raise KeyboardInterrupt
-        return save_checkpoint(folder, step, *others)
+        return save_checkpoint(*given, step=step, **named)
 
     monkeypatch.setattr("helpers.training.loop.save_checkpoint", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -266,7 +269,7 @@ def test_what_is_left_out_is_said(start, data, cache, tmp_path, capfd):
 
 
 def test_a_cache_of_another_clip_is_refused(start, data, tiny_clip, tmp_path):
-    build_cache(tmp_path / "other", data.images, data.image_names()[:3], load_clip(tiny_clip))
+    build_cache(tmp_path / "other", data.images, data.image_names()[:3], clip=load_clip(tiny_clip))
     with pytest.raises(UserError, match=r"holds embeddings of .*, but asked for is tiny"):
         start(at=tmp_path / "other")
     with pytest.raises(
@@ -287,8 +290,8 @@ def test_a_session_of_nothing_is_refused(start):
 @pytest.mark.parametrize(
     "values",
     [
-        {"freezing": "none"},
-        {"freezing": "all"},
+        {"freezing": "full"},
+        {"freezing": "frozen"},
         {"precision": "bf16"},
         {"mapper": "mlp"},
         {"freezing": "lora", "precision": "bf16"},
@@ -361,8 +364,8 @@ def test_a_batch_too_large_for_memory_is_found_out_before_any_step(start, monkey
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return forward(self, packed)
 
-    forward = Likelihood.forward
-    monkeypatch.setattr(Likelihood, "forward", full)
+    forward = CaptionLoss.forward
+    monkeypatch.setattr(CaptionLoss, "forward", full)
     with pytest.raises(UserError, match=r"the 32 longest captions do not fit .* at once: --micro-batches 2 computes"):
         start()
     assert not (tmp_path / "run" / "checkpoints").exists()

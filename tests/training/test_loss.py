@@ -10,11 +10,11 @@ from torch.backends.cuda import fp16_bf16_reduction_math_sdp_allowed
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.models import batches
-from helpers.data.batches import Batch
-from helpers.models.captioner import IGNORE
+from helpers.config import Config
+from helpers.data.batches import IGNORE, Batch
 from helpers.models.freezing import freeze
-from helpers.training.loss import Likelihood
-from helpers.training.packing import CAPTIONS_A_ROW, pack
+from helpers.training.loss import CaptionLoss
+from helpers.training.packing import CAPTIONS_PER_ROW, pack
 
 
 def gradients(captioner, loss) -> dict[str, torch.Tensor]:
@@ -31,10 +31,10 @@ def test_everything_is_packed_once_and_with_little_padding(lengths, prefix):
     assert packed.targets.tolist() == batch.labels[batch.labels != IGNORE].tolist()
     sizes = [prefix + length - 1 for length in lengths]
     for caption, size in enumerate(sizes):
-        places = packed.captions == caption
+        places = packed.caption_of == caption
         assert packed.positions[places].tolist() == list(range(size))
         assert packed.tokens[places][prefix:].tolist() == batch.input_ids[caption, : size - prefix].tolist()
-    rows = -(-len(lengths) // CAPTIONS_A_ROW)
+    rows = -(-len(lengths) // CAPTIONS_PER_ROW)
     assert packed.tokens.shape[0] == rows
     assert packed.tokens.shape[1] <= sum(sizes) / rows + max(sizes)
 
@@ -44,21 +44,21 @@ def test_real_lengths_leave_four_percent_of_padding():
     for _ in range(50):
         packed = pack(next(stream), prefix_length=4)
         places += packed.tokens.numel()
-        needed += (packed.captions < 64).sum().item()
+        needed += (packed.caption_of < 64).sum().item()
     assert 1 < places / needed < 1.04
 
 
-@pytest.mark.parametrize("freezing", ["none", "first-and-last", "all", "lora"])
+@pytest.mark.parametrize("freezing", ["full", "first-and-last", "frozen", "lora"])
 @pytest.mark.parametrize(("chunk", "rows", "words"), [(7, 3, 50), (1024, 64, 4096)])
 def test_packed_equals_padded_in_loss_and_gradients(monkeypatch, freezing, chunk, rows, words):
     for name, value in (("CHUNK", chunk), ("ROWS", rows), ("SLICE", words)):
         monkeypatch.setattr(f"helpers.training.loss.{name}", value)
     captioner = random_captioner().eval()
-    freeze(captioner.gpt2, freezing)
+    freeze(captioner.gpt2, Config(freezing=freezing))
     batch = random_batch([3, 1, 9, 20, 14, 5, 11, 2, 30, 8, 8, 17])
     padded = captioner(batch.input_ids, embeddings=batch.embeddings, labels=batch.labels).loss
     wanted = gradients(captioner, padded)
-    packed = Likelihood(captioner)(pack(batch, captioner.config.prefix_length))
+    packed = CaptionLoss(captioner)(pack(batch, captioner.config.prefix_length))
     assert packed.item() == pytest.approx(padded.item(), rel=1e-5)
     found = gradients(captioner, packed * 3)  # whatever multiplies the loss multiplies its gradient
     assert found.keys() == wanted.keys()
@@ -67,7 +67,7 @@ def test_packed_equals_padded_in_loss_and_gradients(monkeypatch, freezing, chunk
 
 
 def test_a_caption_does_not_see_its_neighbours():
-    likelihood = Likelihood(random_captioner().eval())
+    likelihood = CaptionLoss(random_captioner().eval())
     one, two = random_batch([5, 9, 12], seed=1), random_batch([5, 9, 12], seed=2)
     mixed = Batch(*(torch.cat([a[:1], b[1:]]) for a, b in zip(one, two, strict=True)))
     nats, among_others = (likelihood.nats(pack(batch, 4)) for batch in (one, mixed))
@@ -78,10 +78,10 @@ def test_a_caption_does_not_see_its_neighbours():
 def test_in_bfloat16_it_is_the_same_within_its_precision():
     captioner = random_captioner().eval()
     batch = random_batch([5, 9, 12, 20])
-    exact = Likelihood(captioner)(pack(batch, 4))
+    exact = CaptionLoss(captioner)(pack(batch, 4))
     wanted = gradients(captioner, exact)
     with torch.autocast("cpu", torch.bfloat16):
-        rough = Likelihood(captioner)(pack(batch, 4))
+        rough = CaptionLoss(captioner)(pack(batch, 4))
     found = gradients(captioner, rough)
     assert rough.dtype == torch.float32
     assert rough.item() == pytest.approx(exact.item(), rel=0.01)
@@ -99,7 +99,7 @@ def test_attention_multiplies_in_the_precision_asked_for():
                 precisions.update(tensor.dtype for tensor in args)
             return function(*args, **(kwargs or {}))
 
-    likelihood, allowed = Likelihood(random_captioner()), fp16_bf16_reduction_math_sdp_allowed()
+    likelihood, allowed = CaptionLoss(random_captioner()), fp16_bf16_reduction_math_sdp_allowed()
     with Watch(), torch.autocast("cpu", torch.bfloat16):
         likelihood(pack(random_batch([30, 20, 10]), 4)).backward()
     assert precisions == {torch.bfloat16}
@@ -123,6 +123,6 @@ def test_the_vocabulary_matrix_is_never_whole(monkeypatch):
 
     vocabulary, packed = captioner.config.text_config.vocab_size, pack(random_batch([30, 20, 10]), 4)
     with Watch(), torch.autocast("cpu", torch.bfloat16):
-        Likelihood(captioner)(packed)
+        CaptionLoss(captioner)(packed)
     assert max(seen[torch.float32]) == 4
     assert max(seen[torch.bfloat16]) == 8

@@ -100,7 +100,7 @@ def test_what_would_be_written_over_is_refused(run, tmp_path):
         with pytest.raises(UserError, match="is a file: name a folder"):
             refuse_taken(tmp_path / "file", resume)
         with pytest.raises(UserError, match="holds checkpoints or a captioner, but no config"):
-            begin_run(tmp_path / "other", preset("tiny"), {}, resume)
+            begin_run(tmp_path / "other", preset("tiny"), {}, resume=resume)
     with pytest.raises(UserError, match="already holds a run: go on with it by --resume, or name another folder"):
         refuse_taken(run.folder, resume=False)
     refuse_taken(run.folder, resume=True)

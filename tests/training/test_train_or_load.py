@@ -10,7 +10,7 @@ from helpers.data.build_cache import open_cache
 from helpers.data.dataset import open_data
 from helpers.data.images import open_picture
 from helpers.errors import UserError
-from helpers.training.loop import open_captioner
+from helpers.training.loop import train_or_load
 
 
 @pytest.fixture
@@ -38,12 +38,12 @@ def test_the_ten_lines_of_the_readme(own, tmp_path):
     config = preset("tiny").with_values(epochs=1, mapper_layers=1)
     cache = open_cache(data, config, tmp_path / "embeddings")
     assert sorted(cache.left_out.image_name) == ["gone.jpg", "notes.jpg"]
-    run, writer = open_captioner(data, config, cache, tmp_path / "run")
+    run, writer = train_or_load(config, data, cache, out=tmp_path / "run")
     (caption,) = writer.write(writer.embed([open_picture(own[0] / "new.png")]))
     assert caption
     history = run.history()
 
-    again, its_writer = open_captioner(data, config, cache, tmp_path / "run")  # reused, not trained again
+    again, its_writer = train_or_load(config, data, cache, out=tmp_path / "run")  # reused, not trained again
     pd.testing.assert_frame_equal(again.history(), history)
     assert its_writer.write(cache.rows(cache.image_names[:3])) == writer.write(cache.rows(cache.image_names[:3]))
 
