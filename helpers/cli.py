@@ -87,6 +87,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _in_words(error: UsageError) -> str:
     """Return what is wrong with the arguments, the option that may be meant, and where to look."""
-    close = getattr(error, "possibilities", None)  # of an unknown option
-    said = f"{error.message}. Did you mean {' or '.join(close)}?" if close else error.format_message()
+    close = getattr(error, "possibilities", None)  # of an unknown option, the closest first
+    said = f"{error.message}. Did you mean {close[0]}?" if close else error.format_message()
     return f"{said} (see {error.ctx.command_path if error.ctx else 'clipxgpt'} --help)"

@@ -3,17 +3,23 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from PIL import Image
+from typer.main import get_command
 
-from helpers.cli import main
+from helpers.cli import COMMANDS, app, main
+from helpers.commands.options import read_vary
+from helpers.config import Config
+from helpers.errors import UserError
 from helpers.models.loading import TINY
 from helpers.training.run import Run
 
@@ -82,18 +88,22 @@ def test_a_user_who_types_them_sees_progress_and_what_lies_where(tmp_path):
     photos = ["--images", "world/flickr30k_images", "--captions", "world/results.csv"]
     said = command("train", *CONFIG, "--out", "run", *photos, "--max-steps", "5")
     assert "the run lies in run, its captioner in run/captioner" in said
+    assert "train 33 photos (165 captions); val 4 photos (20 captions); test 3 photos (15 captions)\n" in said
 
 
 def test_embed_train_resume_and_evaluate(run, photos, world, tmp_path, finished):
     status, said, _ = run("embed", *photos, "--clip", "tiny", "--out", "cache")
     assert (status, said) == (0, "60 embeddings lie in cache\n")
     train = ("train", *CONFIG, *photos, "--cache", "cache", "--out", "run")
-    status, _, progress = run(*train, "--max-steps", 5)
+    status, said, progress = run(*train, "--max-steps", 5)
     assert status == 0
     assert "plan: 16 steps of " in progress
-    assert "stopped after step 5 of 16, because the 5 steps of this session are done; 11 steps remain, " in progress
-    assert run(*train, "--resume")[0] == 0
+    assert "stopped after 5 of 16 steps, because the 5 steps of this session are done; 11 steps remain, " in progress
+    assert validations(said) == {4: sample(Run(tmp_path / "run"), 4)}
+    status, said, _ = run(*train, "--resume")
+    assert status == 0
     assert list(Run(tmp_path / "run").history().loss) == list(finished.history().loss)
+    assert validations(said) == {step: sample(finished, step) for step in (8, 12, 16)}
     status, _, progress = run(*train, "--resume")
     assert "run is finished: all 16 steps are done" in progress
 
@@ -101,8 +111,11 @@ def test_embed_train_resume_and_evaluate(run, photos, world, tmp_path, finished)
     status, said, _ = run(*evaluate, "--split", "val", "--out", "scores")
     metrics = json.loads((tmp_path / "scores" / "metrics.json").read_text())
     assert status == 0
-    assert all(name in said for name in metrics if not name.endswith("_95_interval") and name != "not_measured")
     assert {"correct", "correct_shuffled", "gain"} <= metrics.keys()
+    assert said.splitlines()[-2].startswith(("the picture helps: ", "no evidence that the picture helps: "))
+    for row in pd.read_csv("scores/captions.csv").head(3).itertuples():
+        assert f"  {row.image_name}: {row.caption}\n" in said
+    assert not re.search(r"nats_per_token|_95_interval|distinct_\d", said)  # the keys are for programs
     names = pd.read_csv(world / "results.csv", sep="|").image_name.unique()
     pd.DataFrame({"image_name": names, "split": ["test"] * 30 + ["train"] * 30}).to_csv("splits.csv", index=False)
     control = ("--shuffle-embeddings", "--beams", 2, "--guidance", 1.5, "--out", "control")
@@ -111,6 +124,38 @@ def test_embed_train_resume_and_evaluate(run, photos, world, tmp_path, finished)
     assert (status, metrics["images"], metrics["embeddings"]) == (0, 30, "shuffled")
     assert metrics["decoding"] == "2 beams, guidance 1.5"
     assert list(pd.read_csv("control/captions.csv").image_name) == list(names[:30])
+
+
+def validations(said: str) -> dict[int, tuple[str, str]]:
+    """What `train` printed per validation: the picture and its caption, by step."""
+    line = re.compile(r"step (\d+), epoch [\d.]+: loss [\d.]+, validation loss [\d.]+; (\S+): (.*)")
+    return {int(step): (name, caption) for step, name, caption in map(re.Match.groups, line.finditer(said))}
+
+
+def sample(run: Run, step: int) -> tuple[str, str]:
+    return next(run.samples().loc[step].items())
+
+
+def test_what_train_says_to_do_next_can_be_done(run, photos, world, finished, tmp_path):
+    shutil.copytree(finished.folder, tmp_path / "a run")
+    status, said, _ = run("train", *CONFIG, *photos, "--out", "a run", "--resume")
+    assert status == 0
+    commands = [shlex.split(line) for line in said.splitlines() if line.startswith("  clipxgpt ")]
+    assert [command[1] for command in commands] == ["predict", "evaluate", "report"]
+    picture = str(world / "flickr30k_images" / "scene-00000.png")
+    for _, *arguments in commands:
+        assert run(*(picture if part == "PHOTO.jpg" else part for part in arguments))[0] == 0
+    assert {"test", "report.html"} <= {path.name for path in (tmp_path / "a run").iterdir()}
+
+
+def test_on_kaggle_the_end_of_a_path_is_enough(run, refused, world, finished, tmp_path, monkeypatch):
+    shutil.copytree(world, tmp_path / "input" / "datasets" / "someone" / "flickr30k")
+    monkeypatch.setattr("helpers.runtime.kaggle.INPUTS", tmp_path / "input")
+    photos = ["--images", "flickr30k_images", "--captions", "flickr30k/results.csv"]
+    assert run("embed", *photos, "--clip", "tiny", "--out", "cache")[:2] == (0, "60 embeddings lie in cache\n")
+    assert run("evaluate", "-C", finished.folder, *photos, "--split", "val", "--out", "scores")[0] == 0
+    said = refused("embed", "--images", "flickr8k", *photos[2:], "--clip", "tiny", "--out", "cache")
+    assert said.startswith(f"flickr8k is neither here nor in {tmp_path / 'input'}")
 
 
 def test_patches_go_the_same_way(run, refused, photos, world, tmp_path):
@@ -170,6 +215,47 @@ def test_predict_prints_and_saves_a_caption_a_picture(run, captioner, world, tmp
     assert run(*captioner, "-I", one, "--beams", 2, "--guidance", 1.5)[0] == 0
 
 
+def test_predict_takes_files_folders_patterns_and_a_run(run, refused, finished, world, tmp_path):
+    predict = ("predict", "-C", finished.folder)
+    folder = world / "flickr30k_images"
+    (tmp_path / "mine" / "deep").mkdir(parents=True)
+    names = [f"scene-0000{number}.png" for number in range(4)]
+    for name, place in zip(names, ("mine/b.png", "mine/a.PNG", "mine/deep/c.png", "mine/._b.png"), strict=True):
+        shutil.copy(folder / name, tmp_path / place)
+    (tmp_path / "mine" / "notes.txt").touch()
+    alone = {path: run(*predict, path)[1].rstrip("\n") for path in ("mine/b.png", "mine/a.PNG", "mine/deep/c.png")}
+
+    def captions(*arguments) -> dict[str, str]:
+        status, said, error = run(*predict, *arguments)
+        assert (status, error) == (0, "")
+        return dict(line.split(": ", maxsplit=1) for line in said.splitlines())
+
+    assert list(captions("mine")) == ["mine/a.PNG", "mine/b.png"]  # sorted, no other files, none of macOS's
+    assert captions("mine/**/*.png", "mine") == alone  # each once, the captions those of each picture alone
+    assert list(captions("mine/deep/c.png", "mine")) == ["mine/deep/c.png", "mine/a.PNG", "mine/b.png"]
+    assert list(captions("mine/deep/c.png", "-I", "mine/b.png")) == ["mine/deep/c.png", "mine/b.png"]
+    assert captions("mine", "-C", finished.captioner) == captions("mine")
+    (tmp_path / "mine[1].png").write_bytes((tmp_path / "mine" / "b.png").read_bytes())
+    assert run(*predict, "mine[1].png")[1] == alone["mine/b.png"] + "\n"
+
+    (tmp_path / "empty").mkdir()
+    for without in ("empty", "nowhere/*.png", "mine/*.txt"):
+        assert refused(*predict, "mine", without).startswith(f"{without} has no picture: give a folder or a pattern of")
+    assert refused(*predict).startswith("no picture is named: clipxgpt predict PHOTO.jpg")
+
+
+def test_predict_in_several_batches_keeps_a_table(run, captioner, world, tmp_path):
+    status, said, progress = run(*captioner, world / "flickr30k_images", "--csv", "made/captions.csv")
+    assert status == 0
+    assert "60/60" in progress
+    table = pd.read_csv("made/captions.csv")
+    assert list(table.columns) == ["image", "caption"]
+    assert said.splitlines() == [f"{row.image}: {row.caption}" for row in table.itertuples()]
+    assert len(table) == 60
+    last = table.iloc[-1]
+    assert run(*captioner, last.image)[1] == last.caption + "\n"
+
+
 def test_a_broken_picture_does_not_cost_the_others(run, captioner, world, tmp_path):
     good = [world / "flickr30k_images" / f"scene-0000{number}.png" for number in range(2)]
     (tmp_path / "broken.png").write_bytes(good[0].read_bytes()[:100])
@@ -199,12 +285,38 @@ def test_one_broken_picture_is_one_line(refused, captioner, tmp_path, content, s
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "the following arguments are required: COMMAND; see clipxgpt --help"),
-        (["fly"], "argument COMMAND: invalid choice: 'fly' (choose from "),
-        (["draw"], "the following arguments are required: --out; see clipxgpt draw --help"),
+        (["fly"], "No such command 'fly'. (see clipxgpt --help)"),
+        (["trian"], "No such command 'trian'. Did you mean 'train'"),
+        (["draw"], "Missing option '--out'. (see clipxgpt draw --help)"),
+        (["report"], "Missing argument 'RUN'. (see clipxgpt report --help)"),
         (["draw", "--out", "w", "--images", "0"], "images is 0, but a world needs at least 1 picture"),
-        (["draw", "--out", "w", "--images", "many"], "argument --images: invalid int value: 'many'; see clipxgpt draw"),
-        (["train", "--out", "r", "--preset", "huge"], "argument --preset: invalid choice: 'huge' (choose from "),
+        (
+            ["draw", "--out", "w", "--images", "many"],
+            "Invalid value for '--images': 'many' is no whole number (see clipxgpt draw --",
+        ),
+        (["train", "--out", "r", "--preset", "huge"], "preset is 'huge', but must be one of tiny, small, large"),
+        (
+            ["train", "--out", "r", "--preset", "smal"],
+            "preset is 'smal', but must be one of tiny, small, large; did you m",
+        ),
+        (
+            ["train", "--out", "r", "--preset", "tiny", "--mapper-lr", "x"],
+            "Invalid value for '--mapper-lr': 'x' is no num",
+        ),
+        (
+            ["train", "--out", "r", "--preset", "tiny", "--max-hours", "0"],
+            "max_hours is 0.0, but must be above 0 and fin",
+        ),
+        (["train", "--out", "r", "--preset", "tiny", "--max-steps", "0"], "max_steps is 0, but must be above 0"),
+        (["train", "--out", "r", "--preset", "tiny", "--splits", "s.csv"], "--splits belongs to photos of your own"),
+        (
+            ["train", "--out", "r", "--preset", "tiny", "--clip", "./no"],
+            "./no is no folder; give the folder of a model",
+        ),
+        (
+            ["train", "--out", "r", "--preset", "tiny", "--freezing", "none"],
+            "freezing is 'none', but must be one of froze",
+        ),
         (
             ["train", "--out", "r", "--preset", "tiny", "--mapper", "cnn"],
             "mapper is 'cnn', but must be one of mlp, enc",
@@ -214,8 +326,8 @@ def test_one_broken_picture_is_one_line(refused, captioner, tmp_path, content, s
         (["train", "--out", "r", "--preset", "tiny", "--images", "d"], "--images and --captions belong together"),
         (["train", "--out", "r", "--preset", "small"], "preset small trains on photos of your own: give --images DIR"),
         (
-            ["train", "--out", "r", "--preset", "tiny", "--lr", "1"],
-            "unrecognized arguments: --lr 1; see clipxgpt --help",
+            ["train", "--out", "r", "--preset", "tiny", "--epoch", "1"],
+            "No such option: --epoch. Did you mean --epochs? (see clipxgpt train --help)",
         ),
         (
             ["predict", "-I", "a", "-T", "-1"],
@@ -223,12 +335,46 @@ def test_one_broken_picture_is_one_line(refused, captioner, tmp_path, content, s
         ),
         (["predict", "-I", "a", "--beams", "0"], "beams is 0"),
         (["predict", "-I", "a", "--guidance", "0"], "guidance is 0.0, but must be above 0 and finite; 1 is off"),
-        (["predict", "-I", "a", "-C", "nowhere"], "nowhere holds no captioner: give the `captioner` folder of a run"),
+        (["predict", "-I", "a", "-C", "nowhere"], "nowhere holds no captioner: give the folder of a run or of a cap"),
         (
             ["predict", "-I", "a"],
-            "runs/tiny/captioner holds no captioner: give the `captioner` folder of a run, or train",
+            "runs/tiny/captioner holds no captioner: give the folder of a run or of a captioner, or train one first",
         ),
         (["ablate", "--vary", "colour=1", "--out", "a.csv"], "--vary colour=1: colour is no field of the config"),
+        (
+            ["ablate", "--vary", "defect=double", "--out", "a.csv"],
+            "defect is 'double', but must be one of none, double-so",
+        ),
+        (
+            ["ablate", "--vary", "mapper=mlp,cnn", "--out", "a.csv"],
+            "mapper is 'cnn', but must be one of mlp, encoder, que",
+        ),
+        (["ablate", "--vary", "mapper=mlp", "--out", "a.csv", "--seeds", "0"], "seeds is 0, but must be at least 1"),
+        (["ablate", "--vary", "mapper=mlp", "--out", "a.csv", "--jobs", "0"], "jobs is 0, but must be at least 1"),
+        (
+            ["embed", "--images", "d", "--captions", "c", "--clip", "tiny", "--out", "o", "--part", "3/2"],
+            "part is '3/2', but",
+        ),
+        (
+            ["pretrain", "--images", "d", "--captions", "c", "--out", "o", "--recipe", "photo"],
+            "recipe is 'photo', but must",
+        ),
+        (
+            [
+                "evaluate",
+                "-C",
+                "c",
+                "--images",
+                "d",
+                "--captions",
+                "c",
+                "--out",
+                "o",
+                "--mean-embedding",
+                "--nearest-caption",
+            ],
+            "--shuffle-embeddings, --mean-embedding and --nearest-caption exclude each other: give one",
+        ),
     ],
 )
 def test_a_wrong_flag(refused, arguments, says, tmp_path):
@@ -236,7 +382,7 @@ def test_a_wrong_flag(refused, arguments, says, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-COMMANDS = {
+USING_PHOTOS = {
     "embed": ["embed", "--clip", "tiny", "--out", "out"],
     "train": ["train", *CONFIG, "--out", "out"],
     "pretrain": ["pretrain", "--out", "out"],
@@ -244,7 +390,7 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", USING_PHOTOS)
 @pytest.mark.parametrize(
     ("images", "captions", "says"),
     [
@@ -266,7 +412,7 @@ def test_photos_or_captions_that_cannot_be_read(refused, finished, tmp_path, nam
     (tmp_path / "zero.csv").touch()
     Image.new("RGB", (9, 9)).save(tmp_path / "photo.png")
     more = [finished.captioner] if name == "evaluate" else []
-    assert refused(*COMMANDS[name], *more, "--images", images, "--captions", captions).startswith(says)
+    assert refused(*USING_PHOTOS[name], *more, "--images", images, "--captions", captions).startswith(says)
     assert not (tmp_path / "out").exists()
 
 
@@ -275,12 +421,14 @@ def test_an_empty_folder_of_pictures(refused, world, finished, tmp_path):
     for name in ("embed", "train", "evaluate"):
         more = [finished.captioner, "--split", "val"] if name == "evaluate" else []
         photos = ["--images", "empty", "--captions", world / "results.csv"]
-        assert refused(*COMMANDS[name], *more, *photos).startswith("empty has none of the ")
+        assert refused(*USING_PHOTOS[name], *more, *photos).startswith("empty has none of the ")
 
 
 def test_a_captioner_a_clip_or_a_cache_of_another_kind(refused, run, photos, finished, tiny_clip, cache, tmp_path):
-    assert "is a model of type gpt2, but a captioner" in refused("predict", "-I", "a.png", "-C", TINY / "gpt2")
-    assert refused("predict", "-I", "a.png", "-C", finished.folder).startswith(f"{finished.folder} holds no captioner")
+    picture = photos[1] / "scene-00000.png"
+    assert "is a model of type gpt2, but a captioner" in refused("predict", "-I", picture, "-C", TINY / "gpt2")
+    said = refused("predict", "-I", picture, "-C", finished.checkpoints)
+    assert said.startswith(f"{finished.checkpoints} holds no captioner")
     assert "is a model of type gpt2, but a CLIP" in refused("embed", *photos, "--clip", TINY / "gpt2", "--out", "o")
     assert refused("embed", *photos, "--clip", "./no", "--out", "o").startswith("./no is no folder; give the folder of")
     shutil.copytree(cache.folder, tmp_path / "cache")
@@ -290,7 +438,7 @@ def test_a_captioner_a_clip_or_a_cache_of_another_kind(refused, run, photos, fin
     assert "is no embeddings" not in said
     cut = shutil.copytree(finished.captioner, tmp_path / "cut") / "model.safetensors"
     cut.write_bytes(cut.read_bytes()[:100_000])
-    assert refused("predict", "-I", "a.png", "-C", "cut").startswith("no captioner can be loaded from cut (")
+    assert refused("predict", "-I", picture, "-C", "cut").startswith("no captioner can be loaded from cut (")
 
 
 def test_a_taken_run_folder_is_refused_before_anything_is_embedded(refused, photos, finished, tmp_path):
@@ -323,11 +471,12 @@ def test_a_broken_checkpoint_is_passed_over_with_a_word(run, refused, photos, fi
 
 def test_a_split_that_is_empty_or_unknown(refused, photos, data, finished, tmp_path):
     evaluate = ["evaluate", "--captioner", finished.captioner, *photos, "--out", "out"]
-    wanted = "no image is in split 'dev': give one or more of test,train,val, the splits of"
-    assert refused(*evaluate, "--split", "dev").startswith(wanted)
-    assert refused(*evaluate, "--split", "test,dev").startswith(wanted)
+    for split in ("dev", "test,dev"):
+        assert refused(*evaluate, "--split", split).startswith("split is 'dev', but must be one of train, val, test")
     rows = [f"{name},train" for name in data.image_names()]
     (tmp_path / "splits.csv").write_text("\n".join(["image_name,split", *rows]))
+    said = refused(*evaluate, "--splits", "splits.csv", "--split", "train,test")
+    assert said == "no image is in split 'test': give one or more of train, the splits of splits.csv"
     said = refused("train", *CONFIG, *photos, "--splits", "splits.csv", "--out", "run")
     assert said.startswith("no caption is in split 'val', but training needs some in train and in val: give more")
 
@@ -355,7 +504,7 @@ def test_facts_of_another_world(refused, photos, world, tmp_path):
 
 
 def test_a_reader_who_has_enough_is_no_mistake(run, monkeypatch):
-    def closed(*_arguments):
+    def closed(*_arguments, **_options):
         raise BrokenPipeError
 
     monkeypatch.setattr("helpers.data.scenes.draw_world", closed)
@@ -363,17 +512,148 @@ def test_a_reader_who_has_enough_is_no_mistake(run, monkeypatch):
 
 
 def test_ctrl_c_ends_in_one_line(run, monkeypatch):
-    def interrupted(*_arguments):
+    def interrupted(*_arguments, **_options):
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr("helpers.data.scenes.draw_world", interrupted)
     assert run("draw", "--out", "w") == (130, "", "clipxgpt: interrupted; run the same command again to go on\n")
 
 
-def test_help_names_every_command_and_every_field_of_the_config(run):
-    status, said, _ = run("--help")
+def test_alone_it_shows_its_help(run):
+    status, said, error = run()
+    assert (status, error) == (0, "")
+    assert said == run("--help")[1]
+    for command in COMMANDS:
+        assert re.search(rf"^  {command.__name__}\s+[A-Z]", said, re.MULTILINE)
+
+
+def test_it_says_its_version(run):
+    status, said, _ = run("--version")
     assert status == 0
-    for name in ("draw", "pretrain", "embed", "train", "predict", "evaluate", "score", "ablate", "report", "notebooks"):
-        assert re.search(rf"^    {name}\s", said, re.MULTILINE)
-        assert run(name, "--help")[0] == 0
-    assert "--prefix-length INT" in run("train", "--help")[1]
+    assert re.fullmatch(r"clipxgpt (\d+\.\d+\.\d+|\(a clone that is not installed\))\n", said)
+
+
+@pytest.fixture
+def help_of(run, monkeypatch):
+    """The help of a command as single-spaced text, so that line breaks do not matter."""
+    monkeypatch.setenv("COLUMNS", "100")
+    return lambda name: " ".join(run(name, "--help")[1].split())
+
+
+def test_the_help_of_each_field_comes_from_the_config(help_of):
+    for name in ("train", "ablate"):
+        said = help_of(name)
+        for each in fields(Config):
+            assert f"--{each.name.replace('_', '-')} " in said
+            assert f" {' '.join(each.metadata['help'].split())} [" in said.replace("first-and- last", "first-and-last")
+            assert f" {each.metadata['group']}: " in said
+        assert "--prefix-length INT " in said
+        assert "--freezing [frozen|first-and-last|last-n|lora|full] " in said
+        assert "Passes over all captions. [tiny 3, small 150, large 150]" in said
+        assert "Captions per optimizer step. [default: 64]" in said
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
+def test_every_option_says_what_it_is_for_and_the_examples_are_right(command, run):
+    root = get_command(app)
+    parameters = root.commands[command.__name__].params
+    assert all(each.help[0].isupper() or each.help[0].isdigit() for each in parameters)
+    assert all(re.search(r"[.\]]$", each.help) for each in parameters)
+    examples = [line for line in run(command.__name__, "--help")[1].splitlines() if line.startswith("    clipxgpt ")]
+    assert len(examples) == 2
+    for example in examples:
+        _, name, *arguments = shlex.split(example)
+        assert name == command.__name__
+        root.commands[name].make_context(name, arguments)  # raises on an option that there is not, or a missing one
+
+
+def test_the_text_of_a_flag_becomes_values():
+    texts = ["prefix_length=1,4", "mapper=mlp,queries", "train_embeddings=true,false", "gpt2_lr=1e-3",
+             "defect=none,all", "train_images=5"]  # fmt: skip
+    assert read_vary(texts, Config()) == {
+        "prefix_length": [1, 4], "mapper": ["mlp", "queries"], "train_embeddings": [True, False], "gpt2_lr": [0.001],
+        "defect": ["none", "all"], "train_images": [5],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["colour=red"], "--vary colour=red: colour is no field of the config; its fields are clip, gpt2"),
+        (["colour=red"], "; beside it stand defect, train_images"),
+        (["train_images=few"], "--vary train_images=few: the values of train_images are ints"),
+        (["train_images=0"], "train_images is 0, but must be at least 1"),
+        (["prefix_length=one"], "--vary prefix_length=one: the values of prefix_length are ints"),
+        (["prefix_length"], "--vary prefix_length: the values of prefix_length are ints"),
+        (["prefix_length=4,0"], "prefix_length is 0, but must be at least 1"),
+        (["train_embeddings=yes"], "'yes' is neither true nor false"),
+        (["seed=1,2"], "seed is varied already"),
+        (["mapper=mlp", "mapper=queries"], "mapper is varied already"),
+        (
+            ["mapper=queries,mlp", "pooling=pooled,patches"],
+            "mapper is 'mlp', which takes one vector a picture, but pooling",
+        ),
+    ],
+)
+def test_a_flag_that_cannot_be_read_is_named(texts, message):
+    with pytest.raises(UserError) as error:
+        read_vary(texts, Config())
+    assert message in str(error.value)
+
+
+AT_ONCE = """
+import json, sys
+from helpers.cli import main
+for arguments in json.load(sys.stdin):
+    try:
+        main(arguments)
+        status = 0
+    except SystemExit as end:
+        status = end.code or 0
+    assert status == (0 if {"--help", "--version"} & set(arguments) else 2), arguments
+    slow = {"torch", "transformers", "pandas", "matplotlib"} & set(sys.modules)
+    assert not slow, (arguments, slow)
+"""
+
+
+def test_help_and_mistakes_are_answered_before_anything_slow_is_imported(photos, world, finished, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    images, captions = photos[:2], photos[2:]
+    picture = world / "flickr30k_images" / "scene-00000.png"
+    train = ["train", "--preset", "tiny", "--out", "run"]
+    evaluate = ["evaluate", "--out", "out", "-C", finished.folder]
+    score = ["score", "--out", "scores.json"]
+    cases = [
+        ["--help"], ["--version"], *([command.__name__, "--help"] for command in COMMANDS),
+        ["fly"], ["draw", "--out", "file/world"], ["draw", "--out", "w", "--images", "0"],
+        ["pretrain", "--images", "no", *captions, "--out", "o"], ["pretrain", *photos, "--text", "no", "--out", "o"],
+        ["pretrain", *photos, "--recipe", "no", "--out", "o"], ["pretrain", *photos, "--out", "file"],
+        ["embed", *images, "--captions", "no", "--clip", "tiny", "--out", "o"],
+        ["embed", *photos, "--clip", "./no", "--out", "o"], ["embed", *photos, "--clip", "tiny", "--out", "file"],
+        ["embed", *photos, "--clip", "tiny", "--out", "o", "--part", "2"],
+        ["embed", *photos, "--clip", "tiny", "--out", "o", "--pooling", "mean"],
+        [*train, "--images", "no", *captions], [*train, *images, "--captions", "no"],
+        [*train, *photos, "--splits", "no"], [*train, *photos, "--gpt2", "a/b/c"],
+        [*train, "--mapper", "cnn"], [*train, "--epochs", "0"],
+        [*train[:3], *photos, "--out", "file/run"], [*train[:3], *photos, "--out", finished.folder],
+        ["predict", "-C", "no", picture], ["predict", "-C", finished.folder, "no.png"],
+        ["predict", "-C", finished.folder, "empty"], ["predict", "-C", finished.folder, "no/*.png"],
+        ["predict", "-C", finished.folder, "file", "no.png"],
+        ["predict", "-C", finished.folder, picture, "--beams", "0"],
+        ["predict", "-C", finished.folder, picture, "--csv", "empty"],
+        ["predict", "-C", finished.folder, picture, "-R", "file"],
+        [*evaluate[:3], "-C", "no", *photos], [*evaluate, "--images", "no", *captions],
+        [*evaluate, *photos, "--split", "dev"], [*evaluate, *photos, "--clip", "./no"],
+        [*evaluate, *photos, "--guidance", "0"],
+        [*score, "--captions", "no", "--references", captions[1]], [*score, "--captions", "file", "--references", "no"],
+        [*score, "--captions", "file", "--references", "file", "--against", "no"],
+        ["ablate", "--vary", "colour=1", "--out", "a.csv"], ["ablate", "--vary", "defect=no", "--out", "a.csv"],
+        ["ablate", "--vary", "mapper=no", "--out", "a.csv"], ["ablate", "--vary", "mapper=mlp", "--out", "empty"],
+        ["report", "no"], ["report", finished.folder, "--images", "no"], ["report", finished.folder, "--out", "empty"],
+        ["notebooks", "--out", "file"],
+    ]  # fmt: skip
+    root = str(Path(__file__).parents[1])
+    subprocess.run([sys.executable, "-c", AT_ONCE], cwd=tmp_path, env={**os.environ, "PYTHONPATH": root}, text=True,
+                   input=json.dumps(cases, default=str), stdout=subprocess.DEVNULL, check=True, timeout=60)  # fmt: skip
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 BATCH = 16  # pictures that are captioned at a time
-FEW = 4  # pictures up to which no progress bar is shown
 
 
 def predict(
@@ -91,7 +90,7 @@ def predict(
     writer = CaptionWriter.load(captioner, device=choose_accelerator("fp32").device)
     rows = io.StringIO()
     csv.writer(rows, lineterminator="\n").writerow(["image", "caption"])
-    with tqdm(total=len(paths), desc="captions", unit="picture", disable=len(paths) <= FEW) as bar:
+    with tqdm(total=len(paths), desc="captions", unit="picture", disable=len(paths) <= BATCH) as bar:
         for batch in itertools.chain([first], batches):
             written = writer.write(writer.embed(list(batch.values())), decoding)
             for (path, picture), caption in zip(batch.items(), written, strict=True):
