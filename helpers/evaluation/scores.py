@@ -133,6 +133,7 @@ GROUPS = {  # by heading: keys of metrics.json and what people call them
     },
 }  # fmt: skip
 NAMES = {key: name for names in GROUPS.values() for key, name in names.items()}
+VALUES = {"true": "the pictures' own", "True": "yes, which flatters it", "False": "no", "None": "not known"}
 WIDTH = 30  # characters of a name and the space behind it
 
 
@@ -174,9 +175,7 @@ def _in_words(value: Any) -> str:
         return f"{len(value)}, such as {name}: {reason}"
     if isinstance(value, list):
         return f"{len(value)}, such as {value[0]}"
-    if isinstance(value, bool) or value is None:
-        return {True: "yes, which flatters it", False: "no", None: "not known"}[value]
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:.3f}" if isinstance(value, float) else VALUES.get(str(value), str(value))
 
 
 def _between(interval: Sequence[float], sign: str = "") -> str:

@@ -267,8 +267,14 @@ def test_the_summary_says_once_why_scores_are_missing(monkeypatch):
 
 def test_the_summary_tells_counts_apart_from_nothing_to_tell():
     metrics = measure(CAPTIONS, REFERENCES, meteor=False).as_json()
-    metrics |= {"images": 2, "images_without_embedding": 0, "pictures_not_read": {"a.jpg": "it is broken"}}
+    metrics |= {
+        "images": 2,
+        "embeddings": "true",
+        "images_without_embedding": 0,
+        "pictures_not_read": {"a.jpg": "it is broken"},
+    }
     lines = summary_lines(metrics)
     assert f"  {'pictures':<30}2" in lines
+    assert f"  {'embeddings':<30}the pictures' own" in lines
     assert f"  {'pictures that cannot be read':<30}1, such as a.jpg: it is broken" in lines
     assert not any("no embedding" in line for line in lines)
