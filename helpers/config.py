@@ -147,9 +147,9 @@ def check_value(
 
 
 PRESETS = {
-    # The drawn world and the pair in helpers/tiny: minutes on a CPU. Its mapper_lr was 7e-4 when the ablations that are
-    # in notebooks/results with that value began from it; one of them found that 2e-4 learns faster in one epoch. After
-    # three, 0.974 to 0.984 of the test captions are right with 2e-4 and 0.971 with 7e-4 (seeds 0 to 2 of each).
+    # For the drawn world and the pair in helpers/tiny: minutes on a CPU. Its mapper_lr was 7e-4 at first, so some of the
+    # ablations in notebooks/results have that value. One of them found that 2e-4 learns faster in one epoch. After three
+    # epochs, 0.974 to 0.984 of the test captions are right with 2e-4, and 0.971 with 7e-4 (seeds 0 to 2 of each).
     "tiny": Config(
         clip="tiny",
         gpt2="tiny",
@@ -172,9 +172,9 @@ def preset(name: str) -> Config:
     return PRESETS[name]
 
 
-# What an ablation can vary beside the fields of the config (experiments/trial.py), with its type and its choices.
+# Names that an ablation can vary beside the fields of the config, with their types (experiments/trial.py).
 VARIED_BESIDE = {"defect": str, "train_images": int}
-DEFECTS = (
+DEFECTS = (  # the values of `defect`: the original's bugs, by name
     "none", "double-softmax", "absolute-lr", "mixed-images", "double-wpe", "bos-at-inference", "first-token-lost",
     "padding-learned", "split-by-rows", "all",
 )  # fmt: skip

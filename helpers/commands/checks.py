@@ -1,7 +1,7 @@
-"""What the commands check before they import PyTorch, so that a mistake is answered at once.
+"""The checks of paths that come before PyTorch is imported, so that a mistake is answered at once.
 
-On Kaggle a path of pictures, captions or splits may be the end of a path among the inputs; each check returns the path
-itself. All raise UserError.
+On Kaggle the path of pictures, captions or splits may be the end of a path among the inputs, and its check returns the
+whole path. Every check raises UserError.
 """
 
 import glob
@@ -26,7 +26,7 @@ def existing_file(path: Path | None) -> Path | None:
         return None
     found = find_input(path)
     if not found.exists():
-        raise UserError(f"{path} does not exist; give the path of a CSV file or of another file of that kind")
+        raise UserError(f"{path} does not exist; give the path of a CSV file or of another kind that --help names")
     return found
 
 
@@ -38,7 +38,7 @@ def photos(images: Path, captions: Path, splits: Path | None = None) -> tuple[Pa
 def photos_or_world(
     preset_name: str, images: Path | None, captions: Path | None, splits: Path | None
 ) -> tuple[Path | None, Path | None, Path | None]:
-    """Return the same, or three times None for the drawn world, which the preset tiny takes if no photos are given."""
+    """Return where photos lie, or None three times if there are none: then the preset tiny takes the drawn world."""
     if (images is None) != (captions is None):
         raise UserError("--images and --captions belong together: give both, or neither for the drawn world")
     if images is not None:
@@ -63,7 +63,7 @@ def model(name: str | None) -> None:
 
 
 def output_folder(path: Path | None) -> None:
-    """Check that a folder can be there: nothing on the way to it is a file."""
+    """Check that a folder can be made at `path`: neither it nor a folder above it is a file."""
     if path is None:
         return
     if file := next((place for place in (path, *path.parents) if place.is_file()), None):
@@ -85,7 +85,7 @@ def run_folder(path: Path, resume: bool) -> None:
 
 
 def part(text: str) -> tuple[int, int]:
-    """Return "2/4", the second of four parts, as its index from 0 and their number."""
+    """Return "2/4", the second of four parts, as (1, 4): its index from 0, and how many there are."""
     index, _, count = text.partition("/")
     if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
         raise UserError(f"part is {text!r}, but must be 1/4 for the first of four, and so on to 4/4")
@@ -93,9 +93,9 @@ def part(text: str) -> tuple[int, int]:
 
 
 def pictures(names: list[str]) -> list[Path]:
-    """Return the picture files that `names` mean: files as they are, and the pictures in folders and under patterns.
+    """Return the files named by `names`, which may be files, folders and patterns such as "photos/**/*.jpg".
 
-    A folder's and a pattern's pictures are those whose names end like pictures, sorted. A file named twice comes once.
+    A folder or pattern stands for its files that end like pictures, sorted. A file named twice is returned once.
     """
     if not names:
         raise UserError("no picture is named: clipxgpt predict PHOTO.jpg, or a folder, or a pattern in quotes")

@@ -1,4 +1,4 @@
-"""What the commands say: mistakes, what was found in the data, how training goes, and what to do next."""
+"""The lines that several commands print: mistakes, counts of data, the course of a training, and what to do next."""
 
 import shlex
 import sys
@@ -46,10 +46,10 @@ def report_cache(cache: "EmbeddingCache", folder: Path) -> None:
 
 
 class Validations:
-    """Prints one line per validation of a run: the losses, and the caption of one validation picture.
+    """Print one line per validation of a run: the losses, and the caption of one validation picture.
 
-    Called with the history each time it has grown. A caption may come after its row in the history, so each call
-    prints the validations whose caption is there by then.
+    Call it with the history each time that has grown. A caption is recorded after its row of the history, so each call
+    prints the validations whose captions are there by then.
     """
 
     def __init__(self, run: "Run"):

@@ -37,7 +37,7 @@ def predict(
     result: Annotated[
         Path | None, typer.Option("--result", "-R", metavar="DIR", help="Save each picture with its caption there.")
     ] = None,
-    table: Annotated[
+    csv_file: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Save a CSV with the columns image and caption.")
     ] = None,
     temperature: Annotated[
@@ -73,7 +73,7 @@ def predict(
     decoding = Decoding(beams=beams, temperature=temperature, top_p=top_p, seed=seed, guidance=guidance)
     captioner = captioner_folder(captioner)
     paths = checks.pictures([*(pictures or []), *(image or [])])
-    checks.output_file(table)
+    checks.output_file(csv_file)
     checks.output_folder(result)
     broken: list[Path] = []
     # A sampled caption depends on what else is in its batch; one picture per batch always gives the same caption.
@@ -88,25 +88,28 @@ def predict(
     from ..runtime.files import write_text
 
     writer = CaptionWriter.load(captioner, device=choose_accelerator("fp32").device)
-    rows = io.StringIO()
-    csv.writer(rows, lineterminator="\n").writerow(["image", "caption"])
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["image", "caption"])
     with tqdm(total=len(paths), desc="captions", unit="picture", disable=len(paths) <= BATCH) as bar:
         for batch in itertools.chain([first], batches):
             written = writer.write(writer.embed(list(batch.values())), decoding)
-            for (path, picture), caption in zip(batch.items(), written, strict=True):
-                tqdm.write(f"{path}: {caption}" if len(paths) > 1 else caption)
-                csv.writer(rows, lineterminator="\n").writerow([path, caption])
-                if result:
-                    _save_picture(picture, caption, result / _file_name(path, paths))
+            captions = dict(zip(batch, written, strict=True))
+            tqdm.write(
+                "\n".join(f"{path}: {caption}" if len(paths) > 1 else caption for path, caption in captions.items())
+            )
+            table.writerows(captions.items())
+            for path, caption in captions.items() if result else ():
+                _save_picture(batch[path], caption, result / _file_name(path, paths))
             bar.update(len(batch))
-    if table:
-        write_text(table, rows.getvalue())
+    if csv_file:
+        write_text(csv_file, text.getvalue())
     if broken:
         sys.exit(2)
 
 
 def _open_batches(paths: list[Path], *, size: int, broken: list[Path]) -> "Iterator[dict[Path, Image]]":
-    """Yield up to `size` pictures at a time; one that cannot be read is said on stderr and added to `broken`."""
+    """Yield up to `size` pictures at a time. One that cannot be read is named on stderr and added to `broken`."""
     from ..data.images import open_picture
 
     for start in range(0, len(paths), size):
