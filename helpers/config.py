@@ -147,9 +147,9 @@ def check_value(
 
 
 PRESETS = {
-    # For the drawn world and the pair in helpers/tiny: minutes on a CPU. Its mapper_lr was 7e-4 at first, so some of the
-    # ablations in notebooks/results have that value. One of them found that 2e-4 learns faster in one epoch. After three
-    # epochs, 0.974 to 0.984 of the test captions are right with 2e-4, and 0.971 with 7e-4 (seeds 0 to 2 of each).
+    # For the drawn world and the pair in helpers/tiny: minutes on a CPU. Its mapper_lr was 7e-4 at first, so some
+    # ablations in notebooks/results have that value. One of them found that 2e-4 learns faster in one epoch. After
+    # three epochs, 0.974 to 0.984 of the test captions are right with 2e-4, and 0.971 with 7e-4 (seeds 0 to 2 of each).
     "tiny": Config(
         clip="tiny",
         gpt2="tiny",
