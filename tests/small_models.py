@@ -9,7 +9,7 @@ from helpers.models.captioner import Captioner, CaptionerConfig
 END = 299  # end of text, the last id of the vocabulary
 
 
-def random_captioner(seed: int = 0, dropout: float = 0.0, **config) -> Captioner:
+def random_captioner(seed: int = 0, dropout: float = 0.0, kind: type[Captioner] = Captioner, **config) -> Captioner:
     """A captioner with D = 32, E = 48, V = 300 and three GPT-2 blocks, in evaluation mode."""
     torch.manual_seed(seed)
     vision = CLIPVisionConfig(
@@ -19,7 +19,7 @@ def random_captioner(seed: int = 0, dropout: float = 0.0, **config) -> Captioner
         vocab_size=300, n_positions=64, n_embd=48, n_layer=3, n_head=4, bos_token_id=END, eos_token_id=END,
         resid_pdrop=dropout, embd_pdrop=dropout, attn_pdrop=dropout, initializer_range=0.2,
     )  # fmt: skip
-    return Captioner(CaptionerConfig(vision, text, **{"mapper_layers": 2, "mapper_heads": 4, **config})).eval()
+    return kind(CaptionerConfig(vision, text, **{"mapper_layers": 2, "mapper_heads": 4, **config})).eval()
 
 
 def learn(captioner: Captioner, optimizer: torch.optim.Optimizer, steps: int, seed: int) -> None:

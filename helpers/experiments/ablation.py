@@ -20,24 +20,25 @@ from ..data.build_cache import open_cache
 from ..data.dataset import Data
 from ..errors import UserError
 from ..runtime.files import only_one, write_json, write_text
-from .trial import Trial, run_apart, sha256_of
+from .trial import Trial, captions_sha256, run_in_process
 
 RUNS = Path("runs/ablations")
 
 
 def ablate(
-    base: Config, vary: dict[str, list[Any]], seeds: int, data: Data, cache: str | Path | None, out: str | Path,
-    jobs: int | None = None,
+    base: Config, vary: dict[str, list[Any]], data: Data, *, seeds: int, out: str | Path,
+    cache: str | Path | None = None, jobs: int | None = None,
 ) -> pd.DataFrame:  # fmt: skip
-    """Train every combination of the values in `vary` with every seed, and write one row each to the CSV `out`.
+    """Train every combination of the values in `vary` with every seed, and record one row per run in the CSV `out`.
 
-    vary: fields of the config, `defect` and `train_images` (trial.py). cache: where the embeddings lie or are made, by
-    another pooling than the base's in a folder beside it; None is the drawn world's place. jobs: how many runs at a
-    time, each a process of its own; None is one a card, or one a CPU core where there is no card. It changes no number.
-    Judged on validation images. Columns: the varied names, seed, and what `run_trial` returns. What is finished is not
-    run again: not by another `out` either, for the runs lie under RUNS, each in a folder of its own.
-    Raises UserError on a wrong value or when `out` holds another experiment, both before the first run, and at the end
-    when some of the runs failed.
+    vary: values for fields of the config, `defect` and `train_images` (trial.py). cache: the folder of the embeddings,
+    by default the drawn world's; another pooling than the base's gets a folder beside it. jobs: the number of runs at a
+    time, each in a process of its own; by default one per card, or one per CPU core if there is no card. It changes no
+    number.
+    The runs are judged on validation images. Columns: the varied names, seed, and those of `run_trial`. A finished run
+    is never repeated, even for another `out`, because each has a folder under RUNS.
+    Raises UserError on a wrong value or if `out` holds another experiment, both before the first run, and at the end
+    if some of the runs failed.
     """
     if seeds < 1 or (jobs is not None and jobs < 1):
         raise UserError(f"seeds is {seeds} and jobs is {jobs}, but both must be at least 1")
@@ -47,9 +48,9 @@ def ablate(
             key = {**dict(zip(vary, values, strict=True)), "seed": seed}
             trial = Trial.of(base, key)
             trials[tuple(key.values())] = trial.within(data)
-    out, identity = Path(out), sha256_of(data)
+    out, identity = Path(out), captions_sha256(data)
     with only_one(out, "writing results", wait=False):
-        _claim(out, base, vary, identity)
+        _begin_results(out, base, vary, identity)
         columns = [*vary, "seed"]
         rows = pd.read_csv(out, dtype=str).to_dict("records") if out.exists() else []  # as text, they stay as they are
         done = {_as_text(row[name] for name in columns) for row in rows}
@@ -58,9 +59,9 @@ def ablate(
         for pooling, config in caches.items():
             place = cache if cache is None or pooling == base.pooling else f"{cache}-{pooling}"
             caches[pooling] = open_cache(data, config, place).folder
-        arguments = {key: (trials[key], data, caches[trials[key].config.pooling], folders[key]) for key in folders}
+        arguments = {key: (trials[key], data, caches[trials[key].config.pooling]) for key in folders}
         failed, order = [], [_as_text(key) for key in trials]
-        for key, status in tqdm(_in_processes(arguments, jobs), total=len(arguments), desc="runs", unit="run"):
+        for key, status in tqdm(_in_processes(arguments, folders, jobs), total=len(arguments), desc="runs", unit="run"):
             name = ", ".join(f"{name} {value}" for name, value in zip(columns, key, strict=True))
             result = folders[key] / "result.json"
             if status or not result.exists():
@@ -76,11 +77,13 @@ def ablate(
     return pd.read_csv(out)
 
 
-def _in_processes(arguments: dict[tuple, tuple], jobs: int | None) -> Iterator[tuple[tuple, int]]:
-    """`run_apart(*arguments[key], card)` for each key, `jobs` at a time; each key and exit status as it ends.
+def _in_processes(
+    arguments: dict[tuple, tuple], folders: dict[tuple, Path], jobs: int | None
+) -> Iterator[tuple[tuple, int]]:
+    """Call `run_in_process` for each key, `jobs` at a time; yield each key and exit status as it ends.
 
-    A process that dies takes no other with it. When the caller stops, by an exception or Ctrl-C, all are ended; they
-    save first, so that the same command goes on where they were.
+    A process that dies takes no other with it. If the caller stops, by an exception or Ctrl-C, all are ended; they
+    save first, so the same command goes on from there.
     """
     cards, context = torch.cuda.device_count(), get_context("spawn")
     jobs = jobs or cards or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
@@ -89,8 +92,8 @@ def _in_processes(arguments: dict[tuple, tuple], jobs: int | None) -> Iterator[t
         while waiting or running:
             while waiting and len(running) < jobs:
                 key, place = waiting.pop(0), min(set(range(jobs)) - {place for _, _, place in running.values()})
-                card = place % cards if cards else None
-                process = context.Process(target=run_apart, args=(*arguments[key], card), daemon=True)
+                named = {"folder": folders[key], "card": place % cards if cards else None}
+                process = context.Process(target=run_in_process, args=arguments[key], kwargs=named, daemon=True)
                 process.start()
                 running[process.sentinel] = key, process, place
             for sentinel in wait(list(running)):
@@ -109,7 +112,7 @@ def _end(processes: list[BaseProcess]) -> None:
 
 
 def _why(status: int, log: Path) -> str:
-    """A run's end in words: by which signal, or its last word."""
+    """Return in words how a run ended: by which signal, or with which last line of its log."""
     if status < 0:
         return f"ended by signal {-status}"
     last = log.read_text(encoding="utf-8").strip().splitlines()[-1:] if log.exists() else []
@@ -121,12 +124,12 @@ def _as_text(values: Any) -> tuple[str, ...]:
 
 
 def _place(order: list[tuple[str, ...]], key: tuple[str, ...]) -> int:
-    """Where a row belongs; those of another call, with other values, come first and stay as they are."""
+    """Return a row's place; rows of another call, with other values, come first and stay as they are."""
     return order.index(key) if key in order else -1
 
 
-def _claim(out: Path, base: Config, vary: dict[str, list[Any]], data: str) -> None:
-    """One results file, one base config, one set of captions: rows of different ones must not be compared."""
+def _begin_results(out: Path, base: Config, vary: dict[str, list[Any]], data: str) -> None:
+    """Record the base config and the captions beside `out`: rows with different ones must not be compared."""
     file = out.with_suffix(".json")
     fixed = {name: value for name, value in base.to_dict().items() if name not in (*vary, "seed")}
     fixed |= {"varied": list(vary), "data_sha256": data}

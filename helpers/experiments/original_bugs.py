@@ -1,17 +1,16 @@
-"""The original's defects one by one: each a context in which a right recipe trains, and captions, with it.
+"""The original's bugs, one by one, so that what each costs can be measured.
 
-    with DEFECTS["double-softmax"]():
-        run = train(config, captions, cache, out)
+    bug = BUGS["double-softmax"]
+    run = train(config, bug.deal(captions, config.seed), cache, out=out, parts=bug.parts)
+    writer = CaptionWriter.load(run.captioner, captioner_class=bug.parts.captioner)
 
-All were read in the published code of jmisilo/clip-gpt-captioning; what each costs is measured in notebook 07. They
-live here, not as options of what they spoil: each replaces one function for as long as its context lasts.
+All were read in the published code of jmisilo/clip-gpt-captioning; notebook 07 measures them. A bug is a set of parts
+that takes the place of the right ones, so nothing that it breaks knows about it.
 """
 
-import functools
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -19,55 +18,89 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..config import Config
-from ..data.batches import Batch, CaptionBatches
-from ..models.captioner import IGNORE, Captioner
+from ..data.batches import IGNORE, Batch
+from ..models.captioner import Captioner
 from ..models.mapping import EncoderMapper
-from ..training import loop as training
-from ..training import optimizer as learner
-from ..training.loss import Likelihood
-from ..training.optimizer import lr_at
+from ..training.loss import CaptionLoss
+from ..training.optimizer import Parts, lr_at
 from ..training.packing import Packed, pack
-from ..training.session import split_batches
 
 AIMED_AT = 3e-3  # the original's learning rate, for everything
 
 
-def softmax_twice(logits: torch.Tensor, wanted: torch.Tensor, **choices: Any) -> torch.Tensor:
-    """A cross-entropy, which takes logits, of probabilities: it lies in the last nat below ln(e + V - 1), ever."""
-    return F.cross_entropy(logits.softmax(dim=-1), wanted, **choices)
+def _deal_nothing(captions: pd.DataFrame, _seed: int) -> pd.DataFrame:
+    return captions
 
 
-def double_softmax() -> AbstractContextManager:
-    """The loss is that of a softmax of a softmax. Validation still measures the true one."""
-    right = Likelihood.forward
+@dataclass(frozen=True)
+class Bug:
+    """The parts of a training that carry a bug. deal: (captions, seed) -> the captions with the splits it trains on."""
 
-    def forward(self: Likelihood, packed: Packed) -> torch.Tensor:
+    parts: Parts = field(default_factory=Parts)
+    deal: Callable[[pd.DataFrame, int], pd.DataFrame] = _deal_nothing
+
+
+class DoubleSoftmax(CaptionLoss):
+    """Take a softmax before the cross-entropy, which takes another; validation still measures the true loss."""
+
+    def forward(self, packed: Packed) -> torch.Tensor:
         if not torch.is_grad_enabled():
-            return right(self, packed)
+            return super().forward(packed)
         return softmax_twice(self.captioner.gpt2.lm_head(self.hidden(packed)).float(), packed.targets)
 
-    return patch.object(Likelihood, "forward", forward)
+
+def softmax_twice(logits: torch.Tensor, targets: torch.Tensor, **choices: Any) -> torch.Tensor:
+    """Return the cross-entropy of probabilities taken for logits, which stays within 1 nat below ln(e + V - 1)."""
+    return F.cross_entropy(logits.softmax(dim=-1), targets, **choices)
 
 
-def absolute_lr() -> AbstractContextManager:
-    """The learning rate goes where a factor on it belongs: 3e-3 times 3e-3, so that 9e-6 is the peak of all."""
+class FirstTokenLost(CaptionLoss):
+    """Learn nothing about a caption's first token, the one that the prefix alone has to predict."""
 
-    def squared(step: int, total_steps: int, _peak: float, warmup: float) -> float:
-        return AIMED_AT * lr_at(step, total_steps, AIMED_AT, warmup)
-
-    return patch.object(learner, "lr_at", squared)
-
-
-def mix_images(mapper: EncoderMapper, embedding: torch.Tensor) -> torch.Tensor:
-    """The prefixes [B, P, E] of a batch [B, D] that is read as one sequence of B tokens, in training and only there."""
-    encoded = mapper.encoder(embedding) if mapper.training else mapper.encoder(embedding.unsqueeze(1)).squeeze(1)
-    return mapper.output(encoded).unflatten(1, (mapper.prefix_length, -1))
+    def forward(self, packed: Packed) -> torch.Tensor:
+        if not torch.is_grad_enabled():
+            return super().forward(packed)
+        kept = ~torch.isin(packed.sources, packed.prefixes)
+        return super().forward(packed._replace(sources=packed.sources[kept], targets=packed.targets[kept]))
 
 
-def mixed_images() -> AbstractContextManager:
-    """In training, and only there, the images of a batch attend to each other."""
-    return patch.object(EncoderMapper, "forward", mix_images)
+class PublishedLoss(FirstTokenLost, DoubleSoftmax):
+    """Both bugs of the loss."""
+
+
+def squared_lr(step: int, total_steps: int, *, peak: float, warmup: float) -> float:
+    """Put the learning rate where a factor on it belongs: 3e-3 times 3e-3, so every peak is 9e-6."""
+    return AIMED_AT * lr_at(step, total_steps, peak=AIMED_AT, warmup=warmup)
+
+
+def pack_padding(batch: Batch, prefix_length: int) -> Packed:
+    """Pad captions with end-of-text to the longest of their batch, and count all of it in the loss."""
+    padding = batch.labels == IGNORE  # [B, T]
+    end_of_text = batch.labels[0][~padding[0]][-1]
+    ids = batch.input_ids.masked_fill(padding, end_of_text)
+    return pack(batch._replace(input_ids=ids, labels=ids), prefix_length)
+
+
+class MixedEncoder(EncoderMapper):
+    """The encoder mapper, reading a batch [B, D] as one sequence of B tokens in training, and only then."""
+
+    def __init__(self, mapper: EncoderMapper):
+        """Take the layers of `mapper`."""
+        nn.Module.__init__(self)
+        self.prefix_length, self.encoder, self.output = mapper.prefix_length, mapper.encoder, mapper.output
+
+    def forward(self, embedding: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return super().forward(embedding)
+        return self.output(self.encoder(embedding)).unflatten(1, (self.prefix_length, -1))  # [B, P, E]
+
+
+class MixedImages(Captioner):
+    """In training, the images of a batch attend to each other."""
+
+    def __init__(self, *given: Any, **named: Any):
+        super().__init__(*given, **named)
+        self.mapper = MixedEncoder(self.mapper)
 
 
 class AddedTwice(nn.Embedding):
@@ -77,91 +110,42 @@ class AddedTwice(nn.Embedding):
         return 2 * super().forward(positions)
 
 
-def double_wpe() -> AbstractContextManager:
-    """Position embeddings count twice, in training as in writing."""
-    right = Captioner.__init__
+class DoubleWpe(Captioner):
+    """Position embeddings count twice, in training and in writing."""
 
-    @functools.wraps(right)
-    def init(self: Captioner, *given: Any, **named: Any) -> None:
-        right(self, *given, **named)
-        self.gpt2.transformer.wpe.__class__ = AddedTwice
-
-    return patch.object(Captioner, "__init__", init)
+    def __init__(self, *given: Any, **named: Any):
+        super().__init__(*given, **named)
+        positions = self.gpt2.transformer.wpe
+        self.gpt2.transformer.wpe = AddedTwice(*positions.weight.shape, _weight=positions.weight)
 
 
-def bos_at_inference() -> AbstractContextManager:
+class BosAtInference(Captioner):
     """The beginning-of-text token stands before the prefix when captions are written, and never in training."""
-    right = Captioner.generate
 
-    def generate(self: Captioner, *given: Any, **choices: Any) -> torch.Tensor:
-        prefix, bos = self.prefix, self.gpt2.transformer.wte.weight[self.config.text_config.bos_token_id]  # [E]
-
-        def behind_bos(*images: Any) -> torch.Tensor:
-            behind = prefix(*images)
-            return torch.cat([bos.to(behind.dtype).expand(len(behind), 1, -1), behind], dim=1)  # [B, 1+P, E]
-
-        with patch.object(self, "prefix", behind_bos):
-            return right(self, *given, **choices)
-
-    return patch.object(Captioner, "generate", generate)
+    def generation_prefix(self, *images: Any, **named: Any) -> torch.Tensor:
+        prefix = super().generation_prefix(*images, **named)
+        bos = self.gpt2.transformer.wte.weight[self.config.text_config.bos_token_id]  # [E]
+        return torch.cat([bos.to(prefix.dtype).expand(len(prefix), 1, -1), prefix], dim=1)  # [B, 1+P, E]
 
 
-def first_token_lost() -> AbstractContextManager:
-    """Nothing is learned about a caption's first token, the one that the prefix alone has to predict."""
-    right = Likelihood.forward
-
-    def forward(self: Likelihood, packed: Packed) -> torch.Tensor:
-        if not torch.is_grad_enabled():
-            return right(self, packed)
-        kept = ~torch.isin(packed.sources, packed.prefixes)
-        return right(self, packed._replace(sources=packed.sources[kept], targets=packed.targets[kept]))
-
-    return patch.object(Likelihood, "forward", forward)
+class PublishedCaptioner(MixedImages, DoubleWpe, BosAtInference):
+    """All three bugs of the model."""
 
 
-def padding_learned() -> AbstractContextManager:
-    """Captions are padded with end-of-text to the longest of their batch, and all of it counts in the loss."""
-
-    def padded(batch: Batch, prefix_length: int) -> Packed:
-        padding = batch.labels == IGNORE  # [B, T]
-        end_of_text = batch.labels[0][~padding[0]][-1]
-        ids = batch.input_ids.masked_fill(padding, end_of_text)
-        return pack(batch._replace(input_ids=ids, labels=ids), prefix_length)
-
-    return patch.object(learner, "pack", padded)
+def deal_rows(captions: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Deal captions, not images, to the splits: nearly every image that judges was trained on."""
+    return captions.assign(split=np.random.default_rng(seed).permutation(captions.split.to_numpy()))
 
 
-def split_by_rows() -> AbstractContextManager:
-    """Captions, not images, are dealt to train, val and test: nearly every image judged by was trained on."""
-
-    def by_rows(config: Config, captions: pd.DataFrame, split: str, *others: Any) -> CaptionBatches:
-        dealt = np.random.default_rng(config.seed).permutation(captions.split.to_numpy())
-        return split_batches(config, captions.assign(split=dealt), split, *others)
-
-    return patch.object(training, "split_batches", by_rows)
-
-
-ONE_BY_ONE: dict[str, Callable[[], AbstractContextManager]] = {
-    "double-softmax": double_softmax,
-    "absolute-lr": absolute_lr,
-    "mixed-images": mixed_images,
-    "double-wpe": double_wpe,
-    "bos-at-inference": bos_at_inference,
-    "first-token-lost": first_token_lost,
-    "padding-learned": padding_learned,
-    "split-by-rows": split_by_rows,
+BUGS: dict[str, Bug] = {
+    "none": Bug(),
+    "double-softmax": Bug(Parts(loss=DoubleSoftmax)),
+    "absolute-lr": Bug(Parts(schedule=squared_lr)),
+    "mixed-images": Bug(Parts(captioner=MixedImages)),
+    "double-wpe": Bug(Parts(captioner=DoubleWpe)),
+    "bos-at-inference": Bug(Parts(captioner=BosAtInference)),
+    "first-token-lost": Bug(Parts(loss=FirstTokenLost)),
+    "padding-learned": Bug(Parts(pack=pack_padding)),
+    "split-by-rows": Bug(deal=deal_rows),
+    "all": Bug(Parts(PublishedCaptioner, PublishedLoss, squared_lr, pack_padding), deal_rows),
 }
-
-
-@contextmanager
-def all_at_once() -> Iterator[None]:
-    """Every one of them, as published."""
-    with ExitStack() as stack:
-        for defect in ONE_BY_ONE.values():  # each is made when those before it are at work, and goes around them
-            stack.enter_context(defect())
-        yield
-
-
-DEFECTS: dict[str, Callable[[], AbstractContextManager]] = {
-    "none": nullcontext, **ONE_BY_ONE, "all": all_at_once,
-}  # fmt: skip

@@ -1,18 +1,17 @@
-"""What a results table of several seeds says, and a verdict that calls a tie a tie."""
+"""What a results table of several seeds shows; a tie is called a tie."""
 
 import pandas as pd
 
-TIE = 2.0  # two means closer than this many standard errors of their difference are a tie
-STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)  # t of 95 %, by degrees of freedom from 1 on
+TIE = 2.0  # standard errors of the difference within which two means are a tie
+STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)  # t for 95 %, by degrees of freedom from 1 on
 
 
-def verdict(results: pd.DataFrame, by: str, measure: str = "correct", base: object = None) -> pd.DataFrame:
-    """Mean, its 95 % interval and number of seeds for each value of `by`, and how it stands to the best, or to `base`.
+def compare_arms(results: pd.DataFrame, by: str, *, measure: str = "correct", base: object = None) -> pd.DataFrame:
+    """Return mean, 95 % interval and number of seeds for each value of `by`, and how it compares to the best or `base`.
 
-    low, high: by Student's t from the spread of the seeds; wide, where they are three. "best" is the highest mean (of
-    `val_loss` the lowest); "tie" is within TIE standard errors of it (Welch's, from the seeds' own spread); "behind" is
-    neither, and what is better than the "base" is "ahead". Of one seed there is no spread, so no interval, and "not
-    judged" is what has one, or stands to one.
+    low, high: by Student's t from the spread of the seeds, so they are wide for three. "best" is the highest mean (the
+    lowest for `val_loss`); "tie" is within TIE standard errors of it (Welch's, from the seeds' own spread); "behind" is
+    below that, and "ahead" above the `base`. One seed has no spread and so no interval: "not judged".
     """
     table = results.groupby(by, sort=False)[measure].agg(["mean", "std", "count"]).reset_index()
     variance = table["std"] ** 2 / table["count"]  # of the mean; NaN for one seed
@@ -33,9 +32,9 @@ def verdict(results: pd.DataFrame, by: str, measure: str = "correct", base: obje
     )
 
 
-def answer(results: pd.DataFrame, by: str, measure: str = "correct", base: object = None) -> dict[str, str]:
-    """A verdict in one row: the best, or the base, with its interval; the others by how they stand to it; seeds."""
-    table = verdict(results, by, measure, base)
+def summarise_arms(results: pd.DataFrame, by: str, *, measure: str = "correct", base: object = None) -> dict[str, str]:
+    """Return the comparison in one row: best or base with its interval, the others by how they compare, seeds."""
+    table = compare_arms(results, by, measure=measure, base=base)
     first = _first(table, by, measure, base)
     value, mean, low, high, seeds, _ = table.loc[first]
     row = {"best, or base": f"{value}: {mean:.2f}" + (f" [{low:.2f}, {high:.2f}]" if seeds > 1 else "")}
@@ -48,7 +47,7 @@ def answer(results: pd.DataFrame, by: str, measure: str = "correct", base: objec
 
 
 def _first(table: pd.DataFrame, by: str, measure: str, base: object) -> int:
-    """The row that the others are compared with."""
+    """Return the row that the others are compared with."""
     if base is not None:
         return table.index[table[by] == base][0]
     return table["mean"].idxmin() if measure == "val_loss" else table["mean"].idxmax()

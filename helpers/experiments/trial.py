@@ -1,7 +1,7 @@
-"""One run of an ablation in a process of its own: trained with what is changed, judged, and written down.
+"""One run of an ablation in a process of its own: trained with one thing changed, judged, and recorded.
 
-Its folder keeps the run's records, `result.json` and what it said (`log.txt`); checkpoints and captioner go when the
-result is there, for at real size a hundred runs would need 300 GB.
+Its folder keeps the run's records, `result.json` and its output (`log.txt`). Checkpoints and captioner are removed once
+the result is there, because at real size a hundred runs would need 300 GB.
 """
 
 import hashlib
@@ -21,11 +21,10 @@ import pandas as pd
 import torch
 
 from ..analysis.scene_errors import share_right
-from ..config import Config
+from ..config import VARIED_BESIDE, Config, check_value
 from ..data.dataset import Data
 from ..data.embedding_cache import EmbeddingCache
 from ..errors import UserError
-from ..flags import BESIDE
 from ..models.writer import CaptionWriter
 from ..runtime.device import choose_accelerator
 from ..runtime.files import only_one, write_json
@@ -33,15 +32,16 @@ from ..training.checkpoint import newest_step
 from ..training.estimate import Plan
 from ..training.loop import train
 from ..training.run import Run
-from .original_bugs import DEFECTS
+from .original_bugs import BUGS, Bug
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A config, and what can be varied beside it.
+    """A config, and what can be varied beside it (VARIED_BESIDE).
 
-    defect: one of the original's, of defects.py. train_images: how many training images, chosen by the seed; fewer come
-    in as many more epochs, so that the steps stay as many. None takes all. Raises UserError on a wrong value.
+    defect: the name of one of the original's bugs. train_images: the number of training images, chosen by the seed;
+    fewer images get more epochs, so that the number of steps stays the same. None takes all. Raises UserError on a
+    wrong value.
     """
 
     config: Config
@@ -49,34 +49,35 @@ class Trial:
     train_images: int | None = None
 
     def __post_init__(self) -> None:
-        if self.defect not in DEFECTS:
-            raise UserError(f"defect is {self.defect!r}, but must be one of {', '.join(DEFECTS)}")
+        check_value("defect", self.defect, choices=tuple(BUGS))
         design = (self.config.mapper, self.config.pooling)
         if self.defect in ("mixed-images", "all") and design != ("encoder", "pooled"):
-            raise UserError(f"defect {self.defect} is one of mapper encoder with pooling pooled, not of {design}")
+            raise UserError(
+                f"defect {self.defect} needs mapper encoder with pooling pooled, not {' with '.join(design)}"
+            )
         if self.train_images is not None and self.train_images < 1:
             raise UserError(f"train_images is {self.train_images}, but must be at least 1")
 
     @classmethod
     def of(cls, base: Config, values: dict[str, Any]) -> "Trial":
-        """The base with other values, of the config's fields or of what stands beside it (BESIDE)."""
-        beside = {name: value for name, value in values.items() if name in BESIDE}
+        """Return the base with other values, for fields of the config or for what is varied beside it."""
+        beside = {name: value for name, value in values.items() if name in VARIED_BESIDE}
         return cls(base.with_values(**{name: values[name] for name in values if name not in beside}), **beside)
 
     def name(self, data: str) -> str:
-        """Of its folder: the same for the same trial on the same `data` (their sha256), whoever asks for it."""
+        """Return the name of its folder, the same for the same trial on the same data. data: their sha256."""
         text = json.dumps([self.config.to_dict(), self.defect, self.train_images, data])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def within(self, data: Data) -> "Trial":
-        """The same, all of the training images by no number. Raises UserError where there are fewer than it takes."""
+        """Return the same trial, without a number if it takes all images. Raises UserError if there are too few."""
         there = len(data.image_names("train"))
         if (self.train_images or 0) > there:
             raise UserError(f"train_images is {self.train_images}, but there are only {there} to train on")
         return replace(self, train_images=None) if self.train_images == there else self
 
     def fit(self, data: Data) -> tuple[Config, pd.DataFrame]:
-        """The config and the captions to train with."""
+        """Return the config and the captions to train with."""
         if self.train_images is None:
             return self.config, data.captions
         names = np.random.default_rng(self.config.seed).permutation(data.image_names("train"))
@@ -87,67 +88,68 @@ class Trial:
         return self.config.with_values(epochs=epochs), data.captions[some | ~every]
 
 
-def sha256_of(data: Data) -> str:
-    """Of the captions and their splits, in their order."""
+def captions_sha256(data: Data) -> str:
+    """Return the hash of the captions and their splits, in their order."""
     return hashlib.sha256(data.captions.to_csv(index=False).encode()).hexdigest()
 
 
-def run_trial(trial: Trial, data: Data, cache: str | Path, folder: Path) -> dict[str, Any]:
-    """Train into `folder` or go on there, judge, and return what its result.json then holds.
+def run_trial(trial: Trial, data: Data, cache: str | Path, *, folder: Path) -> dict[str, Any]:
+    """Train into `folder` or go on there, judge, and return the contents of its result.json.
 
-    correct: the share of validation captions with every fact right, and correct_seen that of as many training images,
-    both where `data` has facts. val_loss in nats a token, steps, seconds.
+    correct: the share of validation captions with every fact right; correct_seen: the same for as many training images;
+    both only if `data` has facts. val_loss: in nats per token. steps, seconds.
     """
     file = folder / "result.json"
     if not file.exists():
         config, captions = trial.fit(data)
-        with DEFECTS[trial.defect]():
-            run = train(config, captions, cache, folder, resume=True)
-            if newest_step(run.checkpoints) != Plan.read(run.plan_file).total:
-                raise UserError(f"the run in {folder} was stopped: the same command goes on with it")
-            result = _judged(run, replace(data, captions=captions), EmbeddingCache.open(cache))
-        write_json(file, result)
+        bug = BUGS[trial.defect]
+        run = train(config, bug.deal(captions, config.seed), cache, out=folder, resume=True, parts=bug.parts)
+        if newest_step(run.checkpoints) != Plan.read(run.plan_file).total:
+            raise UserError(f"the run in {folder} was stopped: the same command goes on with it")
+        write_json(file, _judged(run, replace(data, captions=captions), EmbeddingCache.open(cache), bug))
     for rest in ("checkpoints", "captioner", "captioner-best"):
         shutil.rmtree(folder / rest, ignore_errors=True)
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def run_apart(trial: Trial, data: Data, cache: str | Path, folder: Path, card: int | None) -> None:
-    """`run_trial` as the whole work of a new process, on one thread of the CPU and on that card, if there is one.
+def run_in_process(trial: Trial, data: Data, cache: str | Path, *, folder: Path, card: int | None) -> None:
+    """Run a trial as the whole work of a new process, on one thread of the CPU and on that card, if there is one.
 
-    One thread, so that a trial's numbers are the same however many others run beside it. All that is said goes to
-    `folder/log.txt`. The process ends with status 1 where the trial fails; the log's last line then says why.
+    One thread, so that a trial's numbers do not depend on how many others run beside it. All output goes to
+    `folder/log.txt`. If the trial fails, the process ends with status 1 and the log's last line gives the reason.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the parent's, which ends its children
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends its children
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "log.txt").open("a", encoding="utf-8") as log:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
             os.dup2(log.fileno(), stream.fileno())
-    os.environ |= {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    os.environ |= {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
     if card is not None:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[card] if visible else str(card)
     torch.set_num_threads(1)
     try:
-        with only_one(folder, "training"):  # waits for one that a killed parent has left behind
-            run_trial(trial, data, cache, folder)
+        with only_one(folder, "training"):  # waits for a process that a killed parent has left behind
+            run_trial(trial, data, cache, folder=folder)
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(1)
 
 
 def _end_with_the_parent() -> None:
-    """However it ends: nobody would wait for this process, and the same command might begin beside it."""
+    """End this process once its parent has ended in whatever way, or the same command might begin beside it."""
     parent_process().join()
-    os.kill(os.getpid(), signal.SIGTERM)  # upon which training saves and stops
+    os.kill(os.getpid(), signal.SIGTERM)  # training then saves and stops
 
 
-def _judged(run: Run, data: Data, cache: EmbeddingCache) -> dict[str, Any]:
+def _judged(run: Run, data: Data, cache: EmbeddingCache, bug: Bug) -> dict[str, Any]:
     history, result = run.history(), {}
     if data.facts is not None:
-        writer = CaptionWriter.load(run.captioner, choose_accelerator("fp32").device)
+        writer = CaptionWriter.load(
+            run.captioner, device=choose_accelerator("fp32").device, captioner_class=bug.parts.captioner
+        )
         held_out, seen = data.image_names("val"), data.image_names("train")
         for name, images in (("correct", held_out), ("correct_seen", seen[: len(held_out)])):
             result[name] = share_right(images, writer.write(cache.rows(images)), data.facts)

@@ -15,17 +15,17 @@ import psutil
 import pytest
 import torch
 
+from helpers.commands.options import read_vary
 from helpers.config import preset
 from helpers.errors import UserError
 from helpers.experiments import ablation
 from helpers.experiments.ablation import ablate
-from helpers.experiments.trial import Trial, run_trial, sha256_of
-from helpers.flags import read_vary
+from helpers.experiments.trial import Trial, captions_sha256, run_trial
 
 
 def test_the_text_of_a_flag_becomes_values():
     texts = ["prefix_length=1,4", "mapper=mlp,queries", "train_embeddings=true,false", "gpt2_lr=1e-3"]
-    assert read_vary(texts) == {
+    assert read_vary(texts, preset("tiny")) == {
         "prefix_length": [1, 4], "mapper": ["mlp", "queries"], "train_embeddings": [True, False], "gpt2_lr": [0.001],
     }  # fmt: skip
 
@@ -44,7 +44,7 @@ def test_the_text_of_a_flag_becomes_values():
 )
 def test_a_flag_that_cannot_be_read_is_named(texts, message):
     with pytest.raises(UserError) as error:
-        read_vary(texts)
+        read_vary(texts, preset("tiny"))
     assert message in str(error.value)
 
 
@@ -54,7 +54,7 @@ def experiment(config, data, cache, tmp_path, monkeypatch):
 
     def run(vary, seeds=1, data=data, jobs=1, out="results.csv", **values):
         base = config.with_values(**{"epochs": 1, **values})
-        return ablate(base, vary, seeds, data, cache.folder, tmp_path / out, jobs)
+        return ablate(base, vary, data, seeds=seeds, cache=cache.folder, out=tmp_path / out, jobs=jobs)
 
     return run
 
@@ -69,11 +69,11 @@ def test_runs_beside_each_other_give_what_one_gives_alone(experiment, config, da
     torch.set_num_threads(1)
     for row in pd.read_csv(tmp_path / "results.csv", dtype=str).to_dict("records"):
         trial = Trial(config.with_values(epochs=1, prefix_length=int(row["prefix_length"]), train_embeddings=False))
-        alone = run_trial(trial, data, cache.folder, tmp_path / "alone" / row["prefix_length"])
+        alone = run_trial(trial, data, cache.folder, folder=tmp_path / "alone" / row["prefix_length"])
         alone["seconds"] = row["seconds"]  # the only thing that may differ
         assert {name: row[name] for name in alone} == {name: str(value) for name, value in alone.items()}
     torch.set_num_threads(threads)
-    monkeypatch.delattr(ablation, "run_apart")  # nothing is run again, not in another experiment either
+    monkeypatch.delattr(ablation, "run_in_process")  # nothing is run again, not in another experiment either
     pd.testing.assert_frame_equal(experiment(vary), first)
     with pytest.raises(UserError, match="holds results of another base config"):
         experiment(vary, epochs=2)
@@ -106,7 +106,7 @@ def kill_the_first_child() -> int:
 
 def test_a_failing_run_is_named_with_its_reason(experiment, config, data, tmp_path, capsys):
     trial = Trial(config.with_values(epochs=1))
-    folder = tmp_path / "runs" / trial.name(sha256_of(data))
+    folder = tmp_path / "runs" / trial.name(captions_sha256(data))
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
     with pytest.raises(UserError, match="1 of 1 runs failed"):

@@ -1,4 +1,4 @@
-"""Each of the original's defects is what its name says, and is gone when its context ends."""
+"""Each of the original's bugs is what its name says, and spoils nothing else."""
 
 import math
 
@@ -6,18 +6,24 @@ import pytest
 import torch
 from small_models import END, random_captioner
 
-from helpers.data.batches import Batch
-from helpers.experiments.original_bugs import DEFECTS, ONE_BY_ONE, softmax_twice
-from helpers.models.captioner import IGNORE, Captioner
-from helpers.models.mapping import EncoderMapper
-from helpers.training import loop as training
-from helpers.training import optimizer as learner
-from helpers.training.loss import Likelihood
-from helpers.training.optimizer import lr_at
+from helpers.data.batches import IGNORE, Batch
+from helpers.experiments.original_bugs import (
+    BUGS,
+    BosAtInference,
+    DoubleSoftmax,
+    DoubleWpe,
+    FirstTokenLost,
+    MixedImages,
+    PublishedCaptioner,
+    softmax_twice,
+)
+from helpers.models.captioner import Captioner
+from helpers.models.writer import CaptionWriter
+from helpers.training.loop import train
+from helpers.training.loss import CaptionLoss
+from helpers.training.optimizer import Parts, lr_at
 from helpers.training.packing import pack
-
-REPLACED = [(Likelihood, "forward"), (Captioner, "__init__"), (Captioner, "generate"), (EncoderMapper, "forward"),
-            (learner, "lr_at"), (learner, "pack"), (training, "split_batches")]  # fmt: skip
+from helpers.training.session import split_batches
 
 
 @pytest.fixture
@@ -32,28 +38,50 @@ def batch() -> Batch:
     return Batch(torch.randn(3, 32), input_ids, labels)
 
 
-def replaced() -> list[object]:
-    return [getattr(place, name) for place, name in REPLACED]
+@pytest.mark.parametrize("name", BUGS)
+def test_a_bug_replaces_one_thing_and_all_of_them_everything(name, data):
+    right, bug = Parts(), BUGS[name]
+    changed = [
+        part for part in ("captioner", "loss", "schedule", "pack") if getattr(bug.parts, part) != getattr(right, part)
+    ]
+    if bug.deal(data.captions, 0) is not data.captions:
+        changed.append("deal")
+    assert len(changed) == {"none": 0, "all": 5}.get(name, 1)
 
 
-@pytest.mark.parametrize("name", DEFECTS)
-def test_a_defect_ends_with_its_context(name):
-    right = replaced()
-    with DEFECTS[name]():
-        changed = sum(now is not then for now, then in zip(replaced(), right, strict=True))
-        assert changed == {"none": 0, "all": len(REPLACED)}.get(name, 1)
-    assert replaced() == right
+def test_all_of_them_hold_each_part_of_each(data):
+    every = BUGS["all"]
+    for name, bug in BUGS.items():
+        assert issubclass(every.parts.captioner, bug.parts.captioner), name
+        assert issubclass(every.parts.loss, bug.parts.loss), name
+
+
+def test_the_model_of_all_bugs_is_saved_and_loaded_as_it_was(data, config, cache, tmp_path):
+    every = BUGS["all"]
+    captions = every.deal(data.captions, config.seed)
+    run = train(config, captions, cache.folder, out=tmp_path / "run", parts=every.parts, max_steps=2)
+    wrong = CaptionWriter.load(run.captioner, captioner_class=every.parts.captioner)
+    assert isinstance(wrong.captioner, PublishedCaptioner)
+    plain = CaptionWriter.load(run.captioner).captioner
+    assert type(plain) is Captioner
+    state = wrong.captioner.state_dict()
+    assert state.keys() == plain.state_dict().keys()
+    assert all(torch.equal(weight, state[name]) for name, weight in plain.state_dict().items())
+    embeddings = cache.rows(cache.image_names[:4])
+    assert wrong.captioner.generation_prefix(embeddings).shape[1] == 1 + config.prefix_length
+    assert not torch.equal(
+        wrong.captioner.gpt2.transformer.wpe(torch.arange(3)), plain.gpt2.transformer.wpe(torch.arange(3))
+    )
 
 
 def test_a_doubled_softmax_cannot_leave_its_bounds_but_validation_sees_the_truth(batch):
     captioner = random_captioner()
-    likelihood, packed = Likelihood(captioner), pack(batch, captioner.config.prefix_length)
-    true = likelihood(packed).item()
-    with DEFECTS["double-softmax"]():
-        assert math.log(math.e + 299) - 1 <= likelihood(packed).item() <= math.log(math.e + 299)
-        assert likelihood(packed).item() != pytest.approx(true, abs=0.01)
-        with torch.no_grad():
-            assert likelihood(packed).item() == pytest.approx(true, abs=1e-4)
+    packed = pack(batch, captioner.config.prefix_length)
+    true, doubled = CaptionLoss(captioner)(packed).item(), DoubleSoftmax(captioner)
+    assert math.log(math.e + 299) - 1 <= doubled(packed).item() <= math.log(math.e + 299)
+    assert doubled(packed).item() != pytest.approx(true, abs=0.01)
+    with torch.no_grad():
+        assert doubled(packed).item() == pytest.approx(true, abs=1e-4)
 
 
 def test_a_doubled_softmax_has_its_bounds_from_the_vocabulary():
@@ -67,76 +95,66 @@ def test_a_doubled_softmax_has_its_bounds_from_the_vocabulary():
 
 
 def test_an_absolute_rate_in_a_factors_place_peaks_at_nine_millionths():
-    with DEFECTS["absolute-lr"]():
-        rates = [learner.lr_at(step, 300, peak, 1 / 3) for peak in (2e-4, 3e-3) for step in range(300)]
+    schedule = BUGS["absolute-lr"].parts.schedule
+    rates = [schedule(step, 300, peak=peak, warmup=1 / 3) for peak in (2e-4, 3e-3) for step in range(300)]
     assert rates[:300] == rates[300:]
     assert max(rates) == pytest.approx(9e-6)
     assert rates.index(max(rates)) == 99
-    assert learner.lr_at is lr_at
+    assert max(lr_at(step, 300, peak=3e-3) for step in range(300)) == pytest.approx(3e-3)
 
 
 def test_images_are_mixed_in_training_and_only_there(batch):
-    captioner = random_captioner()
-    with DEFECTS["mixed-images"]():
-        together, alone = captioner.train().prefix(batch.embeddings), captioner.prefix(batch.embeddings[:1])
-        assert not torch.allclose(together[:1], alone, atol=1e-3)
-        together, alone = captioner.eval().prefix(batch.embeddings), captioner.prefix(batch.embeddings[:1])
-        assert torch.allclose(together[:1], alone, atol=1e-5)
+    captioner = random_captioner(kind=MixedImages)
+    together, alone = captioner.train().prefix(batch.embeddings), captioner.prefix(batch.embeddings[:1])
+    assert not torch.allclose(together[:1], alone, atol=1e-3)
+    together, alone = captioner.eval().prefix(batch.embeddings), captioner.prefix(batch.embeddings[:1])
+    assert torch.allclose(together[:1], alone, atol=1e-5)
+    assert torch.allclose(together, random_captioner().prefix(batch.embeddings), atol=1e-5)
 
 
 def test_positions_are_added_twice_in_training_and_in_writing(batch):
-    right = random_captioner(seed=3)
-    with DEFECTS["double-wpe"]():
-        wrong = random_captioner(seed=3)
+    right, wrong = random_captioner(seed=3), random_captioner(seed=3, kind=DoubleWpe)
     right.gpt2.transformer.wpe.weight.data *= 2
-    losses = [Likelihood(each)(pack(batch, 4)).item() for each in (wrong, right)]
+    losses = [CaptionLoss(each)(pack(batch, 4)).item() for each in (wrong, right)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     assert torch.equal(*(each.generate(batch.embeddings, max_new_tokens=6) for each in (wrong, right)))
 
 
 def test_the_first_word_stands_before_the_prefix_when_writing_and_only_then(batch):
-    captioner, packed = random_captioner(), pack(batch, 4)
-    loss, prefix = Likelihood(captioner)(packed).item(), captioner.prefix(batch.embeddings)
+    captioner, packed = random_captioner(kind=BosAtInference), pack(batch, 4)
+    prefix = captioner.prefix(batch.embeddings)
     bos = captioner.gpt2.transformer.wte.weight[END].expand(3, 1, -1)
     wanted = captioner.gpt2.generate(
         inputs_embeds=torch.cat([bos, prefix], dim=1), attention_mask=torch.ones(3, 5, dtype=torch.long),
         generation_config=captioner.generation_config, max_new_tokens=6,
     )  # fmt: skip
-    with DEFECTS["bos-at-inference"]():
-        assert torch.equal(captioner.generate(batch.embeddings, max_new_tokens=6), wanted)
-        assert Likelihood(captioner)(packed).item() == loss
-    assert captioner.prefix(batch.embeddings).shape[1] == 4
+    assert torch.equal(captioner.generate(batch.embeddings, max_new_tokens=6), wanted)
+    assert CaptionLoss(captioner)(packed).item() == CaptionLoss(random_captioner())(packed).item()
+    assert prefix.shape[1] == 4
 
 
 def test_nothing_is_learned_about_the_first_token(batch):
     captioner = random_captioner()
-    likelihood, packed = Likelihood(captioner), pack(batch, 4)
-    nats = likelihood.nats(packed)  # of the tokens in the order of the captions
+    loss, packed = FirstTokenLost(captioner), pack(batch, 4)
+    nats = loss.nats(packed)  # of the tokens in the order of the captions
     later = torch.tensor([place for place in range(10) if place not in (0, 5, 8)])
-    with DEFECTS["first-token-lost"]():
-        assert likelihood(packed).item() == pytest.approx(nats[later].mean().item(), abs=1e-5)
-        with torch.no_grad():
-            assert likelihood(packed).item() == pytest.approx(nats.mean().item(), abs=1e-5)
+    assert loss(packed).item() == pytest.approx(nats[later].mean().item(), abs=1e-5)
+    with torch.no_grad():
+        assert loss(packed).item() == pytest.approx(nats.mean().item(), abs=1e-5)
 
 
 def test_padding_counts_as_end_of_text(batch):
-    with DEFECTS["padding-learned"]():
-        packed = learner.pack(batch, 4)
+    packed = BUGS["padding-learned"].parts.pack(batch, 4)
     assert len(packed.targets) == 15
     assert (packed.targets == END).sum() == 1 + 3 + 4
     assert len(pack(batch, 4).targets) == 10
 
 
 def test_a_split_by_rows_puts_the_same_images_into_train_and_val(data, config, cache, writer):
-    def images(split):
-        arguments = (config, data.captions, split, cache, writer, print)
-        return set(training.split_batches(*arguments).image_names)
+    def images(captions, split):
+        return set(split_batches(captions, split, config, cache=cache, writer=writer, say=print).image_names)
 
-    assert not images("train") & images("val")
-    with DEFECTS["split-by-rows"]():
-        leaked = images("train") & images("val")
-        assert len(leaked) > 0.8 * len(images("val"))
-
-
-def test_the_names_are_the_same_in_the_table_and_one_by_one():
-    assert list(DEFECTS) == ["none", *ONE_BY_ONE, "all"]
+    right, dealt = data.captions, BUGS["split-by-rows"].deal(data.captions, config.seed)
+    assert not images(right, "train") & images(right, "val")
+    leaked = images(dealt, "train") & images(dealt, "val")
+    assert len(leaked) > 0.8 * len(images(dealt, "val"))

@@ -5,13 +5,15 @@ from dataclasses import replace
 
 import pytest
 
+from helpers.config import DEFECTS, VARIED_BESIDE
 from helpers.errors import UserError
+from helpers.experiments.original_bugs import BUGS
 from helpers.experiments.trial import Trial, run_trial
-from helpers.flags import BESIDE
 
 
 def test_what_stands_beside_the_config_is_what_a_flag_can_say(config):
-    assert {"config", *BESIDE} == set(Trial.__dataclass_fields__)
+    assert {"config", *VARIED_BESIDE} == set(Trial.__dataclass_fields__)
+    assert list(BUGS) == list(DEFECTS)
     trial = Trial.of(config, {"prefix_length": 2, "defect": "double-wpe", "train_images": 7, "seed": 3})
     assert (trial.defect, trial.train_images, trial.config) == (
         "double-wpe", 7, config.with_values(prefix_length=2, seed=3),
@@ -43,7 +45,7 @@ def test_fewer_images_come_in_as_many_more_epochs(config, data):
     ("values", "message"),
     [
         ({"defect": "typos"}, "defect is 'typos', but must be one of none, double-softmax, "),
-        ({"defect": "mixed-images", "mapper": "mlp"}, "defect mixed-images is one of mapper encoder with"),
+        ({"defect": "mixed-images", "mapper": "mlp"}, "needs mapper encoder with pooling pooled, not mlp with pooled"),
         ({"train_images": 0}, "train_images is 0, but must be at least 1"),
         ({"train_images": 999}, "train_images is 999, but there are only"),
     ],
@@ -56,16 +58,16 @@ def test_a_wrong_value_is_named(config, data, values, message):
 
 def test_a_result_stays_and_what_is_large_goes(config, data, cache, tmp_path):
     trial, folder = Trial(config.with_values(epochs=1), train_images=20), tmp_path / "run"
-    result = run_trial(trial, data, cache.folder, folder)
+    result = run_trial(trial, data, cache.folder, folder=folder)
     assert set(result) == {"correct", "correct_seen", "val_loss", "steps", "seconds"}
     assert 0 <= result["correct"] <= 1
     assert {path.name for path in folder.iterdir()} >= {"result.json", "history.csv", "samples.jsonl", "config.json"}
     assert not any((folder / name).exists() for name in ("checkpoints", "captioner", "captioner-best"))
     (folder / "result.json").write_text(json.dumps({"steps": 1}))
-    assert run_trial(trial, data, cache.folder, folder) == {"steps": 1}
+    assert run_trial(trial, data, cache.folder, folder=folder) == {"steps": 1}
 
 
 def test_photos_are_judged_by_their_loss_alone(config, data, cache, tmp_path):
     trial = Trial(config.with_values(epochs=1), defect="double-softmax")
-    result = run_trial(trial, replace(data, facts=None), cache.folder, tmp_path / "run")
+    result = run_trial(trial, replace(data, facts=None), cache.folder, folder=tmp_path / "run")
     assert set(result) == {"val_loss", "steps", "seconds"}
