@@ -1,13 +1,14 @@
-"""Each work twice, as the baseline does it and as ours does: `python -m benchmarks.arms WORK ARM` times one of them.
+"""Each work as the baseline does it and as this project does it: `python -m benchmarks.arms WORK ARM` times one arm.
 
-Ours is timed in float32 and in bfloat16 ("ours, bf16"), which a CPU may compute in hardware; the baselines are float32.
-An arm runs in a process of its own, so that its peak memory is its own. What it prints is JSON: seconds for each item
-in each repetition after the first; the peak of resident memory in GB, libraries included; and by how much the memory of
-the process's own grew at most, without the pages of mapped files, which the system takes back when it needs them.
+Ours is timed in float32 and in bfloat16 ("ours, bf16"), which some CPUs compute in hardware; the baselines are float32.
+An arm runs in a process of its own, so that its peak memory is its own. It prints JSON: the seconds per item in each
+repetition after the first; the peak of resident memory in GB, libraries included; and the largest growth of the
+process's own memory, without the pages of mapped files, which the system takes back when it needs them.
 """
 
 import json
 import multiprocessing
+import os
 import resource
 import subprocess
 import sys
@@ -26,21 +27,21 @@ from benchmarks import baselines, models
 from helpers.config import Config
 from helpers.data.build_cache import build_cache
 from helpers.data.embedding_cache import EmbeddingCache
-from helpers.data.shards import Shard, sha256_of
+from helpers.data.shards import Shard, rows_sha256
 from helpers.models.captioner import Captioner
 from helpers.models.vision import Clip, CLIPImageProcessor
 from helpers.runtime.device import PRECISIONS, Choice, keep_freed_memory
-from helpers.training.loss import Likelihood
+from helpers.training.loss import CaptionLoss
 from helpers.training.optimizer import Learner, parameter_groups
 from helpers.training.session import make_accelerator
 
-TOKENS = 16  # of each caption that is written
-Arm = Callable[[], tuple[Callable[[], object], int]]  # sets up; returns the work, and how many items it does
+TOKENS = 16  # per written caption
+Arm = Callable[[], tuple[Callable[[], object], int]]  # sets up; returns the work and the number of its items
 
 
-def our_step(size: str, captions: int = 64, prefix: int = 4, precision: str = "fp32") -> Arm:
+def our_step(size: str, *, captions: int = 64, prefix: int = 4, precision: str = "fp32") -> Arm:
     def arm():
-        keep_freed_memory()  # as `choose_accelerator` does for whoever trains, writes captions or embeds
+        keep_freed_memory()  # as `choose_accelerator` does before any training, captioning or embedding
         captioner, stream = models.captioner(size, prefix=prefix), models.batches(size, captions)
         config = Config(mapper_lr=1e-4, gpt2_lr=1e-4, epochs=1, prefix_length=prefix, precision=precision)
         learner = make_learner(captioner, config, total=1000)
@@ -49,13 +50,13 @@ def our_step(size: str, captions: int = 64, prefix: int = 4, precision: str = "f
     return arm
 
 
-def make_learner(captioner: Captioner, config: Config, total: int) -> Learner:
-    """The trainer's own step, on the CPU in the config's precision."""
+def make_learner(captioner: Captioner, config: Config, *, total: int, device: str = "cpu") -> Learner:
+    """Return the trainer's own step on that device, in the config's precision. total: the steps of the schedule."""
     optimizer = torch.optim.AdamW(parameter_groups(captioner, config), fused=True)
-    choice = Choice(torch.device("cpu"), config.precision, "a benchmark")
+    choice = Choice(torch.device(device), config.precision, "a benchmark")
     accelerator = make_accelerator(choice, tracker=None, folder=".")
-    model, optimizer = accelerator.prepare(Likelihood(captioner).train(), optimizer)
-    return Learner(accelerator, model, optimizer, config, total)
+    model, optimizer = accelerator.prepare(CaptionLoss(captioner).train(), optimizer)
+    return Learner(accelerator, model, optimizer, config=config, total=total)
 
 
 def padded_step(size: str, **changed: object) -> Arm:
@@ -71,7 +72,7 @@ def our_captions(beams: int, precision: str) -> Arm:
     def arm():
         keep_freed_memory()
         captioner, embeddings = models.captioner().eval().to(PRECISIONS[precision]), torch.randn(64, 768)
-        captioner.generation_config.eos_token_id = None  # so that every caption has all its tokens, as in the loops
+        captioner.generation_config.eos_token_id = None  # every caption gets all its tokens, as in the loops
         choices = {"num_beams": beams, "max_new_tokens": TOKENS, "do_sample": False}
         return lambda: captioner.generate(embeddings, **choices), 64
 
@@ -86,8 +87,8 @@ def captions_in_a_loop(loop: Callable, pictures: int) -> Arm:
     return arm
 
 
-def _photos(folder: Path, count: int) -> list[str]:
-    """JPEG files of 500 x 375 of random clouds of color, about as large as photos are."""
+def save_photos(folder: Path, count: int) -> list[str]:
+    """Save JPEG files of 500 x 375 pixels, random clouds of color about as large as photos, and return their names."""
     rng, names = np.random.default_rng(0), [f"{number:03}.jpg" for number in range(count)]
     for name in names:
         small = Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8))
@@ -98,15 +99,15 @@ def _photos(folder: Path, count: int) -> list[str]:
 def our_embeddings(precision: str) -> Arm:
     def arm():
         folder, vision = Path(tempfile.mkdtemp()), models.vision_tower().to(PRECISIONS[precision])
-        names, clip = _photos(folder, 256), Clip(vision, CLIPImageProcessor(), "random")
-        return lambda: build_cache(tempfile.mkdtemp(), folder, names, clip), len(names)
+        names, clip = save_photos(folder, 256), Clip(vision, CLIPImageProcessor(), "random")
+        return lambda: build_cache(tempfile.mkdtemp(), folder, names, clip=clip), len(names)
 
     return arm
 
 
 def embeddings_in_a_loop() -> tuple[Callable[[], object], int]:
     folder, vision, processor = Path(tempfile.mkdtemp()), models.vision_tower(), CLIPImageProcessor()
-    names = _photos(folder, 64)
+    names = save_photos(folder, 64)
     return lambda: [baselines.embed_one(vision, processor, folder / name) for name in names], len(names)
 
 
@@ -116,7 +117,7 @@ NAMES = [f"{number:08}.jpg" for number in range(ROWS)]
 
 def our_cache(rows: int = ROWS, read: int = READ) -> Arm:
     def arm():
-        folder = _written_elsewhere(_write_cache, NAMES[:rows])
+        folder = _saved_elsewhere(_save_cache, NAMES[:rows])
         wanted = [NAMES[place] for place in _wanted(rows, read)]
         return lambda: EmbeddingCache.open(folder).rows(wanted), read
 
@@ -124,7 +125,7 @@ def our_cache(rows: int = ROWS, read: int = READ) -> Arm:
 
 
 def pickled_cache() -> tuple[Callable[[], object], int]:
-    folder, wanted = _written_elsewhere(_write_pickle, NAMES), _wanted(ROWS, READ)
+    folder, wanted = _saved_elsewhere(_save_pickle, NAMES), _wanted(ROWS, READ)
     return lambda: baselines.read_pickle(folder / "cache.pkl", wanted), READ
 
 
@@ -132,26 +133,26 @@ def _wanted(rows: int, read: int) -> list[int]:
     return np.random.default_rng(0).permutation(rows)[:read].tolist()
 
 
-def _written_elsewhere(write: Callable[[Path, list[str]], None], names: list[str]) -> Path:
-    """A folder that a process of its own has written to, so that its memory is not counted here."""
+def _saved_elsewhere(save: Callable[[Path, list[str]], None], names: list[str]) -> Path:
+    """Return a folder that another process has filled, so that its memory is not counted here."""
     folder = Path(tempfile.mkdtemp())
-    process = multiprocessing.get_context("fork").Process(target=write, args=(folder, names))
+    process = multiprocessing.get_context("fork").Process(target=save, args=(folder, names))
     process.start()
     process.join()
     return folder
 
 
-def _write_cache(folder: Path, names: list[str]) -> None:
+def _save_cache(folder: Path, names: list[str]) -> None:
     clip = Clip(models.vision_tower(), CLIPImageProcessor(), "random")
     (folder / "fingerprint.json").write_text(json.dumps(clip.fingerprint()))
     for number, start in enumerate(range(0, len(names), 512)):
         some = names[start : start + 512]
         rows = torch.randn(len(some), 768).half()
-        Shard(rows, some, {}, sha256_of(rows)).write(folder / f"shard-{number:05}.safetensors")
+        Shard(rows, some, {}, rows_sha256(rows)).save(folder / f"shard-{number:05}.safetensors")
 
 
-def _write_pickle(folder: Path, names: list[str]) -> None:
-    baselines.write_pickle(folder / "cache.pkl", names, torch.randn(len(names), 768))
+def _save_pickle(folder: Path, names: list[str]) -> None:
+    baselines.save_pickle(folder / "cache.pkl", names, torch.randn(len(names), 768))
 
 
 OURS = {"ours": "fp32", "ours, bf16": "bf16"}  # the precision of our arms
@@ -165,7 +166,7 @@ WORKS: dict[str, dict[str, Arm]] = {
     "training step, GPT-2 small": {"baseline": padded_step("small"), **in_both(our_step, "small")},
     "training step, GPT-2 medium": {"baseline": padded_step("medium"), **in_both(our_step, "medium")},
     "training step, ClipCap's": {
-        "baseline": padded_step("small", mapper="mlp", prefix=10, freezing="none"),
+        "baseline": padded_step("small", mapper="mlp", prefix=10, freezing="full"),
         **in_both(our_step, "small"),
     },
     "greedy captions": {"baseline": captions_in_a_loop(baselines.greedy_loop, 4), **in_both(our_captions, 1)},
@@ -175,13 +176,14 @@ WORKS: dict[str, dict[str, Arm]] = {
 }
 
 
-def main(name: str, arm: str, repetitions: str, threads: str) -> None:
-    torch.set_num_threads(int(threads))
-    print(json.dumps(timed(WORKS[name][arm], int(repetitions))))
+def main(name: str, arm: str, *numbers: str) -> None:
+    repetitions, threads = map(int, numbers)
+    torch.set_num_threads(threads)
+    print(json.dumps(timed(WORKS[name][arm], repetitions)))
 
 
 def timed(arm: Arm, repetitions: int) -> dict[str, Any]:
-    """An arm's seconds and memory, in this process."""
+    """Return an arm's seconds per item and its memory, measured in this process."""
     work, items = arm()
     own, seconds = OwnMemory(), []
     for _ in range(repetitions + 1):  # the first warms up
@@ -192,17 +194,21 @@ def timed(arm: Arm, repetitions: int) -> dict[str, Any]:
     return {"items": items, "seconds": seconds[1:], "peak_gb": peak / 1e9, "grown_gb": own.growth() / 1e9}
 
 
-def in_a_process(module: str, *arguments: object) -> dict[str, Any]:
-    """What `python -m benchmarks.MODULE ARGUMENTS` prints in its last line, as JSON."""
+def in_a_process(module: str, *arguments: object, threads: int | None = None) -> dict[str, Any]:
+    """Run `python -m benchmarks.MODULE ARGUMENTS` and return its last line, read as JSON.
+
+    threads: the number of threads for PyTorch, by default its own choice or the module's.
+    """
     words = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    env = os.environ if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=env, cwd=Path(__file__).parents[1])
     if done.returncode:
         sys.exit(f"{' '.join(words[2:])}: {done.stderr[-1000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
 class OwnMemory:
-    """Looks every few milliseconds how much memory the process has of its own (Linux: RssAnon)."""
+    """A watch on the memory that belongs to this process alone (Linux: RssAnon), read every 5 milliseconds."""
 
     def __init__(self) -> None:
         self.seen, self.done = [self.now()], threading.Event()
@@ -210,7 +216,7 @@ class OwnMemory:
         self.thread.start()
 
     def growth(self) -> int:
-        """Bytes by which it grew at most since the beginning."""
+        """Stop watching; return the largest growth since the beginning, in bytes."""
         self.done.set()
         self.thread.join()
         return max(self.seen) - self.seen[0]

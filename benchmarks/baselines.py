@@ -1,10 +1,10 @@
-"""What ours is compared with, written from the descriptions of the original project and of ClipCap.
+"""The baselines of the benchmarks, written from the descriptions of the original project and of ClipCap.
 
 The original (jmisilo/clip-gpt-captioning): captions padded to the longest, logits at every position, Adam over all
 parameters, one picture at a time in caching and captioning, no key-value cache, a pickled list of tuples.
 ClipCap (Mokady et al. 2021): the same padded step with an MLP, a prefix of 10 and all of GPT-2 trained; beam search
-that computes the whole text again for every token. Where one of them is wrong (see notebook 04), it is made right here,
-so that both sides of a comparison compute the same loss.
+that computes the whole text again for every token. Where the original computes something wrong (notebook 04), the
+baseline computes the right thing, so that both sides of a comparison have the same loss.
 """
 
 import pickle
@@ -17,39 +17,45 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPVisionModel
 
-from helpers.data.batches import Batch
-from helpers.experiments.original_bugs import mix_images
-from helpers.models.captioner import IGNORE, Captioner
+from helpers.data.batches import IGNORE, Batch
+from helpers.models.captioner import Captioner
+from helpers.models.mapping import MapperConfig
 from helpers.models.vision import CLIPImageProcessor
 
 
 class MixingMapper(nn.Module):
-    """The original's mapper: `[B, D]` read as one sequence, so that in training the images attend to each other.
+    """The original's mapper, which reads `[B, D]` as one sequence: in training the images attend to each other.
 
-    In evaluation it gets one picture at a time, as there.
+    In evaluation it gets one picture at a time, as in the original.
     """
 
-    def __init__(self, embedding_width: int, prefix_length: int, width: int, layers: int, heads: int):
+    def __init__(self, config: MapperConfig, embedding_width: int, width: int):
+        """Take the same arguments as the project's mapping modules."""
         super().__init__()
-        layer = nn.TransformerEncoderLayer(embedding_width, heads, 2 * embedding_width, batch_first=True)
-        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
-        self.output = nn.Linear(embedding_width, prefix_length * width)
-        self.prefix_length = prefix_length
+        layer = nn.TransformerEncoderLayer(embedding_width, config.mapper_heads, 2 * embedding_width, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, config.mapper_layers, enable_nested_tensor=False)
+        self.output = nn.Linear(embedding_width, config.prefix_length * width)
+        self.prefix_length = config.prefix_length
 
-    forward = mix_images
+    def forward(self, embedding: torch.Tensor) -> torch.Tensor:
+        """Map embeddings [B, D] to prefixes [B, P, E]."""
+        encoded = self.encoder(embedding) if self.training else self.encoder(embedding.unsqueeze(1)).squeeze(1)
+        return self.output(encoded).unflatten(1, (self.prefix_length, -1))
 
 
 def padded_step(
     captioner: Captioner, optimizer: torch.optim.Optimizer | None = None, loss_of: Callable = F.cross_entropy
 ) -> Callable[[Batch], float]:
-    """The original's training step, and with its mapper and all of GPT-2 trained ClipCap's.
+    """Return the original's training step; with an MLP as mapper and all of GPT-2 trained it is ClipCap's.
 
-    optimizer: Adam over all parameters, as the original has it, where it is not given.
+    The batch may be on another device than the captioner. optimizer: by default Adam over all parameters, the
+    original's. The step returns the loss in nats per token.
     """
     captioner.gpt2.set_attn_implementation("eager")
     optimizer = optimizer or torch.optim.Adam(captioner.parameters(), lr=1e-4)
 
     def step(batch: Batch) -> float:
+        batch = Batch(*(tensor.to(captioner.device) for tensor in batch))
         prefix = captioner.prefix(batch.embeddings)
         inputs = torch.cat([prefix, captioner.gpt2.transformer.wte(batch.input_ids)], dim=1)
         logits = captioner.gpt2(inputs_embeds=inputs, use_cache=False).logits  # [B, P+T, V]
@@ -66,7 +72,7 @@ def padded_step(
 
 @torch.no_grad()
 def greedy_loop(captioner: Captioner, embedding: torch.Tensor, tokens: int) -> list[int]:
-    """One picture's caption; the whole text is computed again for each token."""
+    """Return the token ids of one picture's caption; the whole text is computed again for each token."""
     inputs, written = captioner.prefix(embedding), []
     for _ in range(tokens):
         token = captioner.gpt2(inputs_embeds=inputs, use_cache=False).logits[:, -1].argmax(dim=-1)
@@ -76,8 +82,8 @@ def greedy_loop(captioner: Captioner, embedding: torch.Tensor, tokens: int) -> l
 
 
 @torch.no_grad()
-def beam_loop(captioner: Captioner, embedding: torch.Tensor, tokens: int, beams: int = 5) -> torch.Tensor:
-    """One picture's best of five beams; likewise without a cache."""
+def beam_loop(captioner: Captioner, embedding: torch.Tensor, tokens: int, *, beams: int = 5) -> torch.Tensor:
+    """Return the token ids of one picture's best beam; the whole text is computed again for each token."""
     inputs, scores, written = captioner.prefix(embedding), None, None
     for _ in range(tokens):
         logits = captioner.gpt2(inputs_embeds=inputs, use_cache=False).logits[:, -1].log_softmax(dim=-1)
@@ -96,18 +102,19 @@ def beam_loop(captioner: Captioner, embedding: torch.Tensor, tokens: int, beams:
 
 @torch.no_grad()
 def embed_one(vision: CLIPVisionModel, processor: CLIPImageProcessor, path: Path) -> torch.Tensor:
-    """The embedding of one picture file."""
+    """Return the embedding of one picture file, [1, D]."""
     with Image.open(path) as picture:
         pixel_values = processor(images=picture.convert("RGB"), return_tensors="pt")["pixel_values"]
-    return vision(pixel_values=pixel_values).pooler_output
+    return vision(pixel_values=pixel_values.to(vision.device)).pooler_output
 
 
-def write_pickle(path: Path, names: list[str], embeddings: torch.Tensor) -> None:
-    """The original's cache: a list of (name, embedding of one image, caption)."""
+def save_pickle(path: Path, names: list[str], embeddings: torch.Tensor) -> None:
+    """Save the original's cache: a list of (name, embedding of one image, caption)."""
     rows = [(name, row.clone().unsqueeze(0), "A dog runs.") for name, row in zip(names, embeddings, strict=True)]
     path.write_bytes(pickle.dumps(rows))
 
 
 def read_pickle(path: Path, wanted: list[int]) -> torch.Tensor:
+    """Return the embeddings at these places of the list, [N, D]."""
     rows = pickle.loads(path.read_bytes())
     return torch.cat([rows[place][1] for place in wanted])

@@ -1,6 +1,6 @@
-"""How time and memory grow: `python -m benchmarks.growth` (make bench-growth) writes results/growth.csv and its figure.
+"""Growth of time and memory: `python -m benchmarks.growth` (make bench-growth) writes results/growth.csv and a figure.
 
-Each point is measured in a process of its own, the steps at real size with random weights, as in arms.py.
+Each point is measured in a process of its own, training steps at real size with random weights, as in arms.py.
 """
 
 import json
@@ -14,13 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from benchmarks.arms import Arm, in_a_process, our_cache, our_step, timed
-from helpers.data.batches import tokenize
+from helpers.data.batches import caption_tokens
 from helpers.models.loading import load_gpt2
 from helpers.plots.base import BLUE, ORANGE, save_figure
 from helpers.runtime.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
-POINTS = {  # what grows, and how far
+POINTS = {  # what grows, and its sizes
     "images in the cache": (1_000, 3_000, 10_000, 30_000, 100_000),
     "captions": (5_000, 15_000, 50_000, 150_000),
     "prefix length": (1, 4, 10, 20, 40),
@@ -46,20 +46,20 @@ def arm(what: str, value: int) -> Arm:
 def tokenised(captions: int) -> Arm:
     def set_up():
         tokenizer, texts = load_gpt2("tiny")[1], [f"{LOOK[: 30 + number % 50]} {number}" for number in range(captions)]
-        return lambda: tokenize(tokenizer, texts, 64), 1
+        return lambda: caption_tokens(tokenizer, texts, 64), 1
 
     return set_up
 
 
 def measure(what: str, value: int, threads: int) -> dict[str, object]:
     seen = in_a_process("growth", what, value, threads)
-    # A step's memory includes the model; what only reads counts what it adds.
+    # The memory of a step includes the model; that of reading and tokenising is what they add.
     kind = "peak_gb" if what in ("batch size", "prefix length") else "grown_gb"
     return {"what": what, "value": value, "seconds": min(seen["seconds"]) * seen["items"], "memory_gb": seen[kind]}
 
 
 def plot_growth(results: pd.DataFrame) -> Figure:
-    """Seconds and memory of each work against its size; both axes of what reads are logarithmic."""
+    """Plot seconds and memory of each work against its size, with logarithmic axes for reading and tokenising."""
     figure = Figure(figsize=(13, 5), layout="constrained")
     for column, (what, rows) in zip(
         figure.subplots(2, len(POINTS)).T, results.groupby("what", sort=False), strict=True

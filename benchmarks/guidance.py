@@ -1,8 +1,8 @@
-"""What guidance does to captions: how many differ, and how much more they say of their own picture than of another one.
+"""The effect of guidance: how many captions differ, and how much more they say of their own picture than of another.
 
-`python -m benchmarks.guidance RUN/captioner --images DIR --captions FILE --split test` writes a row for each guidance.
-CIDEr is that of the captions against the references of their images, "shuffled" against captions written from another
-image's embedding (the mean of five derangements), with the 95 % interval over images of true minus shuffled.
+`python -m benchmarks.guidance RUN --images DIR --captions FILE --split test` prints one row per guidance. `cider` is
+that of the captions against the references of their images, `cider_shuffled` that of captions written from another
+image's embedding (the mean of several derangements); `gain` is the difference, with its 95 % interval over images.
 """
 
 import argparse
@@ -19,29 +19,29 @@ from helpers.data.dataset import Data, open_data
 from helpers.evaluation.bootstrap import Score
 from helpers.evaluation.coco import cider
 from helpers.evaluation.controls import DERANGEMENTS, derangement
-from helpers.evaluation.ptb_tokenizer import tokenize
+from helpers.evaluation.ptb_tokenizer import ptb_words
 from helpers.models.decoding import Decoding
 from helpers.models.writer import CaptionWriter
 
 
 def measure(
-    writer: CaptionWriter, data: Data, splits: list[str], cache: Path, decodings: list[Decoding]
+    writer: CaptionWriter, data: Data, splits: list[str], *, cache: Path, decodings: list[Decoding]
 ) -> pd.DataFrame:
-    """A row for each decoding. cache: the folder of the images' embeddings, which is filled where it is not."""
-    references = data.captions[data.captions.split.isin(splits)]
-    names = list(references.image_name.unique())
-    rows = build_cache(cache, data.images, names, writer.clip()).rows(names)
+    """Return one row per decoding. cache: a folder for the images' embeddings; missing ones are added."""
+    chosen = data.captions[data.captions.split.isin(splits)]
+    names = list(chosen.image_name.unique())
+    rows = build_cache(cache, data.images, names, clip=writer.clip()).rows(names)
     others = [derangement(len(names), seed) for seed in range(DERANGEMENTS)]
-    known = references.groupby("image_name").caption.apply(list)[names]
+    known = chosen.groupby("image_name").caption.apply(list)[names]
     table = []
     for decoding in decodings:
-        # Without sampling a caption follows from its embedding alone: captions are shuffled as embeddings would be.
+        # Without sampling a caption follows from its embedding alone, so shuffling captions shuffles embeddings.
         written = writer.write(rows, decoding)
-        texts = tokenize([*written, *known.explode()]).texts
-        captions, flat = texts[: len(names)], iter(texts[len(names) :])
-        words = [list(islice(flat, len(each))) for each in known]
-        true = cider(captions, words)
-        shuffled = [cider([captions[row] for row in order], words).per_image for order in others]
+        texts = ptb_words([*written, *known.explode()]).texts
+        words, flat = texts[: len(names)], iter(texts[len(names) :])
+        references = [list(islice(flat, len(each))) for each in known]
+        true = cider(words, references)
+        shuffled = [cider([words[row] for row in order], references).per_image for order in others]
         gain = Score.mean(true.per_image - np.mean(shuffled, axis=0))
         table.append({
             "guidance": decoding.guidance, "beams": decoding.beams, "images": len(names),
@@ -70,7 +70,8 @@ def main() -> None:
     ]  # fmt: skip
     data = open_data(flags.images, flags.captions, flags.splits)
     with tempfile.TemporaryDirectory() as cache:
-        table = measure(CaptionWriter.load(flags.captioner), data, flags.split.split(","), Path(cache), decodings)
+        writer, splits = CaptionWriter.load(flags.captioner), flags.split.split(",")
+        table = measure(writer, data, splits, cache=Path(cache), decodings=decodings)
     print(table.round(3).to_string(index=False))
     if flags.out:
         table.to_csv(flags.out, index=False)

@@ -1,7 +1,7 @@
-"""How fast ours could be at best here: the time of its matrix products alone, in that precision on this machine.
+"""The least time that a work can take here: that of its matrix products alone, in its precision on this machine.
 
-Everything else a step does (attention, layer norms, dropout, softmax, optimizer, Python) comes on top. Products are
-listed as (rows, inner, columns) with how often a step computes each; every one of them is timed on its own.
+Everything else in a step (attention, layer norms, dropout, softmax, optimizer, Python) comes on top. A product is
+(rows, inner, columns); each one is timed by itself and counted as often as a step computes it.
 """
 
 import statistics
@@ -17,17 +17,22 @@ Product = tuple[int, int, int]
 
 
 def _block(width: int) -> list[tuple[int, int]]:
-    """(inner, columns) of the four products of a Transformer block."""
+    """Return (inner, columns) of the four products of a Transformer block."""
     return [(width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)]
 
 
-def training_step(size: str, captions: int = 64, prefix: int = 4, repetitions: int = 2) -> Counter[Product]:
-    """Of one step with first-and-last freezing, embeddings trained: the mean of the batches that are timed."""
+def training_step(size: str, *, captions: int = 64, prefix: int = 4, repetitions: int = 2) -> Counter[Product]:
+    """Count the products of a step with first-and-last freezing and trained embeddings, the mean of timed batches."""
     stream = models.batches(size, captions)
-    next(stream)  # with which an arm warms up
+    next(stream)  # an arm warms up with it
     batches = [pack(next(stream), prefix) for _ in range(repetitions)]
     places = sum(packed.tokens.numel() for packed in batches) // repetitions
     targets = sum(len(packed.targets) for packed in batches) // repetitions
+    return step_products(size, places, targets, captions=captions, prefix=prefix)
+
+
+def step_products(size: str, places: int, targets: int, *, captions: int = 64, prefix: int = 4) -> Counter[Product]:
+    """Count the products of one such step. places: that GPT-2 reads, padding included. targets: caption tokens."""
     width, layers = models.GPT2[size].n_embd, models.GPT2[size].n_layer
     products: Counter[Product] = Counter()
     for inner, columns in _block(width):
@@ -35,7 +40,7 @@ def training_step(size: str, captions: int = 64, prefix: int = 4, repetitions: i
         products[places, columns, inner] += layers  # gradient of the inputs, through frozen blocks too
         products[inner, places, columns] += 2  # gradient of the weights of the first and the last block
     vocabulary = models.GPT2[size].vocab_size
-    wide = models.WIDTH[size]  # of an embedding, which is all that the mapper's encoder sees of a picture
+    wide = models.width(size)  # the mapper's encoder reads one embedding per picture
     trained = Counter({(targets, width, vocabulary): 1, (captions, wide, prefix * width): 1})
     trained.update({(captions, inner, columns): 6 for inner, columns in _block(wide)})
     for (rows, inner, columns), times in trained.items():  # forward, gradient of the inputs, gradient of the weights
@@ -44,8 +49,8 @@ def training_step(size: str, captions: int = 64, prefix: int = 4, repetitions: i
     return products
 
 
-def captions(pictures: int = 64, beams: int = 1, tokens: int = 16, prefix: int = 4) -> Counter[Product]:
-    """Of writing captions by GPT-2 small with a key-value cache: the prefix once a picture, then a token a time."""
+def captions(pictures: int = 64, *, beams: int = 1, tokens: int = 16, prefix: int = 4) -> Counter[Product]:
+    """Count the products of GPT-2 small with a key-value cache: the prefix once per picture, then token by token."""
     shapes, products = models.GPT2["small"], Counter()
     width = shapes.n_embd
     for inner, columns in _block(width):
@@ -57,7 +62,7 @@ def captions(pictures: int = 64, beams: int = 1, tokens: int = 16, prefix: int =
 
 
 def vision_tower(pictures: int = 32) -> Counter[Product]:
-    """Of CLIP ViT-B/32 on a batch of pictures: 50 places each, 12 layers of width 768."""
+    """Count the products of CLIP ViT-B/32 on a batch of pictures: 50 places each, 12 layers of width 768."""
     rows, width = 50 * pictures, 768
     products: Counter[Product] = Counter()
     for inner, columns in _block(width):
@@ -67,7 +72,7 @@ def vision_tower(pictures: int = 32) -> Counter[Product]:
 
 
 def seconds(products: Counter[Product], dtype: torch.dtype = torch.float32, repetitions: int = 3) -> float:
-    """What these products take, one after the other, each by the median of its repetitions after the first."""
+    """Return the time of all these products, each taken as the median of its repetitions after the first."""
     total = 0.0
     for (rows, inner, columns), times in products.items():
         one, two, times_taken = torch.randn(rows, inner).to(dtype), torch.randn(inner, columns).to(dtype), []

@@ -1,8 +1,8 @@
 """Time to quality: minutes of one CPU thread until 0.8 of the drawn world's validation captions have every fact right.
 
 `python -m benchmarks.quality` trains each recipe with three seeds, as many at a time as there are cores, one thread
-each, and writes notebooks/results/quality.csv: a row for each look at the validation pictures (recipe, seed, minutes,
-correct). What is in the file already is not run again. Minutes are the process's own CPU time in training steps alone.
+each, and writes notebooks/results/quality.csv: one row per look at the validation pictures (recipe, seed, minutes,
+correct). Rows that the file already has are not measured again. Minutes are the CPU time of the training steps alone.
 """
 
 import os
@@ -33,36 +33,41 @@ from helpers.training.optimizer import lr_at
 
 RESULTS = Path(__file__).parents[1] / "notebooks" / "results" / "quality.csv"  # notebook 04 draws it
 WANTED, SEEDS = 0.8, 3
-MOST_MINUTES, BETWEEN_LOOKS = 4.0, 0.1  # of training, until a recipe is given up, and between looks
-Step = Callable[[Batch, int], object]  # learns from a batch; the step's number counts from 1
+MOST_MINUTES, MINUTES_BETWEEN_LOOKS = 4.0, 0.1  # of training, until a recipe is given up, and between looks
+Step = Callable[[Batch, int], object]  # learns from a batch; the step's number counts from 0
 
 
 def ours(writer: CaptionWriter, config: Config, batches: CaptionBatches) -> Step:
-    """Preset tiny, by the trainer's own step."""
+    """Return the trainer's own step with preset tiny."""
     captioner = writer.captioner
-    captioner.start_from(batches.embeddings)
-    return make_learner(captioner, config, config.epochs * batches.steps_per_epoch).learn
+    captioner.start_from(batches.embeddings.typical())
+    return make_learner(captioner, config, total=config.epochs * batches.steps_per_epoch).learn
 
 
-def original(writer: CaptionWriter, config: Config, batches: CaptionBatches, peak: float = 9e-6) -> Step:
-    """Softmax twice, a mapper in which images attend to each other, and the peak that its schedule really reached."""
-    captioner, text = writer.captioner, writer.captioner.config.text_config
-    captioner.mapper = MixingMapper(
-        batches.embeddings.shape[1], config.prefix_length, text.n_embd, config.mapper_layers, config.mapper_heads
-    )
+def original(writer: CaptionWriter, config: Config, batches: CaptionBatches, *, peak: float = 9e-6) -> Step:
+    """Return a step with softmax twice, a mapper that lets images attend to each other, and the original's schedule.
+
+    peak: by default the learning rate that the original's schedule really reached.
+    """
+    captioner = writer.captioner
+    captioner.mapper = MixingMapper(config, batches.embeddings.shape[-1], captioner.config.text_config.n_embd)
     optimizer = torch.optim.Adam(captioner.parameters(), lr=peak)
     step, total = padded_step(captioner, optimizer, softmax_twice), 150 * batches.steps_per_epoch
-    return scheduled(step, optimizer, lambda number: lr_at(number - 1, total, peak))
+    return scheduled(step, optimizer, lambda number: lr_at(number, total, peak=peak))
 
 
 def clipcap(
-    writer: CaptionWriter, config: Config, batches: CaptionBatches, peak: float = 2e-5, warmup: int = 5000
+    writer: CaptionWriter, config: Config, batches: CaptionBatches, *, peak: float = 2e-5, warmup: int = 5000
 ) -> Step:
-    """An MLP, a prefix of 10, all of GPT-2 trained by AdamW, the rate rising for 5,000 steps (ClipCap's train.py)."""
+    """Return a step with an MLP, a prefix of 10, and all of GPT-2 trained by AdamW (ClipCap's train.py).
+
+    warmup: steps in which the learning rate rises.
+    """
     captioner = writer.captioner
-    freeze(captioner.gpt2, "none")
+    freeze(captioner.gpt2, config)
     optimizer = torch.optim.AdamW([each for each in captioner.parameters() if each.requires_grad], lr=peak)
-    return scheduled(padded_step(captioner, optimizer), optimizer, lambda number: peak * min(1.0, number / warmup))
+    step = padded_step(captioner, optimizer)
+    return scheduled(step, optimizer, lambda number: peak * min(1.0, (number + 1) / warmup))
 
 
 def scheduled(step: Callable[[Batch], float], optimizer: torch.optim.Optimizer, rate: Callable[[int], float]) -> Step:
@@ -74,8 +79,8 @@ def scheduled(step: Callable[[Batch], float], optimizer: torch.optim.Optimizer, 
     return learn
 
 
-CLIPCAP = {"mapper": "mlp", "prefix_length": 10, "freezing": "none"}
-RECIPES = {  # the step, and what it changes of preset tiny
+CLIPCAP = {"mapper": "mlp", "prefix_length": 10, "freezing": "full"}
+RECIPES = {  # the step, and its changes to preset tiny
     "ours": (ours, {}),
     "the original's": (original, {}),
     "the original's, at 3e-3": (partial(original, peak=AIMED_AT), {}),
@@ -85,16 +90,17 @@ RECIPES = {  # the step, and what it changes of preset tiny
 
 
 def learn(recipe: str, seed: int) -> pd.DataFrame:
-    """The looks at one recipe with one seed, until it is good enough or its minutes are over."""
+    """Train one recipe with one seed until it is good enough or its minutes are over; return one row per look."""
     torch.set_num_threads(1)
     begin, values = RECIPES[recipe]
     config = preset("tiny").with_values(seed=seed, **values)
     data = open_drawn_world()
     cache, writer = open_cache(data, config), CaptionWriter.assemble(config, load_clip(config.clip))
     train, names = data.captions[data.captions.split == "train"], data.image_names("val")
-    batches = CaptionBatches(train, cache, writer.tokenizer, config.batch_size, seed=seed)
+    batches = CaptionBatches(train, cache, writer.tokenizer, batch_size=config.batch_size, seed=seed)
     step, rows = begin(writer, config, batches), []
-    for minutes in training(step, writer, batches, forever=recipe != "ours", epochs=config.epochs):
+    epochs = config.epochs if recipe == "ours" else None
+    for minutes in training(step, writer, batches, epochs=epochs):
         writer.captioner.eval()
         correct = share_right(names, writer.write(cache.rows(names), batch_size=512), data.facts)
         rows.append({"recipe": recipe, "seed": seed, "minutes": round(minutes, 4), "correct": round(correct, 4)})
@@ -103,15 +109,15 @@ def learn(recipe: str, seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def training(step: Step, writer: CaptionWriter, batches: CaptionBatches, forever: bool, epochs: int) -> Iterator[float]:
-    """Minutes of training so far, each time it is time to look, and at the end."""
+def training(step: Step, writer: CaptionWriter, batches: CaptionBatches, *, epochs: int | None) -> Iterator[float]:
+    """Train, and yield the minutes of training so far at each look and at the end. epochs: None for no end."""
     number, spent, seen = 0, 0.0, 0.0
-    while forever or number < epochs * batches.steps_per_epoch:
+    while epochs is None or number < epochs * batches.steps_per_epoch:
         writer.captioner.train()
         batch, begun = batches.at(number), time.process_time()
-        step(batch, number + 1)
+        step(batch, number)
         number, spent = number + 1, spent + (time.process_time() - begun) / 60
-        if spent - seen >= BETWEEN_LOOKS:
+        if spent - seen >= MINUTES_BETWEEN_LOOKS:
             seen = spent
             yield spent
     yield spent
@@ -120,12 +126,12 @@ def training(step: Step, writer: CaptionWriter, batches: CaptionBatches, forever
 def main() -> None:
     results = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=["recipe", "seed"])
     done = set(zip(results.recipe, results.seed, strict=True))
-    open_cache(open_drawn_world(), preset("tiny"))  # made once, before the processes would meet over it
+    open_cache(open_drawn_world(), preset("tiny"))  # made once, before the processes share it
     wanted = [(recipe, seed) for seed in range(SEEDS) for recipe in RECIPES if (recipe, seed) not in done]
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         for future in as_completed([pool.submit(learn, *one) for one in wanted]):
             if future.exception():
-                pool.shutdown(cancel_futures=True)  # or what is left would be trained before the error is seen
+                pool.shutdown(cancel_futures=True)  # or the rest would be trained before the error is seen
             rows = future.result()
             results = pd.concat([results, rows], ignore_index=True) if len(results) else rows
             write_text(RESULTS, results.to_csv(index=False))

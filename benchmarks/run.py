@@ -1,6 +1,6 @@
-"""The table: every work as the baseline does it and as ours does, in turns; the ratio, its spread, and the goal.
+"""The table of all works, baseline and ours in turns, with the ratio, its spread and the goal.
 
-`python -m benchmarks.run` (make bench) writes results/table.json; with `--quick`, fewer works and repetitions, nothing.
+`python -m benchmarks.run` (make bench) writes results/table.json; `--quick` times fewer works and writes no file.
 """
 
 import argparse
@@ -31,7 +31,7 @@ GOALS = {  # times as fast as the baseline: in float32, in the machine's best pr
     "embedding photos": (None, 4.5, None),
     "reading 10,000 of 100,000 rows": (50.0, None, 0.05),
 }
-ROUNDS = {  # how often all arms run, and how many repetitions of the work each time
+ROUNDS = {  # turns of all arms, and repetitions of the work in each
     "training step, GPT-2 small": (2, 2),
     "training step, GPT-2 medium": (1, 2),
     "training step, ClipCap's": (1, 2),
@@ -39,7 +39,7 @@ ROUNDS = {  # how often all arms run, and how many repetitions of the work each 
     "embedding photos": (2, 2),
 }
 QUICK = ("greedy captions", "embedding photos", "reading 10,000 of 100,000 rows")
-LIMITS: dict[str, Callable[[], tuple[Counter, int]]] = {  # bare matrix products, and of how many items
+LIMITS: dict[str, Callable[[], tuple[Counter, int]]] = {  # the bare matrix products, and the items they are for
     "training step, GPT-2 small": lambda: (limit.training_step("small"), 64),
     "training step, GPT-2 medium": lambda: (limit.training_step("medium"), 64),
     "training step, ClipCap's": lambda: (limit.training_step("small"), 64),
@@ -55,12 +55,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    precision = choose_accelerator().precision  # bfloat16 is timed where the processor computes it
+    precision = choose_accelerator().precision  # bfloat16 is timed if the processor computes it
     rows = []
     for name in QUICK if options.quick else WORKS:
         rounds, repetitions = (1, 1) if options.quick else ROUNDS.get(name, (2, 3))
         arms = [arm for arm in WORKS[name] if precision == "bf16" or not arm.endswith("bf16")]
-        rows.append(measure(name, arms, rounds, repetitions, options.threads))
+        rows.append(measure(name, arms, rounds=rounds, repetitions=repetitions, threads=options.threads))
         print(line(rows[-1]), flush=True)
     if not options.quick:
         record = {"machine": machine(options.threads), "works": rows}
@@ -68,8 +68,8 @@ def main() -> None:
         write_text(RESULTS / "table.json", json.dumps(record, indent=1) + "\n")
 
 
-def measure(name: str, arms: list[str], rounds: int, repetitions: int, threads: int) -> dict[str, Any]:
-    """All arms of one work in turns, and the bare products of the last. Ratios above 1: faster than the baseline."""
+def measure(name: str, arms: list[str], *, rounds: int, repetitions: int, threads: int) -> dict[str, Any]:
+    """Time all arms of one work in turns, and the bare products of the last. A ratio above 1: faster than baseline."""
     runs = []
     for _ in range(rounds):
         runs.append({arm: in_a_process("arms", name, arm, repetitions, threads) for arm in arms})
@@ -83,13 +83,13 @@ def measure(name: str, arms: list[str], rounds: int, repetitions: int, threads: 
 
 
 def compare(name: str, arm: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """One of our arms beside the baseline: speed with its spread, and memory."""
+    """Compare one of our arms with the baseline: speed with its spread, and memory."""
     ratios = [
         one / two
         for run in runs
         for one, two in zip(sorted(run["baseline"]["seconds"]), sorted(run[arm]["seconds"]), strict=True)
     ]
-    kind = "grown_gb" if name.startswith("reading") else "peak_gb"  # of a cache, what reading it adds
+    kind = "grown_gb" if name.startswith("reading") else "peak_gb"  # of a cache, the memory that reading it adds
     return {
         "speed": statistics.median(ratios),
         "speed_spread": [min(ratios), max(ratios)],
@@ -98,7 +98,7 @@ def compare(name: str, arm: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def share_of_products(arm: str, runs: list[dict[str, Any]]) -> float | None:
-    """What the bare matrix products take of an arm's time: medians of the same turn, for the machine's speed varies."""
+    """Return the time of the bare products as a share of an arm's, by turn, because the machine's speed varies."""
     shares = [
         statistics.median(run["products"]["seconds"]) / statistics.median(run[arm]["seconds"])
         for run in runs
@@ -108,7 +108,7 @@ def share_of_products(arm: str, runs: list[dict[str, Any]]) -> float | None:
 
 
 def cells(row: dict[str, Any]) -> list[str]:
-    """One row of the table, as text."""
+    """Return one row of the table as text."""
     texts, best = [row["work"]], list(row["ours"].values())[-1]
     for arm, goal in (("ours", "fp32"), ("ours, bf16", "best")):
         ours = row["ours"].get(arm)
@@ -122,12 +122,12 @@ HEADER = ["work", "fp32", "goal", "bf16", "goal", "memory", "goal", "products"]
 
 
 def line(row: dict[str, Any]) -> str:
-    """A row of the table for the terminal."""
+    """Return a row of the table for the terminal."""
     return "; ".join(f"{name} {text}" for name, text in zip(HEADER, cells(row), strict=True) if text)
 
 
 def as_markdown(works: list[dict[str, Any]]) -> str:
-    """The table as README.md has it."""
+    """Return the table as README.md has it."""
     head, *rows = (f"| {' | '.join(row)} |" for row in (HEADER, *map(cells, works)))
     return "\n".join([head, "|---" * len(HEADER) + "|", *rows])
 

@@ -1,4 +1,4 @@
-"""The measurement of guidance on a world where every caption can be judged."""
+"""The measurement of guidance, on a world in which every caption can be judged."""
 
 import pytest
 
@@ -6,10 +6,10 @@ from benchmarks.guidance import measure
 from helpers.models.decoding import Decoding
 
 
-def test_a_row_a_decoding_with_the_gain_inside_its_interval(writer, data, tmp_path):
+def test_one_row_per_decoding_with_the_gain_inside_its_interval(writer, data, tmp_path):
     pytest.importorskip("pycocoevalcap")
     decodings = [Decoding(), Decoding(guidance=2.0), Decoding(beams=2)]
-    table = measure(writer, data, ["train", "val", "test"], tmp_path / "cache", decodings)
+    table = measure(writer, data, ["train", "val", "test"], cache=tmp_path / "cache", decodings=decodings)
     assert list(table.guidance) == [1.0, 2.0, 1.0]
     assert list(table.beams) == [1, 1, 2]
     assert (table.images == 60).all()
