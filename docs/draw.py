@@ -20,6 +20,7 @@ import screenshot  # noqa: E402
 
 from helpers import CaptionWriter, Data, UserError, open_data, open_picture, plot_learning_curve  # noqa: E402
 from helpers.data.scene_captions import is_right  # noqa: E402
+from helpers.models.folder import captioner_folder  # noqa: E402
 
 RESULTS = ROOT / "notebooks" / "results"
 DOTS_PER_INCH = 190  # two dots per CSS pixel where GitHub shows a picture about 900 pixels wide
@@ -40,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _save(draw_captions(CaptionWriter.load(options.captioner), data), options.out / "captions.png")
     if options.browser:
         names = data.image_names("test")[:5]
-        screenshot.take(options.captioner, [data.images / name for name in names], options.out / "explorer.png")
+        screenshot.take(
+            captioner_folder(options.captioner), [data.images / name for name in names], options.out / "explorer.png"
+        )
 
 
 def draw_from_the_repository(out: Path) -> None:
