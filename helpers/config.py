@@ -127,7 +127,7 @@ class Config:
         return cls().with_values(**renamed)
 
 
-RENAMED = {("freezing", "none"): "frozen", ("freezing", "all"): "full"}  # (field, value of before): value of now
+RENAMED = {("freezing", "none"): "full", ("freezing", "all"): "frozen"}  # (field, value of before): value of now
 
 
 def check_value(

@@ -24,11 +24,11 @@ def test_the_defaults_are_the_originals_figures():
         ({"freezing": "half"}, "freezing is 'half', but must be one of frozen, first-and-last, last-n, lora, full"),
         (
             {"freezing": "none"},
-            "freezing is 'none', but must be one of frozen, first-and-last, last-n, lora, full; did you mean frozen?",
+            "freezing is 'none', but must be one of frozen, first-and-last, last-n, lora, full; did you mean full?",
         ),
         (
             {"freezing": "all"},
-            "freezing is 'all', but must be one of frozen, first-and-last, last-n, lora, full; did you mean full?",
+            "freezing is 'all', but must be one of frozen, first-and-last, last-n, lora, full; did you mean frozen?",
         ),
         ({"mapper": "encodr"}, "mapper is 'encodr', but must be one of mlp, encoder, queries; did you mean encoder?"),
         ({"lora_rank": 0}, "lora_rank is 0, but must be at least 1"),
@@ -58,7 +58,7 @@ def test_it_is_read_back_from_its_dict(values):
     assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
-@pytest.mark.parametrize(("before", "now"), [("none", "frozen"), ("all", "full"), ("last-n", "last-n")])
+@pytest.mark.parametrize(("before", "now"), [("none", "full"), ("all", "frozen"), ("last-n", "last-n")])
 def test_a_config_of_an_older_version_is_understood(before, now):
     older = {name: value for name, value in Config().to_dict().items() if name != "pooling"}
     assert Config.from_dict({**older, "freezing": before}) == Config(freezing=now)

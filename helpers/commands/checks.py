@@ -10,6 +10,7 @@ from pathlib import Path
 from ..config import Config
 from ..data.images import ENDINGS
 from ..errors import UserError
+from ..models.folder import find_model
 from ..runtime.kaggle import find_input
 
 
@@ -51,15 +52,15 @@ def photos_or_world(
 
 
 def models(config: Config) -> None:
-    for name in (config.clip, config.gpt2):
-        model(name)
+    """Check that the config's models are names on the hub or folders."""
+    find_model(config.clip, "clip")
+    find_model(config.gpt2, "gpt2")
 
 
-def model(name: str | None) -> None:
-    """Check that a model's name is a folder, if it is written like a path."""
-    like_a_path = name is not None and (name.startswith((".", "/", "~")) or name.count("/") > 1)
-    if like_a_path and not Path(name).expanduser().is_dir():
-        raise UserError(f"{name} is no folder; give the folder of a model in the hub's layout, or its name on the hub")
+def clip(name: str | None) -> None:
+    """Check that the name of a CLIP, if one is given, is a name on the hub or a folder."""
+    if name is not None:
+        find_model(name, "clip")
 
 
 def output_folder(path: Path | None) -> None:

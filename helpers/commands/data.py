@@ -103,7 +103,7 @@ def embed(
     index, count = checks.part(part)
     config = Config(clip=clip, pooling=pooling)
     images, captions, _ = checks.photos(images, captions)
-    checks.model(clip)
+    checks.clip(clip)
     checks.output_folder(out)
     from ..data.build_cache import open_cache
     from ..data.dataset import open_data

@@ -46,11 +46,7 @@ def report_cache(cache: "EmbeddingCache", folder: Path) -> None:
 
 
 class Validations:
-    """Print one line per validation of a run: the losses, and the caption of one validation picture.
-
-    Call it with the history each time that has grown. A caption is recorded after its row of the history, so each call
-    prints the validations whose captions are there by then.
-    """
+    """Print one line per validation of a run: the losses, and the caption of one validation picture."""
 
     def __init__(self, run: "Run"):
         self.run = run
@@ -61,7 +57,7 @@ class Validations:
 
         samples = self.run.samples()
         for row in history.dropna(subset="val_loss").itertuples():
-            if row.step in self.printed or row.step not in samples.index:
+            if row.step in self.printed:
                 continue
             self.printed.add(row.step)
             image_name, caption = next(samples.loc[row.step].items())

@@ -60,7 +60,7 @@ def evaluate(
         raise UserError("--shuffle-embeddings, --mean-embedding and --nearest-caption exclude each other: give one")
     captioner_folder(captioner)
     images, captions, splits = checks.photos(images, captions, splits)
-    checks.model(clip)
+    checks.clip(clip)
     checks.output_folder(out)
     from ..data.build_cache import build_cache
     from ..data.dataset import open_data
@@ -124,7 +124,7 @@ def score(
         checks.existing_file(path) for path in (captions, references, splits, against)
     )
     images = images and checks.image_folder(images)
-    checks.model(clip)
+    checks.clip(clip)
     checks.output_file(out)
     from ..evaluation.score_file import by_image, read_written, score_file
 

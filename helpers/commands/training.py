@@ -76,12 +76,10 @@ def train(
     report_splits(data.captions)
     cache = cache or (DRAWN_CACHES[config.pooling] if images is None else out / "embeddings")
     report_cache(open_cache(data, config, cache), cache)
-    watch = Validations(Run(out))
     run = train_captioner(
-        config, data.captions, cache, out=out, resume=resume, max_steps=max_steps, max_hours=max_hours, watch=watch,
-        tracker=tracker,
+        config, data.captions, cache, out=out, resume=resume, max_steps=max_steps, max_hours=max_hours,
+        watch=Validations(Run(out)), tracker=tracker,
     )  # fmt: skip
-    watch(run.history())
     print(f"the run lies in {run.folder}, its captioner in {run.captioner}")
     print_next_steps(run, data.images, captions or data.images.with_name("results.csv"), splits)
 

@@ -26,14 +26,6 @@ class Part(NamedTuple):
     index: int = 0
     count: int = 1
 
-    @classmethod
-    def parse(cls, text: str) -> "Part":
-        """Parse "2/4", the second of four. Raises UserError on anything else."""
-        index, _, count = text.partition("/")
-        if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-            raise UserError(f"part is {text!r}, but must be 1/4 for the first of four, and so on to 4/4")
-        return cls(int(index) - 1, int(count))
-
     def __str__(self) -> str:
         return f"{self.index + 1}/{self.count}"
 

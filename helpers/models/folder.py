@@ -1,8 +1,28 @@
-"""Where a captioner lies on disk, found without importing PyTorch, so that a wrong path is answered at once."""
+"""Where models and captioners lie on disk, found without PyTorch, so that a wrong path is answered at once."""
 
 from pathlib import Path
 
 from ..errors import UserError
+from ..runtime.kaggle import search_inputs
+
+TINY = Path(__file__).parents[1] / "tiny"  # the pair that ships with the package
+
+
+def find_model(name: str | Path, part: str) -> str:
+    """Return the folder or hub name to load from. On Kaggle a hub name's weights may be attached as `weights/NAME`.
+
+    part: "clip" or "gpt2", the folder of the tiny pair. Raises UserError if `name` is a path, but no folder.
+    """
+    path = TINY / part if name == "tiny" else Path(name).expanduser()
+    if path.is_dir():
+        return str(path)
+    text = str(name)
+    if isinstance(name, Path) or path.is_absolute() or path.exists() or text.startswith(".") or text.count("/") > 1:
+        raise UserError(f"{name} is no folder; give the folder of a model in the hub's layout, or its name on the hub")
+    if name == "tiny":
+        return str(path)
+    attached = search_inputs(Path("weights") / path.name)  # on Kaggle, weights may come as a dataset or a model
+    return str(attached[0]) if attached else text
 
 
 def captioner_folder(folder: str | Path) -> Path:

@@ -19,10 +19,8 @@ from transformers.utils import logging
 
 from ..errors import UserError
 from ..runtime.device import use_threads_for
-from ..runtime.kaggle import search_inputs
+from .folder import find_model
 from .vision import Clip, CLIPImageProcessor, plain_setting
-
-TINY = Path(__file__).parents[1] / "tiny"
 
 
 def load_clip(
@@ -63,23 +61,6 @@ def load_gpt2(name: str | Path) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerBas
             "give a folder with the tokenizer that this GPT-2 was trained with"
         )
     return gpt2.eval(), tokenizer
-
-
-def find_model(name: str | Path, part: str) -> str:
-    """Return the folder or hub name to load from. On Kaggle a hub name's weights may be attached as `weights/NAME`.
-
-    part: "clip" or "gpt2", the folder of the tiny pair. Raises UserError if `name` is a path, but no folder.
-    """
-    path = TINY / part if name == "tiny" else Path(name).expanduser()
-    if path.is_dir():
-        return str(path)
-    text = str(name)
-    if isinstance(name, Path) or path.is_absolute() or path.exists() or text.startswith(".") or text.count("/") > 1:
-        raise UserError(f"{name} is no folder; give the folder of a model in the hub's layout, or its name on the hub")
-    if name == "tiny":
-        return str(path)
-    attached = search_inputs(Path("weights") / path.name)  # on Kaggle, weights may come as a dataset or a model
-    return str(attached[0]) if attached else text
 
 
 def load_model(kind: type[PreTrainedModel], source: str, *, types: tuple[str, ...], what: str) -> Any:

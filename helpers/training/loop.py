@@ -108,9 +108,10 @@ def train(
                 row = {"step": done, "epoch": round(done / batches.steps_per_epoch, 4), **meter.read()}
                 row |= {group["rate"]: group["lr"] for group in optimizer.param_groups}
                 row["val_loss"] = val_loss = validation_loss(loss, held_out) if evaluating else None
-                logbook.record({**row, "elapsed_seconds": round(state["elapsed"] + stop.seconds, 2)})
-            if evaluating:
-                logbook.record_samples(done, writer, held_out)
+                row["elapsed_seconds"] = round(state["elapsed"] + stop.seconds, 2)
+                if evaluating:  # first, so that whoever watches the history finds them
+                    logbook.record_samples(done, writer, held_out)
+                logbook.record(row)
             if main and done == total:  # before its checkpoint, so that a run with the last checkpoint is whole
                 _leave_captioner(writer, run)
             if evaluating or stopping:

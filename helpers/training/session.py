@@ -159,7 +159,7 @@ class Logbook:
         self.run, self.accelerator, self.bar, self.watch = run, accelerator, bar, watch
 
     def record(self, row: dict[str, Any]) -> None:
-        """Add a row to the history, and show it to the bar, the tracker and `watch`."""
+        """Add a row to the history, show it to bar, tracker and `watch`, and save the figure if it has a val_loss."""
         if not self.accelerator.is_main_process:
             return
         self.run.append(row)
@@ -169,15 +169,16 @@ class Logbook:
             memory=f"{used_memory(self.accelerator.device):.1f}GB",
         )
         self.accelerator.log({name: value for name, value in row.items() if value is not None}, row["step"])
+        if row["val_loss"] is not None:
+            self.run.save_figure()
         if self.watch:
             self.watch(self.run.history())
 
     def record_samples(self, step: int, writer: CaptionWriter, held_out: CaptionBatches) -> None:
-        """Caption the same few validation pictures at every validation, and save the figure so far."""
+        """Caption the same few validation pictures at every validation."""
         if not self.accelerator.is_main_process:
             return
         writer.captioner.eval()
         written = writer.write(held_out.embeddings[:SAMPLES])
         writer.captioner.train()
         self.run.append_samples(step, dict(zip(held_out.image_names, written, strict=False)))
-        self.run.save_figure()

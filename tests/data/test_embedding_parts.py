@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from helpers.cli import main
+from helpers.commands import checks
 from helpers.data.build_cache import build_cache
 from helpers.data.embedding_cache import EmbeddingCache
 from helpers.data.scenes import draw_world
@@ -150,14 +151,14 @@ def test_a_broken_shard_of_another_part_is_made_anew_by_that_part(whole, data, n
 @pytest.mark.parametrize("text", ["0/4", "5/4", "x", "1", "1/", "-1/4", "1/0"])
 def test_a_part_that_is_none(text):
     with pytest.raises(UserError, match=f"part is '{text}', but must be 1/4 for the first of four, and so on to 4/4"):
-        Part.parse(text)
+        checks.part(text)
 
 
 def test_parts_are_whole_and_do_not_meet():
     names = [str(number) for number in range(10)]
     for count in range(1, 13):
         assert [name for index in range(count) for name in Part(index, count).of(names)] == names
-    assert [Part.parse("2/4").split(index, 3) for index in range(3)] == [Part(3, 12), Part(4, 12), Part(5, 12)]
+    assert [Part(*checks.part("2/4")).split(index, 3) for index in range(3)] == [Part(3, 12), Part(4, 12), Part(5, 12)]
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPModel, GPT2LMHeadModel
 
 from helpers.errors import UserError
-from helpers.models.loading import TINY, load_clip, load_gpt2
+from helpers.models.folder import TINY
+from helpers.models.loading import load_clip, load_gpt2
 
 
 @pytest.fixture

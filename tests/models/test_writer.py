@@ -11,7 +11,8 @@ from helpers.config import preset
 from helpers.data.images import open_picture
 from helpers.errors import UserError
 from helpers.models.decoding import Decoding
-from helpers.models.loading import TINY, load_clip
+from helpers.models.folder import TINY
+from helpers.models.loading import load_clip
 from helpers.models.writer import CaptionWriter
 
 

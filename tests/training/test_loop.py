@@ -20,7 +20,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from helpers.data.build_cache import build_cache
 from helpers.errors import UserError
-from helpers.models.loading import TINY, load_clip
+from helpers.models.folder import TINY
+from helpers.models.loading import load_clip
 from helpers.models.writer import CaptionWriter
 from helpers.training.checkpoint import checkpoints, save_checkpoint
 from helpers.training.estimate import Plan
