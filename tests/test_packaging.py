@@ -1,12 +1,17 @@
-"""pyproject.toml, environment.yml and requirements.lock speak of the same packages."""
+"""pyproject.toml, environment.yml and requirements.lock agree; wheel and sdist hold all that the commands need."""
 
 import ast
 import itertools
+import os
 import re
+import shutil
+import subprocess
 import sys
+import tarfile
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -60,3 +65,63 @@ def test_nothing_is_imported_that_is_not_declared():
                 names = [node.module]
             for name in names:
                 assert name.split(".")[0] in known, f"{path.name} imports {name}"
+
+
+def test_every_room_is_in_the_package():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    rooms = {path.parent.relative_to(ROOT / "helpers") for path in (ROOT / "helpers").rglob("__init__.py")}
+    assert set(listed) == {".".join(["clipxgpt", *room.parts]) for room in rooms}
+
+
+def test_imports_within_the_package_are_relative():
+    for path in (ROOT / "helpers").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                assert node.module.split(".")[0] not in ("helpers", "clipxgpt"), path
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """A folder with a wheel and an sdist, built from a copy of the package."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("built")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    shutil.copytree(ROOT / "helpers", source / "helpers", ignore=shutil.ignore_patterns("__pycache__"))
+    code = "import sys; from setuptools import build_meta as b; b.build_sdist(sys.argv[1]); b.build_wheel(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, out], cwd=source, check=True, capture_output=True)
+    return out
+
+
+def test_the_sdist_holds_the_pair_and_the_template(built):
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
+    for name in ("helpers/tiny/clip/model.safetensors", "helpers/tiny/gpt2/tokenizer.json", "helpers/ui/report.html"):
+        assert name in names
+
+
+@pytest.mark.parametrize("pattern", ["*.whl", "*.tar.gz"])
+def test_installed_elsewhere_the_commands_find_everything(built, pattern, tmp_path):
+    """Beside a file and a folder named `helpers` of somebody's own, which the package does not collide with."""
+    (archive,) = built.glob(pattern)
+    site, work = tmp_path / "site", tmp_path / "work"
+    work.mkdir()
+    (work / "helpers.py").write_text("def mine(): pass\n")
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", site]
+    subprocess.run([*map(str, install), str(archive)], check=True, capture_output=True)
+    environment = {**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{work}", "OMP_NUM_THREADS": "1"}
+
+    def run(*words: str) -> str:
+        done = subprocess.run(words, cwd=work, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    where = run(sys.executable, "-c", "import clipxgpt, helpers; print(clipxgpt.__file__); helpers.mine()")
+    assert where.startswith(str(site))
+    command = str(site / "bin" / "clipxgpt")
+    run(command, "draw", "--out", "world", "--images", "40")
+    world = ["--images", "world/flickr30k_images", "--captions", "world/results.csv"]
+    run(command, "train", "--preset", "tiny", *world, "--out", "run", "--max-steps", "5", "--mapper-layers", "1")
+    assert run(command, "predict", "-C", "run", "world/flickr30k_images/scene-00000.png").strip()
+    run(command, "report", "run")
+    assert "A training run of CLIPxGPT Captioner" in (work / "run" / "report.html").read_text(encoding="utf-8")
