@@ -3,6 +3,7 @@
 The steps are diffs: in each, the lines that begin with a space or a minus are replaced by those with a space or a plus.
 """
 
+import os
 import re
 import shlex
 import shutil
@@ -10,9 +11,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from PIL import Image
 
+from helpers.experiments.significance import compare_arms
 from helpers.training.checkpoint import newest_step
 
 ROOT = Path(__file__).parents[1]
@@ -51,7 +54,8 @@ def changed(tmp_path_factory) -> Path:
 
 
 def run(root: Path, *command: str) -> str:
-    done = subprocess.run([sys.executable, *command], cwd=root, capture_output=True, text=True)
+    environment = os.environ | {"PATH": str(root)}  # without Java, whose METEOR takes half a minute
+    done = subprocess.run([sys.executable, *command], cwd=root, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -119,6 +123,17 @@ def test_the_map_lists_every_module_once():
     ]
     modules = [path for path in (ROOT / "helpers").rglob("*.py") if path.name != "__init__.py"]
     assert sorted(listed) == sorted(str(path.relative_to(ROOT)) for path in modules)
+
+
+def test_the_results_are_those_of_the_tables():
+    page = (ROOT / "docs" / "results.md").read_text("utf-8")
+    bugs, pictures = (pd.read_csv(ROOT / f"notebooks/results/{name}.csv") for name in ("defect", "train_images"))
+    stands = {"base": "", "tie": "a tie", "ahead": '"ahead"', "behind": "behind"}
+    for bug in compare_arms(bugs, "defect", base="none").itertuples():
+        row = f"| `{bug.defect}` | {bug.mean:.2f} [{bug.low:.2f}, {bug.high:.2f}] | {stands[bug.stands]}"
+        assert page.count(row) == 1, row
+    for number, mean in compare_arms(pictures, "train_images")[["train_images", "mean"]].to_numpy():
+        assert re.search(rf"^\| {int(number):,}(?:, all)? \| {mean:.2f} \|$", page, flags=re.MULTILINE), number
 
 
 def draw(out: Path, *arguments: str) -> subprocess.CompletedProcess:

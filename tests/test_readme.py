@@ -97,8 +97,9 @@ def test_the_readme_leads_to_every_page():
     assert links >= {page for page in PAGES if page != README}
 
 
-def test_own_photos_by_commands(folder, capsys):
+def test_own_photos_by_commands(folder, capsys, monkeypatch):
     """All commands of the three pages, one after the other in one folder."""
+    monkeypatch.setenv("PATH", str(folder))  # without Java, whose METEOR takes half a minute for each score
     assert set(commands(OWN)) > {line for line in commands(README) if "runs/mine" in line}
     lines = dict.fromkeys([*commands(OWN), *commands(SCORES), *commands(EXPLORER)])
     said = {line: run(line, capsys) for line in lines}
