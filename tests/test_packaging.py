@@ -87,8 +87,9 @@ def built(tmp_path_factory) -> Path:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     shutil.copytree(ROOT / "helpers", source / "helpers", ignore=shutil.ignore_patterns("__pycache__"))
-    code = "import sys; from setuptools import build_meta as b; b.build_sdist(sys.argv[1]); b.build_wheel(sys.argv[1])"
-    subprocess.run([sys.executable, "-c", code, out], cwd=source, check=True, capture_output=True)
+    for kind in ("sdist", "wheel"):
+        code = f"import sys; from setuptools import build_meta; build_meta.build_{kind}(sys.argv[1])"
+        subprocess.run([sys.executable, "-c", code, out], cwd=source, check=True, capture_output=True)
     return out
 
 

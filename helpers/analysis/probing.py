@@ -1,4 +1,4 @@
-"""Which facts a linear classifier can read from an embedding."""
+"""Linear probes: the facts that a linear classifier can read from an embedding."""
 
 from dataclasses import fields
 

@@ -1,4 +1,4 @@
-"""Which captions of the drawn world are wrong, and how; and which captions to look at."""
+"""The wrong captions of drawn scenes by kind of error, and a choice of captions to look at."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -37,7 +37,7 @@ def photos(images: Path, captions: Path, splits: Path | None = None) -> tuple[Pa
 
 
 def photos_or_world(
-    preset_name: str, images: Path | None, captions: Path | None, splits: Path | None
+    preset_name: str, *, images: Path | None, captions: Path | None, splits: Path | None
 ) -> tuple[Path | None, Path | None, Path | None]:
     """Return where photos lie, or None three times if there are none: then the preset tiny takes the drawn world."""
     if (images is None) != (captions is None):

@@ -11,6 +11,7 @@ from .options import CAPTIONS, IMAGES, SPLITS, choose, whole
 
 
 def draw(
+    *,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the new world.")],
     images: Annotated[int, typer.Option("--images", metavar="N", parser=whole, help="Number of pictures.")] = 3000,
     seed: Annotated[int, typer.Option("--seed", metavar="N", parser=whole, help="Which of the worlds to draw.")] = 0,
@@ -31,6 +32,7 @@ def draw(
 
 
 def pretrain(
+    *,
     images: Annotated[Path, IMAGES],
     captions: Annotated[Path, CAPTIONS],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to save clip/ and gpt2/ in.")],
@@ -78,6 +80,7 @@ def pretrain(
 
 
 def embed(
+    *,
     images: Annotated[Path, IMAGES],
     captions: Annotated[Path, CAPTIONS],
     clip: Annotated[str, typer.Option("--clip", metavar="NAME_OR_DIR", help="Hub name, folder, or tiny.")],

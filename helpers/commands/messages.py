@@ -65,7 +65,7 @@ class Validations:
                        f"{row.val_loss:.3f}; {image_name}: {caption}")  # fmt: skip
 
 
-def print_next_steps(run: "Run", images: Path, captions: Path, splits: Path | None) -> None:
+def print_next_steps(run: "Run", *, images: Path, captions: Path, splits: Path | None) -> None:
     """Print the commands that caption, measure and report with a run."""
     photos = ["--images", images, "--captions", captions, *(["--splits", splits] if splits else [])]
     print("what to do next:")

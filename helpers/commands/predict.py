@@ -23,6 +23,7 @@ BATCH = 16  # pictures that are captioned at a time
 
 
 def predict(
+    *,
     pictures: Annotated[
         list[str] | None,
         typer.Argument(

@@ -10,6 +10,7 @@ from . import checks
 
 
 def report(
+    *,
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)],
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="By default RUN/report.html.")] = None,
     images: Annotated[
@@ -34,6 +35,7 @@ def report(
 
 
 def notebooks(
+    *,
     out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run and the executed notebooks.")] = (
         Path("runs/tiny")
     ),

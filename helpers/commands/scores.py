@@ -20,6 +20,7 @@ def _control(control: str, help: str) -> Any:
 
 
 def evaluate(
+    *,
     captioner: Annotated[Path, CAPTIONER],
     images: Annotated[Path, IMAGES],
     captions: Annotated[Path, CAPTIONS],
@@ -93,6 +94,7 @@ def evaluate(
 
 
 def score(
+    *,
     captions: Annotated[
         Path, typer.Option("--captions", metavar="FILE", help="CSV with the columns image_name and caption.")
     ],

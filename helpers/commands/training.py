@@ -15,6 +15,7 @@ SESSION = "This session"
 
 @with_config
 def train(
+    *,
     preset_name: PresetName,
     out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run.")],
     images: Annotated[Path | None, IMAGES] = None,
@@ -61,7 +62,7 @@ def train(
     for name, value in (("max_hours", max_hours), ("max_steps", max_steps)):
         if value is not None:
             check_value(name, value, above=0)
-    images, captions, splits = checks.photos_or_world(preset_name, images, captions, splits)
+    images, captions, splits = checks.photos_or_world(preset_name, images=images, captions=captions, splits=splits)
     checks.models(config)
     checks.run_folder(out, resume)
     from ..data.build_cache import DRAWN_CACHES, open_cache
@@ -81,11 +82,13 @@ def train(
         watch=Validations(Run(out)), tracker=tracker,
     )  # fmt: skip
     print(f"the run lies in {run.folder}, its captioner in {run.captioner}")
-    print_next_steps(run, data.images, captions or data.images.with_name("results.csv"), splits)
+    captions = captions or data.images.with_name("results.csv")
+    print_next_steps(run, images=data.images, captions=captions, splits=splits)
 
 
 @with_config
 def ablate(
+    *,
     vary: Annotated[
         list[str],
         typer.Option(
@@ -123,7 +126,7 @@ def ablate(
     varied = read_vary(vary, config)
     check_value("seeds", seeds, least=1)
     check_value("jobs", 1 if jobs is None else jobs, least=1)
-    images, captions, splits = checks.photos_or_world(preset_name, images, captions, splits)
+    images, captions, splits = checks.photos_or_world(preset_name, images=images, captions=captions, splits=splits)
     checks.models(config)
     checks.output_file(out)
     from ..data.dataset import open_data, open_drawn_world

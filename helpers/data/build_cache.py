@@ -98,7 +98,7 @@ class _Builder:
                 ThreadPoolExecutor(os.cpu_count()) as pool,
             ):
                 for chunk in chunks:
-                    shard = self._make_shard(chunk, batch_size, pool, bar)
+                    shard = self._make_shard(chunk, batch_size, pool=pool, bar=bar)
                     if shard.image_names or any(before.get(name) != why for name, why in shard.left_out.items()):
                         shard.save(next(free))
         with only_one(self.folder, "writing the tables"):
@@ -129,7 +129,7 @@ class _Builder:
                 shards.append(shard)
         return EmbeddingCache(folder, fingerprint, shards)
 
-    def _make_shard(self, names: list[str], batch_size: int, pool: ThreadPoolExecutor, bar: tqdm) -> Shard:
+    def _make_shard(self, names: list[str], batch_size: int, *, pool: ThreadPoolExecutor, bar: tqdm) -> Shard:
         """Embed the pictures of one shard. While CLIP encodes a batch, threads open the pictures of the next one."""
         clip, batches = self.clip, [names[i : i + batch_size] for i in range(0, len(names), batch_size)]
         rows, embedded, left_out = [torch.empty(0, *clip.shape, dtype=torch.float16)], [], {}

@@ -51,12 +51,14 @@ def draw_scene(scene: Scene, rng: random.Random) -> Image.Image:
         second = scene.relation is not None and number == 1
         color, shape = (scene.other_color, scene.other_shape) if second else (scene.color, scene.shape)
         x, y = x + rng.uniform(-shift, shift), y + rng.uniform(-shift, shift)
-        outline = _outline(shape, x, y, radius * rng.uniform(0.95, 1.05), math.radians(rng.uniform(-10, 10)))
+        outline = _outline(
+            shape, x, y, radius=radius * rng.uniform(0.95, 1.05), tilt=math.radians(rng.uniform(-10, 10))
+        )
         draw.polygon([(px * SUPERSAMPLING, py * SUPERSAMPLING) for px, py in outline], fill=PAINT[color])
     return canvas.reduce(SUPERSAMPLING)
 
 
-def _outline(shape: str, x: float, y: float, radius: float, tilt: float) -> list[tuple[float, float]]:
+def _outline(shape: str, x: float, y: float, *, radius: float, tilt: float) -> list[tuple[float, float]]:
     """Return the corners of a shape around (x, y) in pixels. All shapes of one radius look about equally large."""
     if shape == "circle":
         points = [(math.cos(t), math.sin(t)) for t in _angles(48)]

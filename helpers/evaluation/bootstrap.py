@@ -1,4 +1,4 @@
-"""How sure is a score? The bootstrap scores the same captions on many resamples of their images."""
+"""The uncertainty of a score, by the bootstrap: the same captions are scored on many resamples of their images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

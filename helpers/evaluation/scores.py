@@ -18,7 +18,7 @@ INTERVAL = "_95_interval"  # ends the name of a score's interval in metrics.json
 
 @dataclass(frozen=True)
 class Scores:
-    """What was measured of N captions, one per image.
+    """The measurements of N captions, one per image.
 
     measured: scores by name, with intervals. counts: numbers by name, without. not_measured: {name: reason}.
     tokenizer: which one split the words. notes: what else a reader must know, by its key in metrics.json.

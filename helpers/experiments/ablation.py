@@ -50,7 +50,7 @@ def ablate(
             trials[tuple(key.values())] = trial.within(data)
     out, identity = Path(out), captions_sha256(data)
     with only_one(out, "writing results", wait=False):
-        _begin_results(out, base, vary, identity)
+        _begin_results(out, base, vary, data=identity)
         columns = [*vary, "seed"]
         rows = pd.read_csv(out, dtype=str).to_dict("records") if out.exists() else []  # as text, they stay as they are
         done = {_as_text(row[name] for name in columns) for row in rows}
@@ -128,7 +128,7 @@ def _place(order: list[tuple[str, ...]], key: tuple[str, ...]) -> int:
     return order.index(key) if key in order else -1
 
 
-def _begin_results(out: Path, base: Config, vary: dict[str, list[Any]], data: str) -> None:
+def _begin_results(out: Path, base: Config, vary: dict[str, list[Any]], *, data: str) -> None:
     """Record the base config and the captions beside `out`: rows with different ones must not be compared."""
     file = out.with_suffix(".json")
     fixed = {name: value for name, value in base.to_dict().items() if name not in (*vary, "seed")}

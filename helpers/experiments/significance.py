@@ -1,4 +1,4 @@
-"""What a results table of several seeds shows; a tie is called a tie."""
+"""Comparisons within a results table of several seeds; a tie is called a tie."""
 
 import pandas as pd
 
@@ -16,7 +16,7 @@ def compare_arms(results: pd.DataFrame, by: str, *, measure: str = "correct", ba
     table = results.groupby(by, sort=False)[measure].agg(["mean", "std", "count"]).reset_index()
     variance = table["std"] ** 2 / table["count"]  # of the mean; NaN for one seed
     sign = -1 if measure == "val_loss" else 1
-    first = _first(table, by, measure, base)
+    first = _first(table, by, measure=measure, base=base)
     gaps = sign * (table.loc[first, "mean"] - table["mean"])
     ties = TIE * (variance + variance[first]) ** 0.5
     stands = ["not judged" if pd.isna(tie) else "tie" if abs(gap) <= tie else "behind" if gap > 0 else "ahead"
@@ -35,7 +35,7 @@ def compare_arms(results: pd.DataFrame, by: str, *, measure: str = "correct", ba
 def summarise_arms(results: pd.DataFrame, by: str, *, measure: str = "correct", base: object = None) -> dict[str, str]:
     """Return the comparison in one row: best or base with its interval, the others by how they compare, seeds."""
     table = compare_arms(results, by, measure=measure, base=base)
-    first = _first(table, by, measure, base)
+    first = _first(table, by, measure=measure, base=base)
     value, mean, low, high, seeds, _ = table.loc[first]
     row = {"best, or base": f"{value}: {mean:.2f}" + (f" [{low:.2f}, {high:.2f}]" if seeds > 1 else "")}
     others = table.drop(index=first)
@@ -46,7 +46,7 @@ def summarise_arms(results: pd.DataFrame, by: str, *, measure: str = "correct", 
     return row | {"seeds": f"{fewest}" if fewest == most else f"{fewest} to {most}"}
 
 
-def _first(table: pd.DataFrame, by: str, measure: str, base: object) -> int:
+def _first(table: pd.DataFrame, by: str, *, measure: str, base: object) -> int:
     """Return the row that the others are compared with."""
     if base is not None:
         return table.index[table[by] == base][0]

@@ -106,7 +106,7 @@ def run_trial(trial: Trial, data: Data, cache: str | Path, *, folder: Path) -> d
         run = train(config, bug.deal(captions, config.seed), cache, out=folder, resume=True, parts=bug.parts)
         if newest_step(run.checkpoints) != Plan.read(run.plan_file).total:
             raise UserError(f"the run in {folder} was stopped: the same command goes on with it")
-        write_json(file, _judged(run, replace(data, captions=captions), EmbeddingCache.open(cache), bug))
+        write_json(file, _judged(run, replace(data, captions=captions), EmbeddingCache.open(cache), bug=bug))
     for rest in ("checkpoints", "captioner", "captioner-best"):
         shutil.rmtree(folder / rest, ignore_errors=True)
     return json.loads(file.read_text(encoding="utf-8"))
@@ -144,7 +144,7 @@ def _end_with_the_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)  # training then saves and stops
 
 
-def _judged(run: Run, data: Data, cache: EmbeddingCache, bug: Bug) -> dict[str, Any]:
+def _judged(run: Run, data: Data, cache: EmbeddingCache, *, bug: Bug) -> dict[str, Any]:
     history, result = run.history(), {}
     if data.facts is not None:
         writer = CaptionWriter.load(

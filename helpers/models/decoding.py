@@ -1,4 +1,4 @@
-"""How a caption is chosen from GPT-2's probabilities: greedy, by beam search or by sampling."""
+"""The choice of a caption from GPT-2's probabilities: greedy, by beam search or by sampling."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""Where models and captioners lie on disk, found without PyTorch, so that a wrong path is answered at once."""
+"""The places of models and captioners on disk, found without PyTorch, so that a wrong path is answered at once."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How a small pair is shaped and trained: one frozen object, and the two recipes that were measured."""
+"""The shapes and the training of a small pair in one frozen object, and the two recipes that were measured."""
 
 from dataclasses import dataclass, fields, replace
 from typing import Any

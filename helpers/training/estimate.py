@@ -23,7 +23,7 @@ DISK_SPEED = 0.1e9  # bytes per second, a slow disk
 
 @dataclass(frozen=True)
 class Plan:
-    """What the rest of a run will take, from the speed of its first steps; saved as plan.json in the run folder."""
+    """An estimate of the rest of a run, from the speed of its first steps; saved as plan.json in the run folder."""
 
     computing_on: str  # device, precision, and why
     memory_gb: float  # at the peak of the step on the longest captions

@@ -169,8 +169,10 @@ def train_on_all_cards(
     with tempfile.TemporaryDirectory() as folder:
         refusal = Path(folder) / "refusal.txt"
         try:
-            given = (refusal, config, captions, cache, out, max_hours, watch)
-            notebook_launcher(_train_in_child, given, num_processes=cards)
+            work = functools.partial(
+                train, config, captions, cache, out=out, resume=True, max_hours=max_hours, watch=watch
+            )
+            notebook_launcher(_in_child, (work, refusal), num_processes=cards)
         except ChildFailedError as error:
             if not refusal.exists():
                 raise
@@ -178,13 +180,10 @@ def train_on_all_cards(
     return Run(Path(out))
 
 
-def _train_in_child(
-    refusal: Path, config: Config, captions: pd.DataFrame, cache: str | Path, out: str | Path,
-    max_hours: float | None, watch: Watch | None,
-) -> None:  # fmt: skip
-    """Train as one of several processes; a UserError is left in the file `refusal`, where the parent reads it."""
+def _in_child(work: Callable[[], object], refusal: Path) -> None:
+    """Do the work as one of several processes; a UserError is left in the file `refusal`, where the parent reads it."""
     try:
-        train(config, captions, cache, out=out, resume=True, max_hours=max_hours, watch=watch)
+        work()
     except UserError as error:
         refusal.write_text(str(error), encoding="utf-8")
         raise

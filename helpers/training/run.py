@@ -138,8 +138,8 @@ def begin_run(folder: str | Path, config: Config, identity: dict[str, Any], *, r
             parts = [("config", older.to_dict(), config.to_dict()), ("data", found["data"], identity)]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{run.config_file} is no run's config.json: name another folder for the run") from error
-        for part in parts:
-            _check_same(run.folder, *part)
+        for what, before, now in parts:
+            _check_same(run.folder, what, found=before, wanted=now)
         sweep_partial(run.folder)
         return run
     if run.checkpoints.exists() or run.captioner.exists():
@@ -160,7 +160,7 @@ def refuse_taken(folder: str | Path, resume: bool) -> None:
         raise UserError(f"{folder} already holds a run: go on with it by --resume, or name another folder")
 
 
-def _check_same(folder: Path, what: str, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+def _check_same(folder: Path, what: str, *, found: dict[str, Any], wanted: dict[str, Any]) -> None:
     for name in [name for name in {**found, **wanted} if name not in FREE]:
         if found.get(name) != wanted.get(name):
             raise UserError(
