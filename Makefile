@@ -5,7 +5,7 @@ READY := .venv/ready
 # Jupyter's servers cut the connection at a message of 10 MB, such as the upload of a large photo; these take 100 MB.
 LARGE := "{'websocket_max_message_size': 104857600}"
 
-.PHONY: help setup run test test-unit test-browser test-real test-kaggle kaggle bench bench-quick bench-growth bench-quality lab app pair clean
+.PHONY: help setup run test test-unit test-browser test-real test-kaggle kaggle bench bench-quick bench-growth bench-quality bench-gpu bench-threads lab app pair clean
 
 help:  ## show these lines
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -58,6 +58,12 @@ bench-quick: $(READY)  ## three of them, once, in under three minutes
 
 bench-growth: $(READY)  ## how time and memory grow with pictures, captions, prefix and batch (10 minutes)
 	$(BIN)/python -m benchmarks.growth
+
+bench-gpu:  ## what a GPU does, in under 8 minutes, with the PyTorch that is there; OUT=folder for the results
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,python3) -m benchmarks.gpu $(if $(OUT),--out $(OUT))
+
+bench-threads: $(READY)  ## a small model's time on an idle machine and beside busy loops (5 minutes)
+	$(BIN)/python -m benchmarks.threads
 
 bench-quality: $(READY)  ## minutes until 0.8 of the drawn world's captions are right, by recipe (20 minutes)
 	$(BIN)/python -m benchmarks.quality

@@ -1,24 +1,33 @@
-"""What ours is compared with computes the same thing: a baseline that did other work would make any ratio."""
+"""The baselines compute the same as this project: with other work they could show any ratio."""
 
 import copy
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from small_models import random_batch, random_captioner
+from torch.nn import functional as F
 
-from benchmarks import baselines, limit, models
+from benchmarks import baselines, gpu, gpu_sections, limit, linear_cross_entropy, models
+from benchmarks.arms import in_a_process
 from benchmarks.run import RESULTS, as_markdown
+from helpers.config import Config
 from helpers.models.freezing import freeze
-from helpers.training.loss import Likelihood
+from helpers.training.loss import CaptionLoss
 from helpers.training.packing import pack
+from helpers.training.run import Run
 
 
 def test_the_padded_step_has_our_loss_and_trains_the_same():
     captioner = random_captioner().eval()
-    freeze(captioner.gpt2, "first-and-last")
+    freeze(captioner.gpt2, Config(freezing="first-and-last"))
     batch, before = random_batch([5, 9, 3, 14]), copy.deepcopy(captioner.state_dict())
-    ours = Likelihood(captioner)(pack(batch, captioner.config.prefix_length)).item()
+    ours = CaptionLoss(captioner)(pack(batch, captioner.config.prefix_length)).item()
     assert baselines.padded_step(captioner)(batch) == pytest.approx(ours, rel=1e-5)
     trained = {name for name, parameter in captioner.named_parameters() if parameter.requires_grad}
     changed = {name for name, value in captioner.state_dict().items() if not value.equal(before[name])}
@@ -66,7 +75,8 @@ def test_the_table_in_the_readme_is_that_of_the_results():
 
 def test_the_originals_mapper_mixes_the_images_of_a_batch_in_training_alone():
     torch.manual_seed(0)
-    mapper, embeddings = baselines.MixingMapper(32, 4, 48, layers=2, heads=4), torch.randn(3, 32)
+    config = Config(prefix_length=4, mapper_layers=2, mapper_heads=4)
+    mapper, embeddings = baselines.MixingMapper(config, 32, 48), torch.randn(3, 32)
     for layer in mapper.encoder.layers:
         layer.self_attn.dropout = 0.0
         layer.dropout1.p = layer.dropout2.p = layer.dropout.p = 0.0
@@ -74,4 +84,91 @@ def test_the_originals_mapper_mixes_the_images_of_a_batch_in_training_alone():
     assert mixed.shape == alone.shape == (3, 4, 48)
     assert not mixed.allclose(alone, atol=1e-3)
     assert mapper(embeddings[:1]).allclose(alone[:1], atol=1e-5)
-    assert mapper.train()(embeddings[:1]).allclose(alone[:1], atol=1e-5)  # alone it has nobody to attend to
+    assert mapper.train()(embeddings[:1]).allclose(alone[:1], atol=1e-5)  # alone it can attend to itself only
+
+
+ABSENT = ("IPython", "ipywidgets", "pycocoevalcap", "tyro", "typer", "voila", "nbformat", "papermill", "tensorboard")
+HIDE_THEM = f"""
+from importlib.machinery import PathFinder
+
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *rest: None if name.split(".")[0] in {ABSENT} else find(name, *rest)
+"""
+
+
+def test_the_gpu_benchmark_runs_at_a_tiny_size_without_notebook_libraries(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(HIDE_THEM)
+    words = [sys.executable, "-m", "benchmarks.gpu", "--tiny", "--out", str(tmp_path)]
+    env = {**os.environ, "PYTHONPATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
+    root = Path(gpu.__file__).parents[1]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=env, cwd=root)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    record = json.loads((tmp_path / "gpu-cpu-tiny.json").read_text())
+    assert list(record["sections"]) == [name for name in gpu.SECTIONS if name.endswith("small")]
+    found = {name: section["rows"] for name, section in record["sections"].items()}
+    assert all(found.values())
+    steps = found["training step, small"]
+    assert {row["precision"] for row in steps} >= {"fp32"}
+    assert all(row["ours"] > 0 and row["baseline"] > 0 for row in steps if row["measure"] == "captions/s")
+    assert [row["ours"] for row in found["cut and resumed, small"]] == [gpu_sections.EQUAL]
+    table = (tmp_path / "gpu-cpu-tiny.md").read_text()
+    assert table in done.stdout
+    assert all(f"| {name} | " in table for name in found)
+
+
+def test_an_error_in_one_section_is_in_the_table_and_the_others_go_on(tmp_path, monkeypatch):
+    def breaks(_name, _scale, _work):
+        yield {"measure": "before", "ours": 1.0}
+        raise RuntimeError("no kernel image\nis available")
+
+    monkeypatch.setattr(gpu_sections, "breaks", breaks, raising=False)
+    monkeypatch.setattr(gpu, "SECTIONS", {"broken, small": ("breaks", "small"), "unknown, small": ("missing", "small")})
+    sections = {}
+    for name in gpu.SECTIONS:
+        assert gpu.measure_section(name, tmp_path, tiny=True) == 1
+        sections[name] = json.loads((tmp_path / "result.json").read_text())
+    table = gpu.as_markdown(sections)
+    assert "| broken, small | before |  | 1 |" in table
+    assert "| broken, small | **error**: RuntimeError: no kernel image |" in table
+    assert "| unknown, small | **error**: AttributeError" in table
+
+
+def test_a_section_that_dies_or_takes_too_long_is_an_error_too(tmp_path):
+    assert "stopped after 0 s" in gpu.run_section("captions, small", tmp_path, tiny=True, seconds=0.1)["error"]
+    assert "status 2" in gpu.run_section("no such section", tmp_path, tiny=True, seconds=60)["error"]
+
+
+def test_sections_are_skipped_when_the_time_is_over(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "LAST_START", -60)
+    results = gpu.run_all(tmp_path, tiny=False)
+    assert list(results) == list(gpu.SECTIONS)
+    assert all(result["skipped"].startswith("skipped") for result in results.values())
+    assert capsys.readouterr().out.count("skipped") == len(gpu.SECTIONS)
+
+
+def test_two_captioners_are_compared_tensor_by_tensor(finished, tmp_path):
+    assert gpu_sections.difference(finished, finished) == gpu_sections.EQUAL
+    other = tmp_path / "captioner"
+    other.mkdir()
+    tensors = load_file(finished.captioner / "model.safetensors")
+    tensors["mapper.output.bias"][0] += 0.5
+    save_file(tensors, other / "model.safetensors", {"format": "pt"})
+    assert "1 of" in gpu_sections.difference(finished, Run(tmp_path))
+    assert "0.5 (mapper.output.bias)" in gpu_sections.difference(finished, Run(tmp_path))
+
+
+@pytest.mark.skipif(not hasattr(F, "linear_cross_entropy"), reason="PyTorch before 2.13")
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 0.05)])
+def test_every_arm_of_the_loss_benchmark_has_the_exact_loss_and_gradients(precision, tolerance):
+    work = linear_cross_entropy.Work.random(200, 32, 501)
+    loss, *gradients = linear_cross_entropy.exact(work)
+    assert loss == pytest.approx(F.cross_entropy(work.hidden @ work.weight.T, work.targets).item(), rel=1e-5)
+    for arm in linear_cross_entropy.ARMS:
+        found = linear_cross_entropy.errors(arm, work, precision, loss=loss, gradients=gradients)
+        assert max(found.values()) < tolerance, arm
+
+
+def test_the_work_beside_busy_loops_runs_on_one_thread():
+    seen = in_a_process("threads", "--work", "the project's choice", "--steps", 2)
+    assert seen["threads"] == 1
+    assert seen["seconds"] > 0
