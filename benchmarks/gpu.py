@@ -1,4 +1,4 @@
-"""Everything that a card should tell, in one command of under 8 minutes: `python -m benchmarks.gpu` (make bench-gpu).
+"""All benchmarks of a card in one command of under 8 minutes: `python -m benchmarks.gpu` (make bench-gpu).
 
 It needs PyTorch, transformers, accelerate and what they need, but no network, no data and no installation: the models
 are random weights at real size, the captions have Flickr30k's lengths. Each section of gpu_sections.py runs in a

@@ -19,13 +19,13 @@ from safetensors.torch import load_file
 
 from benchmarks import baselines, gpu_data, limit, models
 from benchmarks.arms import TOKENS, make_learner
-from benchmarks.gpu_timing import Row, in_turns, peak_memory, precisions, reached_by_products, speed, timed
+from benchmarks.gpu_timing import Row, chosen, in_turns, peak_memory, precisions, reached_by_products, speed, timed
 from helpers.config import Config, preset
 from helpers.data.batches import Batch
 from helpers.data.build_cache import build_cache
 from helpers.models.captioner import Captioner
 from helpers.models.vision import Clip
-from helpers.runtime.device import PRECISIONS, choose_accelerator, device_memory, use_threads_for
+from helpers.runtime.device import PRECISIONS, device_memory, use_threads_for
 from helpers.training.estimate import Plan
 from helpers.training.loop import train
 from helpers.training.packing import pack
@@ -48,13 +48,13 @@ class Scale:
     run_steps: int  # of a whole training
 
 
-REAL = Scale({"small": "small", "large": "medium"}, turns=8, steps=5, side=8192, looped=8, photos=2048, run_steps=400)
+REAL = Scale({"small": "small", "large": "medium"}, turns=8, steps=5, side=8192, looped=8, photos=1024, run_steps=400)
 TINY = Scale({"small": "tiny", "large": "tiny"}, turns=2, steps=2, side=256, looped=2, photos=40, run_steps=8)
 
 
 def card() -> dict[str, Any]:
     """Return the card's name and memory, the choice of precision with its reason, and the versions."""
-    choice = choose_accelerator()
+    choice = chosen()
     name = torch.cuda.get_device_name(0) if choice.device.type == "cuda" else choice.device.type
     return {
         "name": name,
@@ -67,7 +67,7 @@ def card() -> dict[str, Any]:
 
 def training_step(name: str, scale: Scale, _work: Path) -> Iterator[Row]:
     """Captions per second, memory and share of the roofline of a training step, beside the original's padded step."""
-    size, device = scale.sizes[name], choose_accelerator().device
+    size, device = scale.sizes[name], chosen().device
     stream, arms, memory = models.batches(size, CAPTIONS), {}, {}
     warm_up = [next(stream) for _ in range(3)]
     for arm in ("baseline", *precisions()):  # best last: an Accelerator follows the precision of the newest one
@@ -144,7 +144,7 @@ def whole_run(name: str, scale: Scale, work: Path, *, out: str, max_steps: int |
 
 
 def cut_and_resumed(name: str, scale: Scale, work: Path) -> Iterator[Row]:
-    """Whether a run that is cut in the middle and resumed ends in the captioner of a run that is not."""
+    """Compare the captioner of a run that is cut in the middle and resumed with that of an uncut run."""
     uncut = whole_run(name, scale, work, out="uncut")[1]  # the section before has made it
     for steps in (scale.run_steps // 2, None):
         cut = whole_run(name, scale, work, out="cut", max_steps=steps)[1]
@@ -170,7 +170,7 @@ def difference(one: Run, two: Run) -> str:
 
 def captions(name: str, scale: Scale, _work: Path) -> Iterator[Row]:
     """Captions per second in batches, greedy and by beam search, beside one picture at a time without a cache."""
-    size, device = scale.sizes[name], choose_accelerator().device
+    size, device = scale.sizes[name], chosen().device
     embeddings = torch.randn(CAPTIONS, models.width(size), generator=torch.Generator().manual_seed(0)).to(device)
     looped = captioner_on(device, size, activation="gelu_new").eval()
     writers = {arm: captioner_on(device, size).eval().to(PRECISIONS[arm]) for arm in precisions()}
@@ -187,7 +187,7 @@ def captions(name: str, scale: Scale, _work: Path) -> Iterator[Row]:
 
 def photos(name: str, scale: Scale, work: Path) -> Iterator[Row]:
     """Photos per second into a cache, JPEG decoding included, and for prepared pixels alone."""
-    size, device = scale.sizes[name], choose_accelerator().device
+    size, device = scale.sizes[name], chosen().device
     folder, processor = work / "photos", gpu_data.image_processor(size)
     names = gpu_data.photos(folder, scale.photos)
     clips = {arm: Clip(models.vision_tower(size).to(device, PRECISIONS[arm]), processor, arm) for arm in precisions()}

@@ -4,19 +4,26 @@ import gc
 import statistics
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 
 from benchmarks.arms import OwnMemory
-from helpers.runtime.device import choose_accelerator
+from helpers.runtime.device import Choice, choose_accelerator
 
 Row = dict[str, Any]  # of the table: measure, precision, ours, baseline, ratio, spread
 
 
+@cache
+def chosen() -> Choice:
+    """Return the choice of device and precision, made once: a busy CPU might answer otherwise the next time."""
+    return choose_accelerator()
+
+
 def precisions() -> list[str]:
     """Return float32 and, if it is another, the best precision of the card."""
-    return list(dict.fromkeys(["fp32", choose_accelerator().precision]))
+    return list(dict.fromkeys(["fp32", chosen().precision]))
 
 
 def timed(device: torch.device, work: Callable[[], object]) -> float:
