@@ -15,37 +15,11 @@ import psutil
 import pytest
 import torch
 
-from helpers.commands.options import read_vary
 from helpers.config import preset
 from helpers.errors import UserError
 from helpers.experiments import ablation
 from helpers.experiments.ablation import ablate
 from helpers.experiments.trial import Trial, captions_sha256, run_trial
-
-
-def test_the_text_of_a_flag_becomes_values():
-    texts = ["prefix_length=1,4", "mapper=mlp,queries", "train_embeddings=true,false", "gpt2_lr=1e-3"]
-    assert read_vary(texts, preset("tiny")) == {
-        "prefix_length": [1, 4], "mapper": ["mlp", "queries"], "train_embeddings": [True, False], "gpt2_lr": [0.001],
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("texts", "message"),
-    [
-        (["colour=red"], "--vary colour=red: colour is no field of the config; its fields are clip, gpt2"),
-        (["train_images=few"], "--vary train_images=few: the values of train_images are ints"),
-        (["prefix_length=one"], "--vary prefix_length=one: the values of prefix_length are ints"),
-        (["prefix_length"], "--vary prefix_length: the values of prefix_length are ints"),
-        (["train_embeddings=yes"], "'yes' is neither true nor false"),
-        (["seed=1,2"], "seed is varied already"),
-        (["mapper=mlp", "mapper=queries"], "mapper is varied already"),
-    ],
-)
-def test_a_flag_that_cannot_be_read_is_named(texts, message):
-    with pytest.raises(UserError) as error:
-        read_vary(texts, preset("tiny"))
-    assert message in str(error.value)
 
 
 @pytest.fixture
