@@ -1,5 +1,6 @@
 """Hygiene of the notebooks: what a reader opens is what was run, in order, small and with working links."""
 
+import ast
 import itertools
 import re
 from pathlib import Path
@@ -18,6 +19,10 @@ def notebook(request):
 
 def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def python_of(cell):
+    return "\n".join(line for line in cell.source.splitlines() if not line.startswith("%"))
 
 
 def test_the_series_is_complete():
@@ -52,6 +57,22 @@ def test_cells_are_short_and_logic_lives_in_helpers(notebook):
         assert max(map(len, cell.source.splitlines())) <= 120
         for function in re.findall(r"^def .*\n(?:(?: .*)?\n)*", cell.source + "\n", re.MULTILINE):
             assert len(function.strip().splitlines()) <= 18, function
+
+
+@pytest.mark.parametrize("path", [*NOTEBOOKS, FOLDER / "app.ipynb"], ids=lambda path: path.stem)
+def test_at_most_four_lines_import_from_helpers(path):
+    source = "\n".join(cell.source for cell in code_cells(nbformat.read(path, as_version=4)))
+    lines = re.findall(r"^\s*(?:from helpers|import helpers).*", source, re.MULTILINE)
+    assert 1 <= len(lines) <= 4, lines
+
+
+def test_names_come_from_the_top_of_helpers_and_each_once(notebook):
+    found = [node for cell in code_cells(notebook) for node in ast.walk(ast.parse(python_of(cell)))
+             if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "helpers"]  # fmt: skip
+    names = [alias.name for node in found for alias in node.names]
+    assert sorted(names) == sorted(set(names))
+    rooms = {(node.module, alias.name) for node in found for alias in node.names if node.module != "helpers"}
+    assert rooms <= {("helpers.evaluation", "controls"), ("helpers.evaluation", "published_scores")}
 
 
 def test_a_word_stands_before_the_code(notebook):
