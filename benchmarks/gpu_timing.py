@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from benchmarks.arms import OwnMemory
 from helpers.runtime.device import Choice, choose_accelerator
 
 Row = dict[str, Any]  # of the table: measure, precision, ours, baseline, ratio, spread
@@ -37,12 +36,11 @@ def timed(device: torch.device, work: Callable[[], object]) -> float:
 
 
 def peak_memory(device: torch.device, work: Callable[[], object]) -> dict[str, float]:
-    """Do `work` and return the GB (10^9 bytes) that it adds at its peak; on a CPU, the growth of the process."""
-    gc.collect()
+    """Do `work` and return the GB (10^9 bytes) of the card that it adds at its peak; nothing if it is on no card."""
     if device.type != "cuda":
-        own = OwnMemory()
         work()
-        return {"GB added": own.growth() / 1e9}
+        return {}
+    gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
