@@ -230,11 +230,14 @@ class Captioner(PreTrainedModel, GenerationMixin):
 def attention_on(device: torch.device) -> Iterator[None]:
     """Choose how GPT-2 computes attention on that device.
 
-    For texts as short as captions, plain matrix products on a CPU are faster than the fused kernel, above all in
-    bfloat16. PyTorch computes them in float32 unless it is told that bfloat16 is accurate enough.
+    On a card without cuDNN's kernel, which is compiled again for each new shape: packed batches nearly all have shapes
+    of their own, and a step in bfloat16 took several times as long (benchmarks/README.md). On a CPU plain matrix
+    products are faster than the fused kernel for texts as short as captions, above all in bfloat16, which PyTorch
+    computes in float32 unless it is told that bfloat16 is accurate enough.
     """
     if device.type != "cpu":
-        yield
+        with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
+            yield
         return
     allowed = fp16_bf16_reduction_math_sdp_allowed()
     allow_fp16_bf16_reduction_math_sdp(True)

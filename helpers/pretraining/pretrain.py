@@ -103,7 +103,7 @@ def _make_clip(
             clip.text_model.embeddings.token_embedding.weight.copy_(gpt2.transformer.wte.weight)
     losses, heads = train_clip(
         clip, processor, recipe, pictures=pictures, texts=_texts(tokenizer, trained, names),
-        classes=None if facts is None else facts.classes(names),
+        classes=None if facts is None else facts.classes(names), sizes=() if facts is None else facts.sizes(),
     )  # fmt: skip
     pooled = embed_pictures(clip, processor, unseen)  # [N, D]
     found = retrieval(clip, pooled, _texts(tokenizer, held_out, unseen_names))

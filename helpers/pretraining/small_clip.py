@@ -1,5 +1,7 @@
 """A small CLIP trained from scratch to match pictures with captions and, if facts are known, to name them."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -62,15 +64,15 @@ def train_clip(
     pictures: torch.Tensor,
     texts: list[list[list[int]]],
     classes: torch.Tensor | None = None,
+    sizes: Sequence[int] = (),
 ) -> tuple[list[float], nn.Linear | None]:
     """Train CLIP; return the loss of every step and, if there are classes, the linear layer that names the facts.
 
     pictures: uint8 [N, 3, S, S]. texts: for each picture the token ids of its captions. classes: int64 [N, F], the
-    class of each of F facts. They add a classification loss on the pooled embedding, because an embedding that only
+    class of each of F facts, and sizes: the number of classes of each. They add a classification loss on the pooled embedding, because an embedding that only
     learned to match captions retrieves well, but the facts can hardly be read from it.
     """
     generator = torch.Generator().manual_seed(recipe.seed)
-    sizes = [] if classes is None else (classes.max(dim=0).values + 1).tolist()
     heads = nn.Linear(clip.vision_embed_dim, sum(sizes)) if sizes else None
     parameters = [*clip.parameters(), *(heads.parameters() if heads else ())]
     matrices, vectors = ([p for p in parameters if (p.ndim > 1) == wanted] for wanted in (True, False))

@@ -95,7 +95,9 @@ def train(
 
     # The steps.
     meter = Meter(accelerator, **state["meter"])
-    with stop_on_signals(stop), tqdm(total=total, initial=start, desc="training", unit="step", disable=not main) as bar:
+    shown = {} if main else {"disable": True}  # TQDM_DISABLE decides in the main process
+    bar = tqdm(total=total, initial=start, desc="training", unit="step", **shown)
+    with stop_on_signals(stop), bar:
         logbook = Logbook(run, accelerator, bar, watch=watch)
         for step in range(start, total):
             batch, done = batches.at(step), step + 1

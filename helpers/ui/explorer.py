@@ -50,7 +50,7 @@ class Explorer:
         self.method = widgets.ToggleButtons(
             options=["greedy", "beam search", "sampling"], description="decoding",
             tooltips=["the likeliest token each time", "the likeliest of several whole captions", "tokens at random"],
-            style={"description_width": "96px", "button_width": "104px"}, layout=wide["layout"],
+            style={"description_width": "96px", "button_width": "118px"}, layout=wide["layout"],
         )  # fmt: skip
         self.beams = widgets.IntSlider(5, 2, 10, description="beams", **wide)
         self.temperature = widgets.FloatSlider(1.0, min=0.1, max=2.0, step=0.1, description="temperature", **wide)

@@ -10,11 +10,12 @@ import ipywidgets as widgets
 from ..data.dataset import open_data
 from ..data.images import ENDINGS
 from ..errors import UserError
+from ..models.folder import captioner_folder
 from .explorer import Explorer
 from .html import STYLE
 
 CAPTIONERS, PICTURES = "CLIPXGPT_CAPTIONER", "CLIPXGPT_PICTURES"  # environment variables
-DEFAULT = Path("runs/tiny/captioner")
+DEFAULT = Path("runs/tiny")
 WORLD = Path("data/drawn")
 MOST = 100  # pictures in the list
 
@@ -23,13 +24,13 @@ def open_app(environment: Mapping[str, str] = os.environ) -> widgets.Widget:
     """Return the explorer or, if there is no captioner, a page that says how to get one.
 
     environment: the environment variables.
-    CLIPXGPT_CAPTIONER: one or more captioner folders, separated as in PATH; by default runs/tiny/captioner.
+    CLIPXGPT_CAPTIONER: one or more folders of runs or captioners, separated as in PATH; by default runs/tiny.
     CLIPXGPT_PICTURES: a folder of pictures to choose from. Without it, the default captioner has the drawn world's test
     pictures and any other captioner has uploads alone. Raises UserError if it is no folder.
     """
     named = environment.get(CAPTIONERS)
     folders = [Path(folder) for folder in named.split(os.pathsep) if folder] if named else [DEFAULT]
-    there = [folder for folder in folders if any(folder.glob("*.safetensors"))]
+    there = [folder for folder in folders if _holds_captioner(folder)]
     if not there:
         return widgets.HTML(_no_captioner(folders), layout={"max_width": "720px"})
     missing = [str(folder) for folder in folders if folder not in there]
@@ -54,6 +55,14 @@ def find_pictures(folder: str | None, *, drawn: bool) -> dict[str, Path]:
     return {}
 
 
+def _holds_captioner(folder: Path) -> bool:
+    try:
+        captioner_folder(folder)
+    except UserError:
+        return False
+    return True
+
+
 def _by_name(folders: list[Path]) -> dict[str, Path]:
     """Return {name: folder}. A captioner has its run's name, or its whole path if two runs have the same name."""
     names = [folder.parent.name if folder.name == "captioner" else folder.name for folder in folders]
@@ -66,5 +75,5 @@ def _no_captioner(folders: list[Path]) -> str:
 <p>It was looked for in {places}. Do one of these:</p>
 <ul><li><code>make run</code> trains the tiny captioner in minutes on a CPU;</li>
 <li><code>clipxgpt train --preset tiny --out runs/tiny</code> does the same without the notebooks;</li>
-<li><code>{CAPTIONERS}=runs/mine/captioner make app</code> uses the captioner of another run.</li></ul>
+<li><code>{CAPTIONERS}=runs/mine make app</code> uses the captioner of another run.</li></ul>
 <p>Then reload this page.</p>"""

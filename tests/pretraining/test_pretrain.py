@@ -224,6 +224,16 @@ def test_text_is_read_from_lines_and_from_the_training_rows_of_a_table(tmp_path)
     assert read_text(tmp_path / "table.csv.gz") == ["One, two", "NA"]
 
 
+def test_a_fact_that_only_a_held_out_picture_has_is_a_class_too(world, tmp_path):
+    truth = json.loads((world / "facts.json").read_text())
+    captions = read_world(world, held_out=60)
+    truth[captions.image_name[captions.split == "test"].iloc[0]]["shape"] = "zigzag"  # the last of the sorted shapes
+    (tmp_path / "facts.json").write_text(json.dumps(truth))
+    short = {**SMALL, "clip_steps": 2, "gpt2_steps": 2}
+    report = pretrain(world / "flickr30k_images", captions, tmp_path, facts=tmp_path / "facts.json", **short)
+    assert report["held_out_facts_right"]["shape"] < 1
+
+
 def test_an_unusable_input_is_named(world, tmp_path):
     captions = read_world(world, held_out=60)
     images = world / "flickr30k_images"

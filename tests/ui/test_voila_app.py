@@ -25,7 +25,7 @@ def options(page, description: str) -> tuple:
 def test_without_a_captioner_it_says_how_to_get_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = open_app({})
-    assert f"{tmp_path}/runs/tiny/captioner" in page.value
+    assert f"{tmp_path}/runs/tiny<" in page.value
     assert "clipxgpt train --preset tiny --out runs/tiny" in page.value
     page = open_app({"CLIPXGPT_CAPTIONER": "<b>nowhere"})
     assert "&lt;b&gt;nowhere" in page.value
@@ -40,6 +40,8 @@ def test_captioners_are_called_after_their_runs(finished, data, tmp_path, monkey
     assert options(page, "captioner") == ("one", "two")
     assert options(page, "picture") == tuple(sorted(data.image_names()))
     assert page.children[0].value == "left out, because there is no captioner in it: gone"
+    page = open_app({"CLIPXGPT_CAPTIONER": os.pathsep.join(["one", "two"])})  # folders of runs
+    assert options(page, "captioner") == ("one", "two")
     page = open_app({"CLIPXGPT_CAPTIONER": os.pathsep.join(["two/captioner", "more/two/captioner"])})
     assert options(page, "captioner") == ("two/captioner", "more/two/captioner")
     assert options(page, "picture") == ()
