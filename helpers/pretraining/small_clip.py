@@ -69,8 +69,9 @@ def train_clip(
     """Train CLIP; return the loss of every step and, if there are classes, the linear layer that names the facts.
 
     pictures: uint8 [N, 3, S, S]. texts: for each picture the token ids of its captions. classes: int64 [N, F], the
-    class of each of F facts, and sizes: the number of classes of each. They add a classification loss on the pooled embedding, because an embedding that only
-    learned to match captions retrieves well, but the facts can hardly be read from it.
+    class of each of F facts. sizes: the number of classes of each fact. They add a classification loss on the pooled
+    embedding, because an embedding that only learned to match captions retrieves well, but the facts can hardly be
+    read from it.
     """
     generator = torch.Generator().manual_seed(recipe.seed)
     heads = nn.Linear(clip.vision_embed_dim, sum(sizes)) if sizes else None

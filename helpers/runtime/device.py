@@ -58,8 +58,8 @@ def use_threads_for(parameters: int) -> None:
     """Let PyTorch compute on one thread if every model so far is small, else on all; called for each loaded model.
 
     parameters: the size of the model that was just loaded. On an idle machine two threads make a small model 1.6 times
-    as fast; beside other work they spin while they wait for each other, and it is 8 times slower (benchmarks/README.md).
-    If OMP_NUM_THREADS is set, it decides.
+    as fast; beside other work they spin while they wait for each other, and make it 8 times as slow
+    (benchmarks/README.md). If OMP_NUM_THREADS is set, it decides.
     """
     _model_sizes.append(parameters)
     if "OMP_NUM_THREADS" not in os.environ:
