@@ -29,7 +29,8 @@ from helpers.data.build_cache import build_cache
 from helpers.data.embedding_cache import EmbeddingCache
 from helpers.data.shards import Shard, rows_sha256
 from helpers.models.captioner import Captioner
-from helpers.models.vision import Clip, CLIPImageProcessor
+from helpers.models.loading import CLIPImageProcessor
+from helpers.models.vision import ImageEncoder
 from helpers.runtime.device import PRECISIONS, Choice, keep_freed_memory
 from helpers.training.loss import CaptionLoss
 from helpers.training.optimizer import Learner, parameter_groups
@@ -99,7 +100,7 @@ def save_photos(folder: Path, count: int) -> list[str]:
 def our_embeddings(precision: str) -> Arm:
     def arm():
         folder, vision = Path(tempfile.mkdtemp()), models.vision_tower().to(PRECISIONS[precision])
-        names, clip = save_photos(folder, 256), Clip(vision, CLIPImageProcessor(), "random")
+        names, clip = save_photos(folder, 256), ImageEncoder(vision, CLIPImageProcessor(), "random")
         return lambda: build_cache(tempfile.mkdtemp(), folder, names, clip=clip), len(names)
 
     return arm
@@ -143,7 +144,7 @@ def _saved_elsewhere(save: Callable[[Path, list[str]], None], names: list[str]) 
 
 
 def _save_cache(folder: Path, names: list[str]) -> None:
-    clip = Clip(models.vision_tower(), CLIPImageProcessor(), "random")
+    clip = ImageEncoder(models.vision_tower(), CLIPImageProcessor(), "random")
     (folder / "fingerprint.json").write_text(json.dumps(clip.fingerprint()))
     for number, start in enumerate(range(0, len(names), 512)):
         some = names[start : start + 512]

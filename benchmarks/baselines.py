@@ -19,8 +19,8 @@ from transformers import CLIPVisionModel
 
 from helpers.data.batches import IGNORE, Batch
 from helpers.models.captioner import Captioner
+from helpers.models.loading import CLIPImageProcessor
 from helpers.models.mapping import MapperConfig
-from helpers.models.vision import CLIPImageProcessor
 
 
 class MixingMapper(nn.Module):

@@ -12,8 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from benchmarks import models
 from benchmarks.arms import save_photos
 from helpers.data.build_cache import build_cache
-from helpers.models.loading import load_clip
-from helpers.models.vision import CLIPImageProcessor
+from helpers.models.loading import CLIPImageProcessor, load_encoder
 
 END = "<|endoftext|>"
 DIFFERENT = 64  # photos; the others are the same files under other names
@@ -74,5 +73,5 @@ def captions_table(names: list[str], train: int, val: int) -> pd.DataFrame:
 def embedded(folder: Path, clip: str, count: int) -> list[str]:
     """Embed that many photos by the CLIP in the folder `clip`, into `folder`/cache; return their names."""
     names = photos(folder / "photos", count)
-    build_cache(folder / "cache", folder / "photos", names, clip=load_clip(clip))
+    build_cache(folder / "cache", folder / "photos", names, clip=load_encoder(clip))
     return names

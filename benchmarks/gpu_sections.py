@@ -24,7 +24,7 @@ from helpers.config import Config, preset
 from helpers.data.batches import Batch
 from helpers.data.build_cache import build_cache
 from helpers.models.captioner import Captioner
-from helpers.models.vision import Clip
+from helpers.models.vision import ImageEncoder
 from helpers.runtime.device import PRECISIONS, device_memory, use_threads_for
 from helpers.training.estimate import Plan
 from helpers.training.loop import train
@@ -190,11 +190,13 @@ def photos(name: str, scale: Scale, work: Path) -> Iterator[Row]:
     size, device = scale.sizes[name], chosen().device
     folder, processor = work / "photos", gpu_data.image_processor(size)
     names = gpu_data.photos(folder, scale.photos)
-    clips = {arm: Clip(models.vision_tower(size).to(device, PRECISIONS[arm]), processor, arm) for arm in precisions()}
+    clips = {
+        arm: ImageEncoder(models.vision_tower(size).to(device, PRECISIONS[arm]), processor, arm) for arm in precisions()
+    }
     looped = names[: 4 * scale.looped]
     with tempfile.TemporaryDirectory() as caches:
 
-        def embed(clip: Clip) -> None:
+        def embed(clip: ImageEncoder) -> None:
             build_cache(tempfile.mkdtemp(dir=caches), folder, names, clip=clip)
 
         arms = {arm: lambda clip=clip: embed(clip) for arm, clip in clips.items()}

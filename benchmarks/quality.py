@@ -26,7 +26,7 @@ from helpers.data.build_cache import open_cache
 from helpers.data.dataset import open_drawn_world
 from helpers.experiments.original_bugs import AIMED_AT, softmax_twice
 from helpers.models.freezing import freeze
-from helpers.models.loading import load_clip
+from helpers.models.loading import load_encoder
 from helpers.models.writer import CaptionWriter
 from helpers.runtime.files import write_text
 from helpers.training.optimizer import lr_at
@@ -95,7 +95,7 @@ def learn(recipe: str, seed: int) -> pd.DataFrame:
     begin, values = RECIPES[recipe]
     config = preset("tiny").with_values(seed=seed, **values)
     data = open_drawn_world()
-    cache, writer = open_cache(data, config), CaptionWriter.assemble(config, load_clip(config.clip))
+    cache, writer = open_cache(data, config), CaptionWriter.assemble(config, load_encoder(config.clip))
     train, names = data.captions[data.captions.split == "train"], data.image_names("val")
     batches = CaptionBatches(train, cache, writer.tokenizer, batch_size=config.batch_size, seed=seed)
     step, rows = begin(writer, config, batches), []

@@ -28,7 +28,7 @@ from helpers.data.batches import CaptionBatches
 from helpers.data.build_cache import build_cache
 from helpers.data.dataset import open_data
 from helpers.data.scenes import draw_world
-from helpers.models.loading import load_clip
+from helpers.models.loading import load_encoder
 from helpers.models.writer import CaptionWriter
 from helpers.runtime.files import write_json
 
@@ -41,7 +41,7 @@ def work(folder: Path, steps: int) -> dict[str, float]:
     """Train the tiny pair on a drawn world and caption its pictures; return the seconds and the number of threads."""
     config = preset("tiny")
     world = draw_world(folder / "world", images=PICTURES)
-    data, clip = open_data(world / "flickr30k_images", world / "results.csv"), load_clip(config.clip)
+    data, clip = open_data(world / "flickr30k_images", world / "results.csv"), load_encoder(config.clip)
     cache = build_cache(folder / "embeddings", data.images, data.image_names(), clip=clip)
     writer = CaptionWriter.assemble(config, clip)
     batches = CaptionBatches(data.captions, cache, writer.tokenizer, batch_size=config.batch_size)

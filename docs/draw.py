@@ -20,7 +20,7 @@ import screenshot  # noqa: E402
 
 from helpers import CaptionWriter, Data, UserError, open_data, open_picture, plot_learning_curve  # noqa: E402
 from helpers.data.scene_captions import is_right  # noqa: E402
-from helpers.models.folder import captioner_folder  # noqa: E402
+from helpers.runtime.model_folders import captioner_folder  # noqa: E402
 
 RESULTS = ROOT / "notebooks" / "results"
 DOTS_PER_INCH = 190  # two dots per CSS pixel where GitHub shows a picture about 900 pixels wide

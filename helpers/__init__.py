@@ -28,7 +28,7 @@ _NAMES = {  # module: its public names
     "config": "Config preset",
     "errors": "UserError",
     "runtime.device": "choose_accelerator",
-    "models.loading": "load_clip load_gpt2",
+    "models.loading": "load_encoder load_gpt2",
     "models.mapping": "build_mapper",
     "models.freezing": "freeze freezing_table",
     "models.captioner": "Captioner CaptionerConfig",

@@ -40,8 +40,9 @@ class Config:
     gpt2: str = _connected("gpt2", "The language model: a name on the Hugging Face hub, a folder, or tiny.")
     pooling: str = _connected(
         "pooled",
-        "What the encoder says of a picture: one vector, as in the original, or one vector per patch as well.",
-        choices=("pooled", "patches"),
+        "What the encoder says of a picture: one vector, as in the original, one vector per patch as well, or one "
+        "vector after its projection, as in ClipCap (CLIP only).",
+        choices=("pooled", "patches", "projected"),
     )
 
     mapper: str = _mapping(

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from helpers.config import Config
 from helpers.data.build_cache import build_cache
 from helpers.data.dataset import Data
-from helpers.models.loading import load_clip
+from helpers.models.loading import load_encoder
 
 
 def own_bars() -> None:
@@ -22,7 +22,7 @@ def own_bars() -> None:
 def build(folder: Path, images: Path, names: list[str], clip: Path, sizes: dict[str, int], started: Event) -> None:
     own_bars()
     torch.set_num_threads(1)
-    loaded = load_clip(clip)
+    loaded = load_encoder(clip)
     started.set()
     build_cache(folder, images, names, clip=loaded, **sizes)
 

@@ -20,7 +20,7 @@ from helpers.cli import COMMANDS, app, main
 from helpers.commands.options import read_vary
 from helpers.config import Config
 from helpers.errors import UserError
-from helpers.models.folder import TINY
+from helpers.runtime.model_folders import TINY
 from helpers.training.run import Run
 
 CONFIG = ["--preset", "tiny", "--mapper-layers", "1", "--epochs", "2", "--batch-size", "32", "--eval-every", "4",

@@ -18,7 +18,7 @@ from real_size import write_clip, write_gpt2
 
 from helpers.data.build_cache import build_cache
 from helpers.data.captions import read_captions
-from helpers.models.loading import load_clip, load_gpt2
+from helpers.models.loading import load_encoder, load_gpt2
 
 FULL = pytest.mark.skipif("REAL_SIZE" not in os.environ, reason="takes minutes: run `make test-real`")
 
@@ -50,7 +50,7 @@ def test_real_photos_are_cached(base_clip, shared_data, tmp_path):
     sample = shared_data / "flickr30k-sample"
     captions, left_out = read_captions(sample / "results.csv")
     names = list(captions.image_name.unique()[:16])
-    clip = load_clip(base_clip)
+    clip = load_encoder(base_clip)
     cache = build_cache(tmp_path, sample / "flickr30k_images", names, clip=clip)
     assert left_out.empty
     assert (cache.image_names, cache.width) == (names, 768)

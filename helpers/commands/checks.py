@@ -10,8 +10,8 @@ from pathlib import Path
 from ..config import Config
 from ..data.images import ENDINGS
 from ..errors import UserError
-from ..models.folder import find_model
 from ..runtime.kaggle import find_input
+from ..runtime.model_folders import find_model
 
 
 def image_folder(path: Path) -> Path:

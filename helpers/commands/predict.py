@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UserError
-from ..models.folder import captioner_folder
+from ..runtime.model_folders import captioner_folder
 from . import checks
 from .messages import complain
 from .options import BEAMS, CAPTIONER, CHOICE, GUIDANCE, decimal, whole

@@ -7,7 +7,7 @@ import typer
 
 from ..config import check_value
 from ..errors import UserError
-from ..models.folder import captioner_folder
+from ..runtime.model_folders import captioner_folder
 from . import checks
 from .messages import report_cache, report_left_out
 from .options import BEAMS, CAPTIONER, CAPTIONS, CLIP, GUIDANCE, IMAGES, SPLITS

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from ..config import Config
 from ..errors import UserError
-from ..models.loading import load_clip
-from ..models.vision import Clip
+from ..models.loading import load_encoder
+from ..models.vision import ImageEncoder
 from ..runtime.device import choose_accelerator
 from ..runtime.files import only_one, sweep_partial, write_json, write_text
 from .dataset import Data
@@ -22,7 +22,10 @@ from .embedding_cache import FINGERPRINT, SHARDS, EmbeddingCache, read_fingerpri
 from .images import PictureError, open_picture, picture_path
 from .shards import WHOLE, Part, Shard, rows_sha256
 
-DRAWN_CACHES = {"pooled": Path("data/drawn-embeddings"), "patches": Path("data/drawn-patches")}
+DRAWN_CACHES = {
+    "pooled": Path("data/drawn-embeddings"), "patches": Path("data/drawn-patches"),
+    "projected": Path("data/drawn-projected"),
+}  # fmt: skip
 
 
 def open_cache(data: Data, config: Config, folder: str | Path | None = None, *, part: Part = WHOLE) -> EmbeddingCache:
@@ -32,7 +35,7 @@ def open_cache(data: Data, config: Config, folder: str | Path | None = None, *, 
     share the work, and all wait until it is done. A card is used only if there is something to embed.
     """
     folder = folder or DRAWN_CACHES[config.pooling]
-    clip, names = load_clip(config.clip, pooling=config.pooling), data.image_names()
+    clip, names = load_encoder(config.clip, pooling=config.pooling), data.image_names()
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes == 1:
         return build_cache(folder, data.images, names, clip=clip, part=part)
@@ -44,7 +47,7 @@ def open_cache(data: Data, config: Config, folder: str | Path | None = None, *, 
 
 
 def build_cache(
-    folder: str | Path, images: str | Path, image_names: Iterable[str], *, clip: Clip,
+    folder: str | Path, images: str | Path, image_names: Iterable[str], *, clip: ImageEncoder,
     batch_size: int = 32, shard_size: int = 512, part: Part = WHOLE,
 ) -> EmbeddingCache:  # fmt: skip
     """Open the cache in `folder`, with each of these pictures of the folder `images` embedded or listed as left out.
@@ -77,7 +80,7 @@ def build_cache(
 class _Builder:
     folder: Path
     images: Path
-    clip: Clip
+    clip: ImageEncoder
     part: Part
 
     def build(self, names: list[str], batch_size: int, shard_size: int) -> EmbeddingCache:

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from ..errors import UserError
-from ..models.vision import POOLING, Clip
+from ..models.vision import POOLING, ImageEncoder
 from .shards import Shard
 
 FINGERPRINT = "fingerprint.json"
@@ -44,7 +44,7 @@ class EmbeddingCache:
         self.left_out = pd.DataFrame(reasons.items(), columns=["image_name", "reason"])
 
     @classmethod
-    def open(cls, folder: str | Path, clip: Clip | None = None) -> "EmbeddingCache":
+    def open(cls, folder: str | Path, clip: ImageEncoder | None = None) -> "EmbeddingCache":
         """Open the cache in `folder`. Raises UserError if there is none, if it is broken, or if `clip` is another."""
         folder = Path(folder)
         fingerprint = read_fingerprint(folder, clip)
@@ -109,7 +109,7 @@ class ImageEmbeddings:
         return self[:] if self._in_memory is not None else self[:: -(-len(self) // TYPICAL)]
 
 
-def read_fingerprint(folder: Path, clip: Clip | None) -> dict[str, Any]:
+def read_fingerprint(folder: Path, clip: ImageEncoder | None) -> dict[str, Any]:
     """Read a cache's fingerprint. Raises UserError if it is not that of `clip`; only the name may differ."""
     try:
         found = json.loads((folder / FINGERPRINT).read_text(encoding="utf-8"))

@@ -13,9 +13,10 @@ from transformers import AutoTokenizer, CLIPModel, PreTrainedTokenizerBase
 
 from ..data.images import open_picture, picture_path
 from ..errors import UserError
-from ..models.loading import find_model, load_clip, load_model, one_line_errors
-from ..models.vision import Clip
+from ..models.loading import load_config, load_encoder, load_weights, one_line_errors
+from ..models.vision import ImageEncoder
 from ..runtime.device import choose_accelerator
+from ..runtime.model_folders import find_model
 from .bootstrap import Score
 from .scores import Scores
 
@@ -28,7 +29,7 @@ BATCH = 64  # pictures or texts that the judge sees at a time
 class ClipJudge:
     """A CLIP with its text tower and tokenizer, to judge captions by."""
 
-    clip: Clip
+    clip: ImageEncoder
     towers: CLIPModel
     tokenizer: PreTrainedTokenizerBase
 
@@ -36,12 +37,13 @@ class ClipJudge:
     def load(cls, name: str | Path) -> "ClipJudge":
         """Load a judge by a name on the hub, a folder or "tiny".
 
-        Raises UserError if `load_clip` does, or if there is no text tower or no tokenizer that fits it.
+        Raises UserError if `load_encoder` does, or if there is no text tower or no tokenizer that fits it.
         """
         device = choose_accelerator("fp32").device
-        clip = load_clip(name, device=device)
+        clip = load_encoder(name, device=device)
         source = find_model(name, "clip")
-        towers = load_model(CLIPModel, source, types=("clip",), what="CLIP with a text tower")
+        load_config(source, types=("clip",), what="CLIP with a text tower")
+        towers = load_weights(CLIPModel, source, what="CLIP with a text tower")
         with one_line_errors(source, "CLIP tokenizer"):
             tokenizer = AutoTokenizer.from_pretrained(source)
         size, vocabulary = len(tokenizer), towers.config.text_config.vocab_size

@@ -17,7 +17,7 @@ import torch
 from torch.backends.cuda import allow_fp16_bf16_reduction_math_sdp, fp16_bf16_reduction_math_sdp_allowed
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import AutoConfig, CLIPVisionConfig, CLIPVisionModel, GPT2Config, GPT2LMHeadModel, PreTrainedConfig
+from transformers import AutoConfig, CLIPVisionConfig, GPT2Config, GPT2LMHeadModel, PreTrainedConfig
 from transformers.generation import GenerationConfig, GenerationMixin, LogitsProcessorList
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput
@@ -27,18 +27,18 @@ from .decoding import LONGEST_BY_DEFAULT
 from .freezing import merged_state, rest_frozen
 from .guidance import Guidance
 from .mapping import build_mapper
-from .vision import embedding_shape, image_features
+from .vision import build_tower, embedding_shape, image_features
 
 
 class CaptionerConfig(PreTrainedConfig):
     """The two architectures and the mapping module between them; the other fields are those of `Config`."""
 
     model_type = "clipxgpt-captioner"
-    sub_configs = {"vision_config": CLIPVisionConfig, "text_config": GPT2Config}  # noqa: RUF012 (transformers' own form)
+    sub_configs = {"vision_config": AutoConfig, "text_config": GPT2Config}  # noqa: RUF012 (transformers' own form)
 
     def __init__(
         self,
-        vision_config: CLIPVisionConfig | dict[str, Any] | None = None,
+        vision_config: PreTrainedConfig | dict[str, Any] | None = None,
         text_config: GPT2Config | dict[str, Any] | None = None,
         mapper: str = "encoder",
         prefix_length: int = 4,
@@ -50,8 +50,8 @@ class CaptionerConfig(PreTrainedConfig):
     ):
         # First, because it resets the attention of sub-configs that exist already, and these belong to live models.
         super().__init__(**kwargs)
-        if not isinstance(vision_config, CLIPVisionConfig):
-            vision_config = CLIPVisionConfig(**vision_config or {})
+        if not isinstance(vision_config, PreTrainedConfig):
+            vision_config = AutoConfig.for_model(**vision_config) if vision_config else CLIPVisionConfig()
         if not isinstance(text_config, GPT2Config):
             text_config = GPT2Config(**text_config or {})
         self.vision_config = vision_config
@@ -84,12 +84,13 @@ class Captioner(PreTrainedModel, GenerationMixin):
     _supports_sdpa = True
 
     def __init__(
-        self, config: CaptionerConfig, clip: CLIPVisionModel | None = None, gpt2: GPT2LMHeadModel | None = None
+        self, config: CaptionerConfig, clip: PreTrainedModel | None = None, gpt2: GPT2LMHeadModel | None = None
     ):
-        """Build a captioner of the config's shapes. clip, gpt2: pretrained models; random ones if not given."""
+        """Build a captioner. clip, gpt2: a pretrained vision tower and GPT-2; random ones if not given."""
         super().__init__(config)
-        embedding_width = config.vision_config.hidden_size
-        self.clip = (CLIPVisionModel(config.vision_config) if clip is None else clip).requires_grad_(False)
+        embedding_width = embedding_shape(config.vision_config, config.pooling)[-1]
+        clip = build_tower(config.vision_config, config.pooling) if clip is None else clip
+        self.clip = clip.requires_grad_(False)
         self.mapper = build_mapper(config, embedding_width, config.text_config.n_embd)
         self.gpt2 = GPT2LMHeadModel(config.text_config) if gpt2 is None else gpt2
         self.register_buffer("embedding_mean", torch.zeros(embedding_width))  # [D], of the training images

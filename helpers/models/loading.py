@@ -1,4 +1,4 @@
-"""Loading a pretrained CLIP and GPT-2: from a name on the hub, a local folder, or the pair in `helpers/tiny`."""
+"""Loading pretrained models, an image encoder and a GPT-2: from the hub, a folder, or the pair in `helpers/tiny`."""
 
 import os
 from collections.abc import Iterator
@@ -9,49 +9,65 @@ from typing import Any
 import torch
 from transformers import (
     AutoConfig,
+    AutoImageProcessor,
     AutoTokenizer,
-    CLIPVisionModel,
     GPT2LMHeadModel,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import logging
 
 from ..errors import UserError
 from ..runtime.device import use_threads_for
-from .folder import find_model
-from .vision import Clip, CLIPImageProcessor, plain_setting
+from ..runtime.model_folders import find_model
+from .vision import TOWERS, ImageEncoder, plain_setting, tower_choices, tower_class
+
+try:  # Pillow's resizing gives the same pixels with and without torchvision; since transformers 5.4 it has its own name
+    from transformers import CLIPImageProcessorPil as CLIPImageProcessor
+
+    PILLOW = {"backend": "pil"}
+except ImportError:
+    from transformers import CLIPImageProcessor
+
+    PILLOW = {"use_fast": False}
+
+__all__ = ["CLIPImageProcessor", "load_config", "load_encoder", "load_gpt2", "load_processor", "load_weights",
+           "one_line_errors", "quietly"]  # fmt: skip
+
+TWO_TOWERS = ("clip", "siglip")  # model types with a text tower beside the vision tower
 
 
-def load_clip(
+def load_encoder(
     name: str | Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, pooling: str = "pooled"
-) -> Clip:
-    """Load the vision tower of a CLIP checkpoint, frozen and in eval mode, onto `device`.
+) -> ImageEncoder:
+    """Load an image encoder, frozen and in eval mode, onto `device`: the vision tower of a checkpoint.
 
-    name: a name on the Hugging Face hub, a folder in the hub's layout, or "tiny". pooling: "pooled" embeddings [B, D]
-    or "patches" [B, S, D]. Raises UserError if the checkpoint is not found, is no CLIP, lacks tensors, or its image
-    processor makes pictures of a size that its tower does not take.
+    name: a name on the Hugging Face hub, a folder in the hub's layout, or "tiny". pooling: "pooled" embeddings [B, D],
+    "patches" [B, S, D], or "projected" [B, D'] (CLIP only). Raises UserError if the checkpoint is not found, is of
+    another kind, lacks tensors, or its image processor makes pictures of a size that its tower does not take.
     """
-    source = find_model(name, "clip")
-    vision = load_model(CLIPVisionModel, source, types=("clip", "clip_vision_model"), what="CLIP")
-    with one_line_errors(source, "CLIP"):
-        processor = CLIPImageProcessor.from_pretrained(source)
-    size, wanted = plain_setting(processor.crop_size), vision.config.image_size
-    if size != {"height": wanted, "width": wanted}:
-        raise UserError(
-            f"{name} crops pictures to {size}, but its CLIP takes {wanted} pixels; correct its preprocessor_config.json"
-        )
-    return Clip(vision.requires_grad_(False).eval().to(device, dtype), processor, str(name), pooling)
+    source, what = find_model(name, "clip"), "vision tower"
+    whole = load_config(source, types=(*TOWERS, *TWO_TOWERS), what=what)
+    config = getattr(whole, "vision_config", whole)
+    if hasattr(whole, "projection_dim"):  # that of the tower's own config may be another
+        config.projection_dim = whole.projection_dim
+    vision = load_weights(tower_class(config, pooling), source, what=what, config=config, **tower_choices(config))
+    processor = load_processor(source, what=what)
+    _match_size(str(name), vision.config, processor)
+    return ImageEncoder(vision.requires_grad_(False).eval().to(device, dtype), processor, str(name), pooling)
 
 
 def load_gpt2(name: str | Path) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerBase]:
     """Load a GPT-2, in float32 on the CPU and in eval mode, and its tokenizer.
 
-    name: as in `load_clip`. Raises UserError if it is not found, is no GPT-2, lacks tensors, or the tokenizer does not
-    fit the model.
+    name: as in `load_encoder`. Raises UserError if it is not found, is no GPT-2, lacks tensors, or the tokenizer does
+    not fit the model.
     """
     source = find_model(name, "gpt2")
-    gpt2 = load_model(GPT2LMHeadModel, source, types=("gpt2",), what="GPT-2")
+    load_config(source, types=("gpt2",), what="GPT-2")
+    gpt2 = load_weights(GPT2LMHeadModel, source, what="GPT-2")
     with one_line_errors(source, "GPT-2 tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(source)
     size, vocabulary = len(tokenizer), gpt2.config.vocab_size
@@ -63,22 +79,28 @@ def load_gpt2(name: str | Path) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerBas
     return gpt2.eval(), tokenizer
 
 
-def load_model(kind: type[PreTrainedModel], source: str, *, types: tuple[str, ...], what: str) -> Any:
-    """Load a model in float32 with every tensor from the checkpoint, and choose the threads for its size.
-
-    types: the model types that are accepted. what: the model's name in messages. Raises UserError otherwise.
-    """
+def load_config(source: str, *, types: tuple[str, ...], what: str) -> PreTrainedConfig:
+    """Load the config of a model. Raises UserError if its type is none of `types`. what: its name in messages."""
     with one_line_errors(source, what):
         if Path(source).is_dir() and not (Path(source) / "config.json").exists():
             raise OSError("it has no config.json")  # or the type of model is guessed from the folder's name
         config = AutoConfig.from_pretrained(source)
-        if config.model_type not in types:
-            raise UserError(f"{source} is a model of type {config.model_type}, but a {what} is needed here; name one")
-        choices: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True}
-        if getattr(config, "activation_function", None) == "gelu_new":  # GPT-2's: the same function, in one operation
-            choices["activation_function"] = "gelu_pytorch_tanh"
-        with quietly():
-            model, report = kind.from_pretrained(source, output_loading_info=True, **choices)
+    if config.model_type not in types:
+        raise UserError(f"{source} is a model of type {config.model_type}, but a {what} is needed here; name one")
+    return config
+
+
+def load_weights(kind: type[PreTrainedModel], source: str, *, what: str, **choices: Any) -> Any:
+    """Load a model in float32 with every tensor from the checkpoint, and choose the threads for its size.
+
+    choices: arguments of the model's class. what: its name in messages. Raises UserError if it is not whole.
+    """
+    with one_line_errors(source, what), quietly():
+        if getattr(AutoConfig.from_pretrained(source), "activation_function", None) == "gelu_new":  # GPT-2's
+            choices["activation_function"] = "gelu_pytorch_tanh"  # the same function, in one operation
+        model, report = kind.from_pretrained(
+            source, output_loading_info=True, dtype=torch.float32, use_safetensors=True, **choices
+        )
     missing = sorted(map(str, report["missing_keys"]))
     if missing:
         raise UserError(
@@ -86,6 +108,29 @@ def load_model(kind: type[PreTrainedModel], source: str, *, types: tuple[str, ..
         )
     use_threads_for(model.num_parameters())
     return model
+
+
+def load_processor(source: str, *, what: str) -> BaseImageProcessor:
+    """Load a model's image processor, in the version that resizes by Pillow. what: the model's name in messages."""
+    with one_line_errors(source, what), quietly():
+        return AutoImageProcessor.from_pretrained(source, **PILLOW)
+
+
+def _match_size(name: str, config: PreTrainedConfig, processor: BaseImageProcessor) -> None:
+    """Raise UserError if the processor's pictures have another size than the tower takes.
+
+    DINOv2 takes any size that its patches fill, because it interpolates its position embeddings; its config notes it.
+    """
+    cropping = getattr(processor, "do_center_crop", False)
+    size, side = plain_setting(processor.crop_size if cropping else processor.size), config.image_size
+    made = size.get("height", 0) if size.get("height") == size.get("width") else 0
+    if config.model_type == "dinov2" and made and made % config.patch_size == 0:
+        config.pixels = made
+    elif size != {"height": side, "width": side}:
+        raise UserError(
+            f"{name} makes pictures of {size} pixels, but its tower takes {side} pixels both ways; correct its "
+            "preprocessor_config.json"
+        )
 
 
 @contextmanager

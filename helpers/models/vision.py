@@ -1,4 +1,8 @@
-"""The frozen image encoder: CLIP's vision tower, its image processor, and which of its outputs is the embedding."""
+"""The frozen image encoder: a vision tower, its image processor, and the output that is the embedding.
+
+One interface over transformers' CLIP, SigLIP (and SigLIP 2), DINOv2 and ViT, and the project's EfficientNet-Lite:
+pixel values [B, 3, H, W] in; "pooled" [B, D], "patches" [B, S, D] or "projected" [B, D'] out.
+"""
 
 import hashlib
 from dataclasses import dataclass
@@ -7,19 +11,35 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import CLIPVisionConfig, CLIPVisionModel
+from transformers import (
+    CLIPVisionModel,
+    CLIPVisionModelWithProjection,
+    Dinov2Model,
+    PreTrainedConfig,
+    PreTrainedModel,
+    SiglipVisionModel,
+    ViTModel,
+)
+from transformers.image_processing_utils import BaseImageProcessor
 
-try:  # Pillow's resizing gives the same pixels with and without torchvision; since transformers 5.4 it has its own name
-    from transformers import CLIPImageProcessorPil as CLIPImageProcessor
-except ImportError:
-    from transformers import CLIPImageProcessor
+from ..errors import UserError
+from .efficientnet import DOWNSCALE, EfficientNetLiteModel
 
+TOWERS: dict[str, type[PreTrainedModel]] = {  # by the model type of their config
+    "clip_vision_model": CLIPVisionModel,
+    "siglip_vision_model": SiglipVisionModel,
+    "dinov2": Dinov2Model,
+    "vit": ViTModel,
+    "efficientnet_lite": EfficientNetLiteModel,
+}
+NO_CLASS_TOKEN = ("siglip_vision_model", "efficientnet_lite")  # all of their tokens are patches
 # Each pooling in the words of a cache's fingerprint. "patches" are the tokens of the layer that the pooled output is
-# taken from, class token first, so a comparison of the two measures the pooling alone. CLIP applies its final norm to
-# the class token only; the other tokens get the same norm here, as in open_clip, or their scale would differ. (LLaVA
-# takes the layer before, without the class token, because CLIP's loss never reaches the last layer's patches.)
+# taken from, so a comparison of the two measures the pooling alone. CLIP applies its final norm to the class token
+# only; the other tokens get the same norm here, as in open_clip, or their scale would differ. (LLaVA takes the layer
+# before, without the class token, because CLIP's loss never reaches the last layer's patches.)
 POOLING = {
     "pooled": "pooler_output of the vision tower, before projection",
+    "projected": "image_embeds of the vision tower, after projection",
     "patches": "last_hidden_state of the vision tower, class token first, each token after the final norm",
 }
 PREPROCESSING = ("do_convert_rgb", "do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale",
@@ -27,21 +47,22 @@ PREPROCESSING = ("do_convert_rgb", "do_resize", "size", "resample", "do_center_c
 
 
 @dataclass(frozen=True)
-class Clip:
+class ImageEncoder:
     """A frozen vision tower with its image processor.
 
-    name: the name or folder that it was loaded by. pooling: "pooled" or "patches", the output that is the embedding.
+    name: the name or folder that it was loaded by. pooling: "pooled", "patches" or "projected", the output that is the
+    embedding.
     """
 
-    vision: CLIPVisionModel
-    processor: CLIPImageProcessor
+    vision: PreTrainedModel
+    processor: BaseImageProcessor
     name: str
     pooling: str = "pooled"
 
     @property
     def width(self) -> int:
-        """D, the width of an embedding: 768 in ViT-B/32, 1024 in ViT-L/14."""
-        return self.vision.config.hidden_size
+        """D, the width of an embedding: 768 in CLIP ViT-B/32, 1024 in ViT-L/14, 1280 in EfficientNet-Lite."""
+        return self.shape[-1]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -49,7 +70,7 @@ class Clip:
         return embedding_shape(self.vision.config, self.pooling)
 
     def pixel_values(self, pictures: list[Image.Image]) -> torch.Tensor:
-        """Prepare RGB pictures of any size for this CLIP: float32 [B, 3, H, W] on the CPU."""
+        """Prepare RGB pictures of any size for this encoder: float32 [B, 3, H, W] on the CPU."""
         # The channel axis is named, or a picture 3 pixels high would be taken for one with 3 channels.
         return self.processor(images=pictures, return_tensors="pt", input_data_format="channels_last")["pixel_values"]
 
@@ -65,7 +86,7 @@ class Clip:
 
     def fingerprint(self) -> dict[str, Any]:
         """Return everything the embeddings depend on. Only `name` differs for the same weights under another name."""
-        settings = {key: plain_setting(getattr(self.processor, key)) for key in PREPROCESSING}
+        settings = {key: plain_setting(getattr(self.processor, key, None)) for key in PREPROCESSING}
         return {
             "name": self.name,
             "weights_sha256": self._weights_sha256,
@@ -87,19 +108,48 @@ class Clip:
         return digest.hexdigest()
 
 
-def image_features(vision: CLIPVisionModel, pixel_values: torch.Tensor, pooling: str) -> torch.Tensor:
-    """Return the tower's output for [B, 3, H, W]: [B, D], or [B, S, D] for patches, whose token 0 is the pooled one."""
+def build_tower(config: PreTrainedConfig, pooling: str) -> PreTrainedModel:
+    """Build an untrained vision tower of that config. Raises UserError if it lacks the output that `pooling` names."""
+    return tower_class(config, pooling)(config, **tower_choices(config))
+
+
+def tower_class(config: PreTrainedConfig, pooling: str) -> type[PreTrainedModel]:
+    """Return the class of the tower. Raises UserError if it lacks the output that `pooling` names."""
+    if pooling != "projected":
+        return TOWERS[config.model_type]
+    if config.model_type != "clip_vision_model":
+        raise UserError(f"pooling is 'projected', but a model of type {config.model_type} has no projection: choose "
+                        "pooled or patches")  # fmt: skip
+    return CLIPVisionModelWithProjection
+
+
+def tower_choices(config: PreTrainedConfig) -> dict[str, Any]:
+    """Return arguments for the tower's class: ViT's own pooler is left out, because few checkpoints have trained it."""
+    return {"add_pooling_layer": False} if config.model_type == "vit" else {}
+
+
+def image_features(vision: PreTrainedModel, pixel_values: torch.Tensor, pooling: str) -> torch.Tensor:
+    """Return the tower's output for [B, 3, H, W]: [B, D], or [B, S, D] for patches, the class token first if any."""
     output = vision(pixel_values=pixel_values)
+    if pooling == "projected":
+        return output.image_embeds
     if pooling == "pooled":
-        return output.pooler_output
-    tower = getattr(vision, "vision_model", vision)  # some versions of transformers wrap the tower
-    return tower.post_layernorm(output.last_hidden_state)
+        return output.last_hidden_state[:, 0] if output.pooler_output is None else output.pooler_output
+    if vision.config.model_type == "clip_vision_model":
+        tower = getattr(vision, "vision_model", vision)  # some versions of transformers wrap the tower
+        return tower.post_layernorm(output.last_hidden_state)
+    return output.last_hidden_state
 
 
-def embedding_shape(vision_config: CLIPVisionConfig, pooling: str) -> tuple[int, ...]:
-    """Return (D,), or (S, D) for patches. S counts the patches and the class token: 50 in ViT-B/32, 257 in ViT-L/14."""
-    tokens = (vision_config.image_size // vision_config.patch_size) ** 2 + 1
-    return (vision_config.hidden_size,) if pooling == "pooled" else (tokens, vision_config.hidden_size)
+def embedding_shape(config: PreTrainedConfig, pooling: str) -> tuple[int, ...]:
+    """Return (D,), or (S, D) for patches and the class token, if any: S is 50 in CLIP ViT-B/32, 49 in lite0."""
+    if pooling == "projected":
+        return (config.projection_dim,)
+    if pooling == "pooled":
+        return (config.hidden_size,)
+    patch = DOWNSCALE if config.model_type == "efficientnet_lite" else config.patch_size
+    side = -(-getattr(config, "pixels", config.image_size) // patch)
+    return (side**2 + (config.model_type not in NO_CLASS_TOKEN), config.hidden_size)
 
 
 def plain_setting(value: Any) -> Any:

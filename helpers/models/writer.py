@@ -11,16 +11,17 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.image_processing_utils import BaseImageProcessor
 
 from ..config import Config
 from ..errors import UserError
 from ..runtime.files import atomic_path
+from ..runtime.model_folders import captioner_folder
 from .captioner import Captioner, CaptionerConfig
 from .decoding import Decoding
-from .folder import captioner_folder
 from .freezing import freeze
-from .loading import load_gpt2, load_model, one_line_errors, quietly
-from .vision import Clip, CLIPImageProcessor
+from .loading import load_config, load_gpt2, load_processor, load_weights, one_line_errors, quietly
+from .vision import ImageEncoder
 
 SURENESS = ((0.9, "very sure"), (0.7, "fairly sure"), (0.4, "unsure"), (0.0, "guessing"))  # by least probability
 
@@ -57,10 +58,12 @@ class CaptionWriter:
 
     captioner: Captioner
     tokenizer: PreTrainedTokenizerBase
-    processor: CLIPImageProcessor
+    processor: BaseImageProcessor
 
     @classmethod
-    def assemble(cls, config: Config, clip: Clip, *, captioner_class: type[Captioner] = Captioner) -> "CaptionWriter":
+    def assemble(
+        cls, config: Config, clip: ImageEncoder, *, captioner_class: type[Captioner] = Captioner
+    ) -> "CaptionWriter":
         """Build a new captioner: the pretrained pair, a fresh mapping module, and GPT-2 frozen as the config says.
 
         Raises UserError if the parts do not fit together.
@@ -92,9 +95,11 @@ class CaptionWriter:
         Raises UserError if there is no captioner.
         """
         folder = captioner_folder(folder)
-        captioner = load_model(captioner_class, str(folder), types=(CaptionerConfig.model_type,), what="captioner")
+        load_config(str(folder), types=(CaptionerConfig.model_type,), what="captioner")
+        captioner = load_weights(captioner_class, str(folder), what="captioner")
         with one_line_errors(str(folder), "captioner"), quietly():
-            tokenizer, processor = (part.from_pretrained(folder) for part in (AutoTokenizer, CLIPImageProcessor))
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+        processor = load_processor(str(folder), what="captioner")
         return cls(captioner.eval().to(device, dtype), tokenizer, processor)
 
     def save(self, folder: str | Path) -> None:
@@ -103,9 +108,9 @@ class CaptionWriter:
             for part in (self.captioner, self.tokenizer, self.processor):
                 part.save_pretrained(partial)
 
-    def clip(self, name: str = "captioner") -> Clip:
+    def clip(self, name: str = "captioner") -> ImageEncoder:
         """Return the captioner's own CLIP, to embed pictures for it. name: what messages call it."""
-        return Clip(self.captioner.clip, self.processor, name, self.captioner.config.pooling)
+        return ImageEncoder(self.captioner.clip, self.processor, name, self.captioner.config.pooling)
 
     def embed(self, pictures: list[Image.Image]) -> torch.Tensor:
         """Return the embeddings of RGB pictures as this captioner takes them, float32 [B, D] or [B, S, D]."""

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ..data.images import open_picture, picture_path
 from ..errors import UserError
-from ..models.vision import CLIPImageProcessor
+from ..models.loading import CLIPImageProcessor
 
 
 def read_pictures(

@@ -14,7 +14,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import CLIPModel, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from ..errors import UserError
-from ..models.vision import CLIPImageProcessor
+from ..models.loading import CLIPImageProcessor
 from ..runtime.files import atomic_path, write_json
 from .data import Facts, read_pictures, read_text
 from .recipe import Recipe, choose_recipe

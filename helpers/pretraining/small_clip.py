@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from tqdm.auto import trange
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
-from ..models.vision import CLIPImageProcessor
+from ..models.loading import CLIPImageProcessor
 from ..training.optimizer import lr_at
 from .recipe import Recipe
 

@@ -17,7 +17,7 @@ from ..config import Config
 from ..data.dataset import Data
 from ..data.embedding_cache import EmbeddingCache
 from ..errors import UserError
-from ..models.loading import load_clip
+from ..models.loading import load_encoder
 from ..models.writer import CaptionWriter
 from ..runtime.device import choose_accelerator
 from .checkpoint import best_of, checkpoints, load_newest, save_checkpoint
@@ -50,7 +50,7 @@ def train(
     say = functools.partial(tqdm.write, file=sys.stderr) if main else _say_nothing
 
     # The pieces: the frozen CLIP's embeddings, the captions in batches, the captioner and what of it trains.
-    clip = load_clip(config.clip, pooling=config.pooling)
+    clip = load_encoder(config.clip, pooling=config.pooling)
     embeddings = EmbeddingCache.open(cache, clip)
     writer = CaptionWriter.assemble(config, clip, captioner_class=parts.captioner)
     captioner = writer.captioner

@@ -10,7 +10,7 @@ import ipywidgets as widgets
 from ..data.dataset import open_data
 from ..data.images import ENDINGS
 from ..errors import UserError
-from ..models.folder import captioner_folder
+from ..runtime.model_folders import captioner_folder
 from .explorer import Explorer
 from .html import STYLE
 

@@ -6,7 +6,7 @@ import torch
 from helpers.analysis.introspection import END, attention_to_prefix, prefix_words, word_confidence, words_of
 from helpers.config import preset
 from helpers.data.batches import caption_tokens
-from helpers.models.loading import load_clip
+from helpers.models.loading import load_encoder
 from helpers.models.writer import CaptionWriter
 
 
@@ -21,7 +21,7 @@ def captions(data):
 
 
 def test_a_captioner_that_has_just_started_reads_as_end_of_text(embeddings):
-    writer = CaptionWriter.assemble(preset("tiny"), load_clip("tiny"))
+    writer = CaptionWriter.assemble(preset("tiny"), load_encoder("tiny"))
     writer.captioner.start_from(embeddings)
     writer.captioner.mapper.output.weight.data.zero_()
     writer.captioner.eval()

@@ -20,16 +20,16 @@ from helpers.data.build_cache import build_cache
 from helpers.data.embedding_cache import EmbeddingCache, ImageEmbeddings
 from helpers.data.images import open_picture
 from helpers.errors import UserError
-from helpers.models.loading import load_clip
-from helpers.models.vision import Clip
+from helpers.models.loading import load_encoder
+from helpers.models.vision import ImageEncoder
 
 NAMES = [f"{number:02}.png" for number in range(30)]
 SMALL = {"batch_size": 4, "shard_size": 7}  # batches and shards that do not divide the pictures evenly
 
 
 @pytest.fixture(scope="module")
-def clip(tiny_clip) -> Clip:
-    return load_clip(tiny_clip)
+def clip(tiny_clip) -> ImageEncoder:
+    return load_encoder(tiny_clip)
 
 
 @pytest.fixture
@@ -199,11 +199,11 @@ def last_bias(clip):
 def test_a_cache_of_another_clip(folder, images, clip, tiny_clip):
     build_cache(folder, images, NAMES, clip=clip, **SMALL)
     written = content(folder)
-    other = Clip(load_clip(tiny_clip).vision, clip.processor, "another/clip")
+    other = ImageEncoder(load_encoder(tiny_clip).vision, clip.processor, "another/clip")
     EmbeddingCache.open(folder, other)  # the same weights under another name
     with torch.no_grad():
         last_bias(other).add_(1)
-    other = Clip(other.vision, other.processor, other.name)
+    other = ImageEncoder(other.vision, other.processor, other.name)
     short = [found.fingerprint()["weights_sha256"][:8] for found in (clip, other)]
     for use in (EmbeddingCache.open, lambda folder, clip: build_cache(folder, images, NAMES, clip=clip)):
         with pytest.raises(UserError, match=f"weights {short[0]}.*another/clip.*weights {short[1]}") as caught:
@@ -213,8 +213,8 @@ def test_a_cache_of_another_clip(folder, images, clip, tiny_clip):
 
 
 @pytest.fixture
-def patch_clip(tiny_clip) -> Clip:
-    return load_clip(tiny_clip, pooling="patches")
+def patch_clip(tiny_clip) -> ImageEncoder:
+    return load_encoder(tiny_clip, pooling="patches")
 
 
 def test_the_rows_may_be_patches(folder, images, patch_clip):
@@ -316,7 +316,7 @@ def test_a_full_disk_leaves_what_is_finished(folder, images, clip):
 
 
 def test_embeddings_that_float16_cannot_hold(folder, images, clip, tiny_clip):
-    other = load_clip(tiny_clip)
+    other = load_encoder(tiny_clip)
     with torch.no_grad():
         last_bias(other).add_(1e6)
     with pytest.raises(UserError, match="not finite"):

@@ -20,7 +20,7 @@ from helpers.data.embedding_cache import EmbeddingCache
 from helpers.data.scenes import draw_world
 from helpers.data.shards import Part
 from helpers.errors import UserError
-from helpers.models.loading import load_clip
+from helpers.models.loading import load_encoder
 from helpers.runtime.files import only_one
 
 SMALL = {"batch_size": 4, "shard_size": 7}
@@ -28,7 +28,7 @@ SMALL = {"batch_size": 4, "shard_size": 7}
 
 @pytest.fixture(scope="module")
 def clip(tiny_clip):
-    return load_clip(tiny_clip)
+    return load_encoder(tiny_clip)
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ def test_torchrun_shares_the_pictures_out(data, names, embed, tmp_path):
     assert done.stderr.count("embedding:   0%") == 1  # one bar
     two = EmbeddingCache.open(tmp_path / "cache")
     assert {path.name for path in two.folder.glob("shard-*")} == {f"shard-p{n}of2-00000.safetensors" for n in (1, 2)}
-    assert_same_rows(two, build_cache(tmp_path / "one", data.images, names, clip=load_clip("tiny")), names)
+    assert_same_rows(two, build_cache(tmp_path / "one", data.images, names, clip=load_encoder("tiny")), names)
 
 
 def test_a_world_is_drawn_by_one_process_and_found_by_the_other(tmp_path):

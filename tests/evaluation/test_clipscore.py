@@ -11,7 +11,7 @@ from helpers.data.images import open_picture
 from helpers.errors import UserError
 from helpers.evaluation.clipscore import PROMPT, ClipJudge, add_clip_scores, clipscore, refclipscore
 from helpers.evaluation.scores import measure
-from helpers.models.folder import TINY
+from helpers.runtime.model_folders import TINY
 
 
 @pytest.fixture(scope="module")

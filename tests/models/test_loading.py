@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPModel, GPT2LMHeadModel
 
 from helpers.errors import UserError
-from helpers.models.folder import TINY
-from helpers.models.loading import load_clip, load_gpt2
+from helpers.models.loading import load_encoder, load_gpt2
+from helpers.runtime.model_folders import TINY
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def one_line(caught) -> str:
 
 
 def test_clip_is_the_checkpoints_vision_tower_frozen(tiny_clip, capfd):
-    clip = load_clip(tiny_clip)
+    clip = load_encoder(tiny_clip)
     assert capfd.readouterr() == ("", "")  # no report on the text tower's tensors, no bar
     assert clip.width == 32
     assert not clip.vision.training
@@ -43,7 +43,7 @@ def test_clip_is_the_checkpoints_vision_tower_frozen(tiny_clip, capfd):
 
 
 def test_patches_are_a_sequence_that_begins_with_the_pooled_one(tiny_clip):
-    pooled, patches = load_clip(tiny_clip), load_clip(tiny_clip, pooling="patches")
+    pooled, patches = load_encoder(tiny_clip), load_encoder(tiny_clip, pooling="patches")
     pictures = [Image.new("RGB", (50, 40), "red"), Image.linear_gradient("L").convert("RGB")]
     tokens = patches.embed(pictures)
     assert tokens.shape == (2, *patches.shape) == (2, 17, 32)  # 4 x 4 patches of 8 pixels
@@ -58,42 +58,42 @@ def test_patches_are_a_sequence_that_begins_with_the_pooled_one(tiny_clip):
 
 def test_the_fingerprint_of_a_pooled_cache_is_what_it_always_was(tiny_clip):
     """A cache that was made before there were patches stays one."""
-    found = load_clip(tiny_clip).fingerprint()
+    found = load_encoder(tiny_clip).fingerprint()
     assert list(found) == ["name", "weights_sha256", "preprocessing", "pooling", "dtype", "width"]
     assert found["pooling"] == "pooler_output of the vision tower, before projection"
 
 
 def test_a_vision_tower_alone_is_a_clip_too(tiny_clip, tmp_path):
-    clip = load_clip(tiny_clip)
+    clip = load_encoder(tiny_clip)
     clip.vision.save_pretrained(tmp_path)
     clip.processor.save_pretrained(tmp_path)
-    assert load_clip(tmp_path).fingerprint() == {**clip.fingerprint(), "name": str(tmp_path)}
+    assert load_encoder(tmp_path).fingerprint() == {**clip.fingerprint(), "name": str(tmp_path)}
 
 
 def test_another_dtype_computes_but_returns_float32(tiny_clip):
-    clip = load_clip(tiny_clip, dtype=torch.bfloat16)
+    clip = load_encoder(tiny_clip, dtype=torch.bfloat16)
     assert clip.vision.dtype == torch.bfloat16
     assert clip.embed([Image.new("RGB", (32, 32))]).dtype == torch.float32
     assert clip.fingerprint()["dtype"] == "bfloat16"
 
 
 def test_the_fingerprint_is_of_weights_and_preprocessing_not_of_the_folder(tiny_clip, copy):
-    known = load_clip(tiny_clip).fingerprint()
+    known = load_encoder(tiny_clip).fingerprint()
     assert json.loads(json.dumps(known)) == known
     moved = copy(tiny_clip)
-    assert load_clip(moved).fingerprint() == {**known, "name": str(moved)}
+    assert load_encoder(moved).fingerprint() == {**known, "name": str(moved)}
 
     settings = json.loads((moved / "preprocessor_config.json").read_text())
     (moved / "preprocessor_config.json").write_text(json.dumps({**settings, "image_mean": [0.5, 0.5, 0.5]}))
-    assert load_clip(moved).fingerprint()["preprocessing"] != known["preprocessing"]
+    assert load_encoder(moved).fingerprint()["preprocessing"] != known["preprocessing"]
 
     tensors = load_file(moved / "model.safetensors")
     tensors["text_projection.weight"] += 1
     save_file(tensors, moved / "model.safetensors", {"format": "pt"})
-    assert load_clip(moved).fingerprint()["weights_sha256"] == known["weights_sha256"]
+    assert load_encoder(moved).fingerprint()["weights_sha256"] == known["weights_sha256"]
     tensors["vision_model.post_layernorm.bias"][0] += 1
     save_file(tensors, moved / "model.safetensors", {"format": "pt"})
-    assert load_clip(moved).fingerprint()["weights_sha256"] != known["weights_sha256"]
+    assert load_encoder(moved).fingerprint()["weights_sha256"] != known["weights_sha256"]
 
 
 def test_gpt2_and_its_tokenizer(tiny_gpt2, capfd):
@@ -106,7 +106,7 @@ def test_gpt2_and_its_tokenizer(tiny_gpt2, capfd):
     assert tokenizer.eos_token_id == gpt2.config.eos_token_id == 256
 
 
-@pytest.mark.parametrize(("load", "part"), [(load_clip, "clip"), (load_gpt2, "gpt2")])
+@pytest.mark.parametrize(("load", "part"), [(load_encoder, "clip"), (load_gpt2, "gpt2")])
 def test_a_checkpoint_that_is_not_whole(load, part, copy, request):
     folder = copy(request.getfixturevalue(f"tiny_{part}"))
     weights = folder / "model.safetensors"
@@ -133,8 +133,8 @@ def test_a_checkpoint_that_is_not_whole(load, part, copy, request):
 
 
 def test_the_other_half_of_the_pair(tiny_clip, tiny_gpt2):
-    with pytest.raises(UserError, match="type gpt2, but a CLIP") as caught:
-        load_clip(tiny_gpt2)
+    with pytest.raises(UserError, match="type gpt2, but a vision tower") as caught:
+        load_encoder(tiny_gpt2)
     one_line(caught)
     with pytest.raises(UserError, match="type clip, but a GPT-2"):
         load_gpt2(tiny_clip)
@@ -144,8 +144,8 @@ def test_parts_that_do_not_fit_each_other(tiny_clip, tiny_gpt2, copy):
     clip, gpt2 = copy(tiny_clip, "clip"), copy(tiny_gpt2, "gpt2")
     settings = json.loads((clip / "preprocessor_config.json").read_text())
     (clip / "preprocessor_config.json").write_text(json.dumps({**settings, "crop_size": {"height": 24, "width": 24}}))
-    with pytest.raises(UserError, match="takes 32 pixels"):
-        load_clip(clip)
+    with pytest.raises(UserError, match="tower takes 32 pixels"):
+        load_encoder(clip)
     tokenizer = json.loads((gpt2 / "tokenizer.json").read_text())
     tokenizer["model"]["vocab"]["more"] = 257
     (gpt2 / "tokenizer.json").write_text(json.dumps(tokenizer))
@@ -158,7 +158,7 @@ def test_a_path_that_is_no_folder_is_not_looked_for_on_the_hub(name, tmp_path, m
     monkeypatch.chdir(tmp_path)
     (tmp_path / "missing.txt").touch()
     with pytest.raises(UserError, match="is no folder"):
-        load_clip(name)
+        load_encoder(name)
     with pytest.raises(UserError, match="is no folder"):
         load_gpt2(tmp_path / "gpt2")
 
@@ -174,7 +174,7 @@ def test_a_hub_name_that_cannot_be_had_offline(name, monkeypatch, tmp_path):
 
 def test_an_empty_folder(tmp_path):
     with pytest.raises(UserError, match="whole model in the hub's layout") as caught:
-        load_clip(tmp_path)
+        load_encoder(tmp_path)
     one_line(caught)
 
 
@@ -185,7 +185,7 @@ def test_weights_that_are_attached_stand_for_a_name_on_the_hub(tiny_clip, tiny_g
     shutil.copytree(tiny_gpt2, tmp_path / "datasets" / "someone" / "any" / "weights" / "gpt2")
     shutil.copytree(tiny_clip, tmp_path / "models/someone/any/pytorch/default/1/weights/clip-vit-base-patch32")
     assert load_gpt2("gpt2")[0].config.n_embd == 32
-    assert load_clip("openai/clip-vit-base-patch32").width == 32
+    assert load_encoder("openai/clip-vit-base-patch32").width == 32
 
 
 def test_gpt2s_activation_is_its_own_function_in_one_operation(tiny_gpt2):

@@ -11,9 +11,9 @@ from helpers.config import preset
 from helpers.data.images import open_picture
 from helpers.errors import UserError
 from helpers.models.decoding import Decoding
-from helpers.models.folder import TINY
-from helpers.models.loading import load_clip
+from helpers.models.loading import load_encoder
 from helpers.models.writer import CaptionWriter
+from helpers.runtime.model_folders import TINY
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def embeddings(data, cache):
 @pytest.fixture(scope="module")
 def lively(config):
     """A captioner that has learned nothing, in which the embedding decides much: its captions differ."""
-    lively = CaptionWriter.assemble(config, load_clip("tiny"))
+    lively = CaptionWriter.assemble(config, load_encoder("tiny"))
     lively.captioner.eval()
     with torch.no_grad():
         lively.captioner.mapper.output.weight.mul_(5)
@@ -96,12 +96,12 @@ def test_a_caption_cannot_be_longer_than_gpt2s_context(writer, embeddings):
 
 def test_a_long_prefix_leaves_room_for_less_and_too_long_a_one_is_refused():
     long_prefix = preset("tiny").with_values(prefix_length=80, mapper_layers=1)
-    writer = CaptionWriter.assemble(long_prefix, load_clip("tiny"))
+    writer = CaptionWriter.assemble(long_prefix, load_encoder("tiny"))
     assert writer.captioner.longest_caption == 16
     writer.captioner.eval()
     assert len(writer.write(torch.randn(2, 128))) == 2  # no word of 40 tokens when none were asked for
     with pytest.raises(UserError, match="prefix_length is 95, but GPT-2's context has 96 positions"):
-        CaptionWriter.assemble(long_prefix.with_values(prefix_length=95), load_clip("tiny"))
+        CaptionWriter.assemble(long_prefix.with_values(prefix_length=95), load_encoder("tiny"))
 
 
 def test_pictures_of_any_size_are_seen_as_the_cache_saw_them(writer, data, cache):

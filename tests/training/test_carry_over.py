@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from helpers.data.build_cache import build_cache
-from helpers.models.loading import load_clip
+from helpers.models.loading import load_encoder
 from helpers.runtime import kaggle as inputs
 from helpers.training.checkpoint import checkpoints
 from helpers.training.loop import train
@@ -53,7 +53,7 @@ def test_what_is_here_and_as_far_stays(mounted, config, data, cache, finished):
 
 
 def test_a_cache_that_was_not_finished_goes_on(mounted, data, cache, tiny_clip):
-    clip = load_clip(tiny_clip)
+    clip = load_encoder(tiny_clip)
     build_cache(mounted / "earlier" / "embeddings", data.images, data.image_names()[:20], clip=clip)
     carry_over("embeddings")
     went_on = build_cache("embeddings", data.images, data.image_names(), clip=clip)

@@ -20,9 +20,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from helpers.data.build_cache import build_cache
 from helpers.errors import UserError
-from helpers.models.folder import TINY
-from helpers.models.loading import load_clip
+from helpers.models.loading import load_encoder
 from helpers.models.writer import CaptionWriter
+from helpers.runtime.model_folders import TINY
 from helpers.training.checkpoint import checkpoints, save_checkpoint
 from helpers.training.estimate import Plan
 from helpers.training.loop import train
@@ -135,7 +135,7 @@ def test_the_best_of_a_run_with_adapters_is_saved_merged(start, cache, data, con
     state = json.loads((best / "state.json").read_text())
     (best / "state.json").write_text(json.dumps({**state, "val_loss": 0.0}))  # whatever was measured there
     saved = CaptionWriter.load(start(**values).best_captioner)
-    live = CaptionWriter.assemble(config.with_values(**values), load_clip("tiny"))
+    live = CaptionWriter.assemble(config.with_values(**values), load_encoder("tiny"))
     live.captioner.load_state_dict(load_file(best / "model.safetensors"), strict=False)
     live.captioner.eval()
     ids, rows = torch.randint(0, 300, (4, 9)), cache.rows(data.image_names("val"))
@@ -270,7 +270,7 @@ def test_what_is_left_out_is_said(start, data, cache, tmp_path, capfd):
 
 
 def test_a_cache_of_another_clip_is_refused(start, data, tiny_clip, tmp_path):
-    build_cache(tmp_path / "other", data.images, data.image_names()[:3], clip=load_clip(tiny_clip))
+    build_cache(tmp_path / "other", data.images, data.image_names()[:3], clip=load_encoder(tiny_clip))
     with pytest.raises(UserError, match=r"holds embeddings of .*, but asked for is tiny"):
         start(at=tmp_path / "other")
     with pytest.raises(

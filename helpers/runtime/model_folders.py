@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..errors import UserError
-from ..runtime.kaggle import search_inputs
+from .kaggle import search_inputs
 
 TINY = Path(__file__).parents[1] / "tiny"  # the pair that ships with the package
 
