@@ -58,6 +58,13 @@ class Config:
         0.1, "Dropout in the mapping module; GPT-2 keeps that of its checkpoint.", least=0, most=0.9
     )
 
+    embedding_noise: float = _mapping(
+        0.0,
+        "Standard deviation of the noise added to standardised embeddings in training, for few photos.",
+        least=0,
+        most=2,
+    )
+
     freezing: str = _freezing(
         "first-and-last",
         "Which tensors train: none, first and last block (the original's), the last blocks, low-rank adapters, or all.",

@@ -2,8 +2,7 @@
 
     pixel_values -CLIP-> embedding [B, D] -MappingModule-> prefix [B, P, E] -GPT-2-> logits [B, T, V]
 
-With `pooling` "patches" the embedding is a sequence [B, S, D]: the class token and one vector per patch. It is a
-`PreTrainedModel` like any other in transformers: `from_pretrained`, `save_pretrained`, `push_to_hub`, `generate`.
+It is a `PreTrainedModel` like any other in transformers: `from_pretrained`, `save_pretrained`, `generate`.
 """
 
 import copy
@@ -46,6 +45,7 @@ class CaptionerConfig(PreTrainedConfig):
         mapper_heads: int = 8,
         dropout: float = 0.1,
         pooling: str = "pooled",
+        embedding_noise: float = 0.0,
         **kwargs: Any,
     ):
         # First, because it resets the attention of sub-configs that exist already, and these belong to live models.
@@ -62,6 +62,7 @@ class CaptionerConfig(PreTrainedConfig):
         self.mapper_heads = mapper_heads
         self.dropout = dropout
         self.pooling = pooling
+        self.embedding_noise = embedding_noise
 
 
 AutoConfig.register(CaptionerConfig.model_type, CaptionerConfig, exist_ok=True)  # a captioner's folder has a known type
@@ -162,6 +163,8 @@ class Captioner(PreTrainedModel, GenerationMixin):
                 f"each must be {list(self.embedding_shape)}: make them with its own CLIP and pooling"
             )
         standardised = (embeddings.to(self.embedding_mean.dtype) - self.embedding_mean) / self.embedding_std
+        if self.training and self.config.embedding_noise:
+            standardised = standardised + self.config.embedding_noise * torch.randn_like(standardised)
         return self.mapper(standardised)
 
     def generation_prefix(
@@ -231,10 +234,9 @@ class Captioner(PreTrainedModel, GenerationMixin):
 def attention_on(device: torch.device) -> Iterator[None]:
     """Choose how GPT-2 computes attention on that device.
 
-    On a card without cuDNN's kernel, which is compiled again for each new shape: packed batches nearly all have shapes
-    of their own, and a step in bfloat16 took several times as long (benchmarks/README.md). On a CPU plain matrix
-    products are faster than the fused kernel for texts as short as captions, above all in bfloat16, which PyTorch
-    computes in float32 unless it is told that bfloat16 is accurate enough.
+    On a card not by cuDNN, which compiles a kernel for each new shape, and packed batches nearly all have their own
+    (benchmarks/README.md). On a CPU by plain matrix products, which are faster than the fused kernel for short texts,
+    above all in bfloat16, if PyTorch may really compute in it.
     """
     if device.type != "cpu":
         with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):

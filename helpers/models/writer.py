@@ -73,7 +73,7 @@ class CaptionWriter:
         shapes = CaptionerConfig(
             vision_config=clip.vision.config, text_config=gpt2.config, mapper=config.mapper,
             prefix_length=config.prefix_length, mapper_layers=config.mapper_layers, mapper_heads=config.mapper_heads,
-            dropout=config.dropout, pooling=config.pooling,
+            dropout=config.dropout, pooling=config.pooling, embedding_noise=config.embedding_noise,
         )  # fmt: skip
         captioner = captioner_class(shapes, clip.vision, gpt2)
         if captioner.longest_caption < 2:

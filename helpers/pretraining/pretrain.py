@@ -15,6 +15,7 @@ from transformers import CLIPModel, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from ..errors import UserError
 from ..models.loading import CLIPImageProcessor
+from ..runtime.device import use_threads_for
 from ..runtime.files import atomic_path, write_json
 from .data import Facts, read_pictures, read_text
 from .recipe import Recipe, choose_recipe
@@ -64,13 +65,36 @@ def pretrain(
     return report
 
 
+def pretrain_gpt2(text: str | Path, out: str | Path, *, preset: str = "captions", **values: Any) -> dict[str, Any]:
+    """Train a GPT-2 alone on a file of captions and measure it on those held out; return the report.
+
+    text: see `read_text`; the rows of other splits than "train" are held out, or every 20th caption if there are none.
+    preset, values: as in `pretrain`. Saves `out/gpt2` and the report, `out/report.json`. Raises UserError if the file
+    cannot be used.
+    """
+    recipe, out = choose_recipe(preset, **values), Path(out)
+    corpus, held_out = read_text(text), read_text(text, held_out=True)
+    if not held_out:
+        corpus, held_out = [each for i, each in enumerate(corpus) if i % 20], corpus[::20]
+    if not corpus:
+        raise UserError(f"{text} has {len(held_out)} captions, but at least 2 are needed: give more text")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        gpt2, tokenizer, report = _make_gpt2(recipe, corpus, held_out)
+    report = {"preset": preset, **report, "threads": torch.get_num_threads(), "recipe": asdict(recipe)}
+    _save_gpt2(out / "gpt2", gpt2, tokenizer)
+    write_json(out / "report.json", report)
+    return report
+
+
 def _make_gpt2(
     recipe: Recipe, corpus: list[str], held_out: list[str]
 ) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerFast, dict[str, Any]]:
     """Return GPT-2 and its tokenizer, trained on the texts of `corpus`, and their part of the report."""
     started = time.process_time()
-    tokenizer = train_tokenizer(corpus, recipe.vocabulary)
+    tokenizer = train_tokenizer(corpus, recipe.vocabulary, lowercase=recipe.lowercase)
     gpt2 = build_gpt2(recipe, vocabulary=len(tokenizer), end_of_text=tokenizer.eos_token_id)
+    use_threads_for(gpt2.num_parameters())
     losses = train_gpt2(gpt2, _ids(tokenizer, corpus), recipe)
     return gpt2, tokenizer, {
         "gpt2_captions": len(corpus),

@@ -1,7 +1,7 @@
 """A small GPT-2 and its byte-level tokenizer, trained from scratch on captions, as ordinary transformers objects."""
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch.nn import functional as F
 from tqdm.auto import trange
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
@@ -13,12 +13,16 @@ END_OF_TEXT = "<|endoftext|>"
 BLOCK = 96  # tokens in a row of training text, and in the longest input of the model: prefix and caption together
 
 
-def train_tokenizer(captions: list[str], vocabulary: int) -> PreTrainedTokenizerFast:
+def train_tokenizer(captions: list[str], vocabulary: int, *, lowercase: bool = False) -> PreTrainedTokenizerFast:
     """Return a tokenizer of GPT-2's kind, with at most `vocabulary` tokens, learned from these captions.
 
-    It is a byte-level BPE, so any text has ids. `<|endoftext|>` is the only special token.
+    It is a byte-level BPE, so any text has ids. `<|endoftext|>` is the only special token. lowercase: turn text into
+    lower case and drop a full stop at its end.
     """
     tokenizer = Tokenizer(models.BPE())
+    if lowercase:
+        stop = normalizers.Replace(Regex(r"\s*\.\s*$"), "")
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), stop])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()

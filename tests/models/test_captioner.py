@@ -218,3 +218,11 @@ def test_batched_captions_are_the_single_ones(captioner):
         for row in range(5):
             alone = captioner.generate(embeddings[row : row + 1], num_beams=beams, max_new_tokens=8)[0]
             assert torch.equal(F.pad(alone, (0, together.shape[1] - len(alone)), value=END), together[row])
+
+
+def test_noise_on_the_embeddings_is_for_training_alone():
+    noisy, plain = random_captioner(embedding_noise=0.5), random_captioner()
+    embeddings = torch.randn(4, 32)
+    assert torch.equal(noisy.prefix(embeddings), plain.prefix(embeddings))
+    prefixes = [noisy.train().prefix(embeddings) for _ in range(2)]
+    assert not torch.allclose(*prefixes, atol=1e-3)
