@@ -38,6 +38,9 @@ class Config:
         "openai/clip-vit-base-patch32", "The frozen image encoder: a name on the Hugging Face hub, a folder, or tiny."
     )
     gpt2: str = _connected("gpt2", "The language model: a name on the Hugging Face hub, a folder, or tiny.")
+    start_from: str = _connected(
+        "", "A captioner or run to go on from, in place of a new one: its encoder, its tokenizer and all its weights."
+    )
     pooling: str = _connected(
         "pooled",
         "What the encoder says of a picture: one vector, as in the original, one vector per patch as well, or one "

@@ -18,7 +18,7 @@ from PIL import Image
 from typer.main import get_command
 
 from helpers.cli import COMMANDS, app, main
-from helpers.commands.options import read_vary
+from helpers.commands.options import chosen_config, read_vary
 from helpers.config import Config
 from helpers.errors import UserError
 from helpers.runtime.model_folders import TINY
@@ -437,7 +437,8 @@ def test_a_captioner_a_clip_or_a_cache_of_another_kind(refused, run, photos, fin
     assert "is a model of type gpt2, but a captioner" in refused("predict", "-I", picture, "-C", TINY / "gpt2")
     said = refused("predict", "-I", picture, "-C", finished.checkpoints)
     assert said.startswith(f"{finished.checkpoints} holds no captioner")
-    assert "is a model of type gpt2, but a CLIP" in refused("embed", *photos, "--clip", TINY / "gpt2", "--out", "o")
+    said = refused("embed", *photos, "--clip", TINY / "gpt2", "--out", "o")
+    assert "is a model of type gpt2, but a vision tower" in said
     assert refused("embed", *photos, "--clip", "./no", "--out", "o").startswith("./no is no folder; give the folder of")
     shutil.copytree(cache.folder, tmp_path / "cache")
     said = refused("train", *CONFIG, *photos, "--clip", tiny_clip, "--cache", "cache", "--out", "o")
@@ -587,6 +588,13 @@ def test_every_option_says_what_it_is_for_and_the_examples_are_right(command, ru
         _, name, *arguments = shlex.split(example)
         assert name == command.__name__
         root.commands[name].make_context(name, arguments)  # raises on an option that there is not, or a missing one
+
+
+def test_a_training_that_starts_from_a_captioner_takes_its_design(finished):
+    config = chosen_config("small", {"start_from": str(finished.folder), "epochs": 2})
+    assert (config.mapper_layers, config.mapper_heads, config.epochs) == (1, 4, 2)
+    with pytest.raises(UserError, match=r"prefix_length is 9, but the captioner in .* has 4: .* leave this one out"):
+        chosen_config("small", {"start_from": str(finished.folder), "prefix_length": 9})
 
 
 def test_the_text_of_a_flag_becomes_values():

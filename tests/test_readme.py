@@ -103,7 +103,8 @@ def test_own_photos_by_commands(folder, capsys, monkeypatch):
     assert set(commands(OWN)) > {line for line in commands(README) if "runs/mine" in line}
     lines = dict.fromkeys([*commands(OWN), *commands(SCORES), *commands(EXPLORER)])
     said = {line: run(line, capsys) for line in lines}
-    (trained,) = [text for line, text in said.items() if line.startswith("clipxgpt train")]
+    trained, more = [text for line, text in said.items() if line.startswith("clipxgpt train")]
+    assert "the run lies in runs/more" in more
     assert "1 captions are cut at 64 tokens, such as 'a red circle in the middle" in trained
     assert said["clipxgpt predict my.jpg -C runs/mine"].strip()
     assert len((folder / "captions.csv").read_text().splitlines()) == 3  # a header and two photos

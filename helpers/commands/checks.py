@@ -11,7 +11,7 @@ from ..config import Config
 from ..data.images import ENDINGS
 from ..errors import UserError
 from ..runtime.kaggle import find_input
-from ..runtime.model_folders import find_model
+from ..runtime.model_folders import captioner_folder, find_model
 
 
 def image_folder(path: Path) -> Path:
@@ -53,8 +53,11 @@ def photos_or_world(
 
 def models(config: Config) -> None:
     """Check that the config's models are names on the hub or folders."""
-    find_model(config.clip, "clip")
-    find_model(config.gpt2, "gpt2")
+    if config.start_from:
+        captioner_folder(config.start_from)
+    else:
+        find_model(config.clip, "clip")
+        find_model(config.gpt2, "gpt2")
 
 
 def clip(name: str | None) -> None:

@@ -11,6 +11,7 @@ from typer.core import TyperCommand
 
 from ..config import DEFECTS, PRESETS, VARIED_BESIDE, Config, check_value, preset
 from ..errors import UserError
+from ..runtime.model_folders import captioner_design
 
 
 def choose(names: Any) -> str:
@@ -96,8 +97,17 @@ def with_config(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def chosen_config(preset_name: str, values: dict[str, Any]) -> Config:
-    """Return the preset with the values that were given. Raises UserError on a wrong one."""
-    return preset(preset_name).with_values(**{name: value for name, value in values.items() if value is not None})
+    """Return the preset with the values that were given, and the design of the captioner it starts from, if any.
+
+    Raises UserError on a wrong value, and on another design than that captioner's.
+    """
+    given = {name: value for name, value in values.items() if value is not None}
+    design = captioner_design(given["start_from"]) if given.get("start_from") else {}
+    for name, value in design.items():
+        if given.get(name, value) != value:
+            raise UserError(f"{name} is {given[name]!r}, but the captioner in {given['start_from']} has {value!r}: a "
+                            "training that starts from it keeps its design; leave this one out")  # fmt: skip
+    return preset(preset_name).with_values(**given | design)
 
 
 def _annotation(each: Field) -> Any:

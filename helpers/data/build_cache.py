@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from ..config import Config
 from ..errors import UserError
-from ..models.loading import load_encoder
 from ..models.vision import ImageEncoder
+from ..models.writer import load_configs_encoder
 from ..runtime.device import choose_accelerator
 from ..runtime.files import only_one, sweep_partial, write_json, write_text
 from .dataset import Data
@@ -35,7 +35,7 @@ def open_cache(data: Data, config: Config, folder: str | Path | None = None, *, 
     share the work, and all wait until it is done. A card is used only if there is something to embed.
     """
     folder = folder or DRAWN_CACHES[config.pooling]
-    clip, names = load_encoder(config.clip, pooling=config.pooling), data.image_names()
+    clip, names = load_configs_encoder(config), data.image_names()
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes == 1:
         return build_cache(folder, data.images, names, clip=clip, part=part)

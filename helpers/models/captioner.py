@@ -104,7 +104,7 @@ class Captioner(PreTrainedModel, GenerationMixin):
         """Leave the mapping module as PyTorch initialised it; the tower and GPT-2 initialise themselves."""
 
     @torch.no_grad()
-    def start_from(self, embeddings: torch.Tensor) -> None:
+    def prepare_for(self, embeddings: torch.Tensor) -> None:
         """Standardise by the mean and spread of these training embeddings, and make the first prefix neutral.
 
         embeddings: [N, D], or patches [N, S, D], whose channels are standardised over all tokens alike. Neutral means

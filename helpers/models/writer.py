@@ -16,11 +16,11 @@ from transformers.image_processing_utils import BaseImageProcessor
 from ..config import Config
 from ..errors import UserError
 from ..runtime.files import atomic_path
-from ..runtime.model_folders import captioner_folder
+from ..runtime.model_folders import DESIGN, captioner_folder
 from .captioner import Captioner, CaptionerConfig
 from .decoding import Decoding
 from .freezing import freeze
-from .loading import load_config, load_gpt2, load_processor, load_weights, one_line_errors, quietly
+from .loading import load_config, load_encoder, load_gpt2, load_processor, load_weights, one_line_errors, quietly
 from .vision import ImageEncoder
 
 SURENESS = ((0.9, "very sure"), (0.7, "fairly sure"), (0.4, "unsure"), (0.0, "guessing"))  # by least probability
@@ -66,8 +66,10 @@ class CaptionWriter:
     ) -> "CaptionWriter":
         """Build a new captioner: the pretrained pair, a fresh mapping module, and GPT-2 frozen as the config says.
 
-        Raises UserError if the parts do not fit together.
+        If the config starts from a captioner, that one is loaded. Raises UserError if the parts do not fit together.
         """
+        if config.start_from:
+            return cls._assemble_from(config, captioner_class)
         gpt2, tokenizer = load_gpt2(config.gpt2)
         torch.manual_seed(config.seed)
         shapes = CaptionerConfig(
@@ -83,6 +85,18 @@ class CaptionWriter:
             )
         freeze(captioner.gpt2, config)
         return cls(captioner, tokenizer, clip.processor)
+
+    @classmethod
+    def _assemble_from(cls, config: Config, captioner_class: type[Captioner]) -> "CaptionWriter":
+        writer = cls.load(config.start_from, captioner_class=captioner_class)
+        for name in DESIGN:
+            found, wanted = getattr(writer.captioner.config, name), getattr(config, name)
+            if found != wanted:
+                raise UserError(f"{name} is {wanted!r}, but the captioner in {config.start_from} has {found!r}: a "
+                                "training that starts from it keeps its design; use that value")  # fmt: skip
+        writer.captioner.config.embedding_noise = config.embedding_noise
+        freeze(writer.captioner.gpt2, config)
+        return writer
 
     @classmethod
     def load(
@@ -152,6 +166,13 @@ class CaptionWriter:
         means = (nats * counted).sum(dim=1) / counted.sum(dim=1)
         written = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [Candidate(caption.strip(), mean) for caption, mean in zip(written, means.tolist(), strict=True)]
+
+
+def load_configs_encoder(config: Config) -> ImageEncoder:
+    """Load the config's image encoder: that of the captioner it starts from, if any."""
+    if config.start_from:
+        return CaptionWriter.load(config.start_from).clip(config.start_from)
+    return load_encoder(config.clip, pooling=config.pooling)
 
 
 @contextmanager

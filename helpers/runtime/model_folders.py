@@ -1,10 +1,13 @@
 """The places of models and captioners on disk, found without PyTorch, so that a wrong path is answered at once."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 from ..errors import UserError
 from .kaggle import search_inputs
 
+DESIGN = ("pooling", "mapper", "prefix_length", "mapper_layers", "mapper_heads")  # fields that fix a captioner's shapes
 TINY = Path(__file__).parents[1] / "tiny"  # the pair that ships with the package
 
 
@@ -31,3 +34,13 @@ def captioner_folder(folder: str | Path) -> Path:
         if any(place.glob("*.safetensors")):
             return place
     raise UserError(f"{folder} holds no captioner: give the folder of a run or of a captioner, or train one first")
+
+
+def captioner_design(folder: str | Path) -> dict[str, Any]:
+    """Return the fields of DESIGN of the captioner in `folder`. Raises UserError if there is none, or it is broken."""
+    file = captioner_folder(folder) / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        return {name: config[name] for name in DESIGN}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UserError(f"{file} is no captioner's config ({type(error).__name__}): give another captioner") from error

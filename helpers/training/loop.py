@@ -17,8 +17,7 @@ from ..config import Config
 from ..data.dataset import Data
 from ..data.embedding_cache import EmbeddingCache
 from ..errors import UserError
-from ..models.loading import load_encoder
-from ..models.writer import CaptionWriter
+from ..models.writer import CaptionWriter, load_configs_encoder
 from ..runtime.device import choose_accelerator
 from .checkpoint import best_of, checkpoints, load_newest, save_checkpoint
 from .estimate import rehearse
@@ -50,14 +49,15 @@ def train(
     say = functools.partial(tqdm.write, file=sys.stderr) if main else _say_nothing
 
     # The pieces: the frozen CLIP's embeddings, the captions in batches, the captioner and what of it trains.
-    clip = load_encoder(config.clip, pooling=config.pooling)
+    clip = load_configs_encoder(config)
     embeddings = EmbeddingCache.open(cache, clip)
     writer = CaptionWriter.assemble(config, clip, captioner_class=parts.captioner)
     captioner = writer.captioner
     batches, held_out = (
         split_batches(captions, split, config, cache=embeddings, writer=writer, say=say) for split in ("train", "val")
     )
-    captioner.start_from(batches.embeddings.typical())
+    if not config.start_from:
+        captioner.prepare_for(batches.embeddings.typical())
     optimizer = torch.optim.AdamW(parameter_groups(captioner, config), fused=True)
 
     # The run folder: a new one, or the newest whole checkpoint of an old one.

@@ -22,7 +22,7 @@ def captions(data):
 
 def test_a_captioner_that_has_just_started_reads_as_end_of_text(embeddings):
     writer = CaptionWriter.assemble(preset("tiny"), load_encoder("tiny"))
-    writer.captioner.start_from(embeddings)
+    writer.captioner.prepare_for(embeddings)
     writer.captioner.mapper.output.weight.data.zero_()
     writer.captioner.eval()
     for slots in prefix_words(writer, embeddings):

@@ -121,7 +121,7 @@ def test_with_patches_it_does_all_the_same(mapper, tmp_path):
     output = captioner.clip(pixel_values=pixels)
     embeddings = image_features(captioner.clip, pixels, "patches")
     torch.testing.assert_close(embeddings[:, 0], output.pooler_output)
-    captioner.start_from(embeddings)
+    captioner.prepare_for(embeddings)
     torch.testing.assert_close(captioner.embedding_mean, embeddings.mean(dim=(0, 1)))
     torch.testing.assert_close(captioner.prefix(pixel_values=pixels), captioner.prefix(embeddings))
     assert torch.equal(captioner.generate(pixel_values=pixels), captioner.generate(embeddings))
@@ -142,7 +142,7 @@ def test_embeddings_of_the_other_pooling_are_refused(captioner):
 def test_it_starts_from_a_language_model_that_works(mapper):
     captioner = random_captioner(mapper=mapper)
     embeddings = torch.randn(50, 32) * 7 + 3
-    captioner.start_from(embeddings)
+    captioner.prepare_for(embeddings)
     neutral = captioner.gpt2.transformer.wte.weight[END]
     prefix = captioner.prefix(embeddings)
     assert (prefix.mean(dim=(0, 1)) - neutral).abs().mean() < 0.3 * neutral.abs().mean()
@@ -152,13 +152,13 @@ def test_it_starts_from_a_language_model_that_works(mapper):
 
 
 def test_a_constant_feature_does_not_blow_up(captioner):
-    captioner.start_from(torch.ones(10, 32))
+    captioner.prepare_for(torch.ones(10, 32))
     assert captioner.prefix(torch.ones(1, 32) * 1.001).isfinite().all()
 
 
 def test_saved_and_loaded_it_is_the_same(captioner, tmp_path):
     embeddings, ids = batch()
-    captioner.start_from(embeddings)
+    captioner.prepare_for(embeddings)
     captioner.save_pretrained(tmp_path)
     again = Captioner.from_pretrained(tmp_path)
     assert torch.equal(again(ids, embeddings=embeddings).logits, captioner(ids, embeddings=embeddings).logits)

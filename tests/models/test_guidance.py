@@ -20,7 +20,7 @@ WAYS = {
 @pytest.fixture(scope="module")
 def captioner():
     captioner = random_captioner()
-    captioner.start_from(torch.randn(50, 32))
+    captioner.prepare_for(torch.randn(50, 32))
     captioner.mapper.output.weight.data.mul_(20)  # so that pictures differ in what is said of them
     return captioner
 
@@ -104,7 +104,7 @@ def test_the_picture_that_is_the_mean_is_not_changed(captioner):
 
 def test_patches_have_a_mean_too():
     captioner = random_captioner(pooling="patches")
-    captioner.start_from(torch.randn(20, *captioner.embedding_shape))
+    captioner.prepare_for(torch.randn(20, *captioner.embedding_shape))
     captioner.mapper.output.weight.data.mul_(20)
     patches = torch.randn(3, *captioner.embedding_shape)
     guided = written(captioner, patches, guidance_scale=2.0)

@@ -94,7 +94,7 @@ def test_a_captioner_with_it_is_saved_and_loaded_as_it_was(encoder, pictures, po
     config = preset("tiny").with_values(clip=str(folder), pooling=pooling, mapper=mapper, mapper_layers=1)
     writer = CaptionWriter.assemble(config, load_encoder(folder, pooling=pooling))
     embeddings = writer.embed(pictures)
-    writer.captioner.start_from(embeddings)
+    writer.captioner.prepare_for(embeddings)
     writer.captioner.eval()
     writer.save(tmp_path / "captioner")
     again = CaptionWriter.load(tmp_path / "captioner")

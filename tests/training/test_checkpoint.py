@@ -19,7 +19,7 @@ def trained(seed=0, steps=2, **config):
 
 def test_loaded_it_goes_on_to_the_bit(tmp_path):
     captioner, optimizer = trained()
-    captioner.start_from(torch.randn(10, 32))
+    captioner.prepare_for(torch.randn(10, 32))
     save_checkpoint(tmp_path, captioner, optimizer, step=2, state={"meter": {"loss": 0.1 + 0.2, "steps": 1}})
     again, its_optimizer = trained(seed=0, steps=0)
     state, passed_over = load_newest(tmp_path, again, its_optimizer)

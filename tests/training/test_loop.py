@@ -373,6 +373,25 @@ def test_a_batch_too_large_for_memory_is_found_out_before_any_step(start, monkey
     start(micro_batches=4, max_steps=4)  # the way out
 
 
+def test_a_training_goes_on_from_a_captioner(start, finished, writer, tmp_path):
+    fresh = start(folder=tmp_path / "fresh", max_steps=3, log_every=1).history().loss
+    run = start(start_from=str(finished.folder), max_steps=3, log_every=1)
+    assert run.history().loss.iloc[0] < fresh.iloc[0] - 0.03
+    start(start_from=str(finished.folder), log_every=1)  # resumed
+    found = CaptionWriter.load(run.folder).captioner.state_dict()
+    before = writer.captioner.state_dict()
+    for name in ("embedding_mean", "embedding_std", "gpt2.transformer.h.1.attn.c_attn.weight"):
+        assert torch.equal(found[name], before[name])  # what is frozen, and how embeddings are standardised
+    assert not torch.equal(found["mapper.output.weight"], before["mapper.output.weight"])
+
+
+def test_a_captioner_to_start_from_must_have_the_same_design(start, finished, tmp_path):
+    with pytest.raises(UserError, match=r"prefix_length is 9, but the captioner in .* has 4: a training that starts"):
+        start(start_from=str(finished.folder), prefix_length=9)
+    with pytest.raises(UserError, match="nowhere holds no captioner"):
+        start(start_from="nowhere")
+
+
 def test_two_processes_learn_what_one_does(start, config, data, cache, tmp_path):
     """Without dropout, for each process draws its own; the last batch of an epoch leaves one of them without a row."""
     training = data.captions.index[data.captions.split == "train"]
