@@ -23,8 +23,8 @@ from benchmarks.gpu_timing import Row, chosen, in_turns, peak_memory, precisions
 from helpers.config import Config, preset
 from helpers.data.batches import Batch
 from helpers.data.build_cache import build_cache
+from helpers.encoders.vision import ImageEncoder
 from helpers.models.captioner import Captioner
-from helpers.models.vision import ImageEncoder
 from helpers.runtime.device import PRECISIONS, device_memory, use_threads_for
 from helpers.training.estimate import Plan
 from helpers.training.loop import train

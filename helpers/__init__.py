@@ -4,7 +4,8 @@ The rooms, from the bottom up; imports point down only:
 
     errors, config      one-line mistakes; one training run in one frozen object
     runtime             device and threads, atomic files and locks, Kaggle's inputs
-    models              image encoder, mapping modules, freezing, the captioner, decoding, the writer of captions
+    encoders            the frozen image encoder: CLIP, SigLIP, DINOv2, ViT, EfficientNet-Lite
+    models              loading, mapping modules, freezing, the captioner, decoding, the writer of captions
     plots               figures from plain tables
     data                captions files, pictures, the drawn world, the embedding cache, batches
     training            packing, loss, optimizer step, checkpoints, the run folder, the loop

@@ -133,7 +133,7 @@ def _defaults(name: str) -> str:
 def _as_text(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value) or "none"
 
 
 def read_vary(texts: list[str], config: Config) -> dict[str, list[Any]]:

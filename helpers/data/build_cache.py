@@ -12,8 +12,8 @@ from accelerate import PartialState
 from tqdm import tqdm
 
 from ..config import Config
+from ..encoders.vision import ImageEncoder
 from ..errors import UserError
-from ..models.vision import ImageEncoder
 from ..models.writer import load_configs_encoder
 from ..runtime.device import choose_accelerator
 from ..runtime.files import only_one, sweep_partial, write_json, write_text

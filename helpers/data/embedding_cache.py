@@ -15,8 +15,8 @@ from typing import Any
 import pandas as pd
 import torch
 
+from ..encoders.vision import POOLING, ImageEncoder
 from ..errors import UserError
-from ..models.vision import POOLING, ImageEncoder
 from .shards import Shard
 
 FINGERPRINT = "fingerprint.json"

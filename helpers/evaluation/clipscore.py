@@ -12,9 +12,9 @@ from tqdm import tqdm
 from transformers import AutoTokenizer, CLIPModel, PreTrainedTokenizerBase
 
 from ..data.images import open_picture, picture_path
+from ..encoders.vision import ImageEncoder
 from ..errors import UserError
 from ..models.loading import load_config, load_encoder, load_weights, one_line_errors
-from ..models.vision import ImageEncoder
 from ..runtime.device import choose_accelerator
 from ..runtime.model_folders import find_model
 from .bootstrap import Score

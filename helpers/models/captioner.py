@@ -17,13 +17,13 @@ from transformers.generation import GenerationConfig, GenerationMixin, LogitsPro
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from ..encoders.vision import build_tower, embedding_shape, image_features
 from ..errors import UserError
 from ..runtime.device import attention_on
 from .decoding import LONGEST_BY_DEFAULT
 from .freezing import merged_state, rest_frozen
 from .guidance import Guidance
 from .mapping import build_mapper
-from .vision import build_tower, embedding_shape, image_features
 
 
 class CaptionerConfig(PreTrainedConfig):

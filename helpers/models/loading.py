@@ -19,10 +19,10 @@ from transformers import (
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import logging
 
+from ..encoders.vision import TOWERS, ImageEncoder, plain_setting, tower_choices, tower_class
 from ..errors import UserError
 from ..runtime.device import use_threads_for
 from ..runtime.model_folders import find_model
-from .vision import TOWERS, ImageEncoder, plain_setting, tower_choices, tower_class
 
 try:  # Pillow's resizing gives the same pixels with and without torchvision; since transformers 5.4 it has its own name
     from transformers import CLIPImageProcessorPil as CLIPImageProcessor

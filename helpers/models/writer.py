@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..config import Config
+from ..encoders.vision import ImageEncoder
 from ..errors import UserError
 from ..runtime.files import atomic_path
 from ..runtime.model_folders import DESIGN, captioner_folder
@@ -21,7 +22,6 @@ from .captioner import Captioner, CaptionerConfig
 from .decoding import Decoding
 from .freezing import freeze
 from .loading import load_config, load_encoder, load_gpt2, load_processor, load_weights, one_line_errors, quietly
-from .vision import ImageEncoder
 
 SURENESS = ((0.9, "very sure"), (0.7, "fairly sure"), (0.4, "unsure"), (0.0, "guessing"))  # by least probability
 

@@ -96,7 +96,7 @@ def convert_efficientnet(name: str, out: str | Path) -> Path:
     content = package.read_weights()
     import torch
 
-    from ..models.efficientnet import EfficientNetLiteConfig, EfficientNetLiteModel
+    from ..encoders.efficientnet import EfficientNetLiteConfig, EfficientNetLiteModel
     from ..models.loading import quietly
 
     model = EfficientNetLiteModel(EfficientNetLiteConfig.of_size(name.removeprefix("efficientnet-")))

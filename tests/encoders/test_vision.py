@@ -17,8 +17,8 @@ from transformers import (
 )
 
 from helpers.config import preset
+from helpers.encoders.efficientnet import EfficientNetLiteConfig, EfficientNetLiteModel
 from helpers.errors import UserError
-from helpers.models.efficientnet import EfficientNetLiteConfig, EfficientNetLiteModel
 from helpers.models.loading import load_encoder
 from helpers.models.writer import CaptionWriter
 
