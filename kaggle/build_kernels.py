@@ -1,4 +1,4 @@
-"""Build the folders that are pushed to Kaggle: each kernel with its notebook, and the dataset with `helpers`."""
+"""Build the folders to push to Kaggle: each kernel with its notebook, and the dataset with `helpers`."""
 
 import argparse
 import ast
@@ -20,11 +20,11 @@ PLACEHOLDER = "your-kaggle-name"
 
 
 def main() -> None:
-    """Build, and say for whom. A mistake of the user ends in one line on stderr and exit status 2."""
+    """Build the folders and print for which user. A user's mistake ends in one line on stderr and exit status 2."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--username", default=PLACEHOLDER, help="your name on Kaggle, as in your profile's address")
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="default: build/kaggle")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="another value of a parameter")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="replace a parameter's value")
     options = parser.parse_args()
     try:
         build(options.username, options.out, dict(map(_read_setting, options.set)))
@@ -39,17 +39,17 @@ def main() -> None:
 def build(username: str, out: Path = OUT, values: dict[str, Any] | None = None) -> None:
     """Write every kernel and the dataset to `out`, which is emptied first.
 
-    values: parameters that are set otherwise than in the kernels' parameters.json, in every kernel that sets them.
-    Raises UserError on a name that is none of Kaggle's, on an `out` that holds something else than a build, and on a
-    parameter that no notebook has.
+    values: parameters that replace those in parameters.json, in every kernel that sets them.
+    Raises UserError if `username` cannot be a name on Kaggle, if `out` holds something other than a build, or if no
+    kernel sets a given parameter.
     """
     if not (username.isascii() and username.replace("-", "").isalnum() and username == username.lower()):
         raise UserError(
-            f"user name {username!r}: Kaggle's have small letters, digits and dashes; give the one in your profile's "
-            "address, kaggle.com/NAME"
+            f"user name {username!r}: Kaggle's names have only lowercase letters, digits and dashes; give the one in "
+            "your profile's address, kaggle.com/NAME"
         )
     if out.exists() and any(out.iterdir()) and not (out / DATASET / DATASET_FILE).exists():
-        raise UserError(f"{out} holds something else than a build: name a new or an empty folder")
+        raise UserError(f"{out} holds something other than a build: name a new or empty folder")
     shutil.rmtree(out, ignore_errors=True)
     unused = set(values or {})
     for folder in sorted(path.parent for path in HERE.glob(f"*/{KERNEL_FILE}")):
@@ -62,23 +62,23 @@ def build(username: str, out: Path = OUT, values: dict[str, Any] | None = None) 
         (out / folder.name / KERNEL_FILE).write_text(metadata, encoding="utf-8")
         (out / folder.name / source.name).write_text(_with_parameters(source, parameters), encoding="utf-8")
     if unused:
-        raise UserError(f"no kernel sets {', '.join(sorted(unused))}: name a parameter of a kaggle/*/{PARAMETERS_FILE}")
+        raise UserError(f"no kernel sets {', '.join(sorted(unused))}: name one from a kaggle/*/{PARAMETERS_FILE}")
     shutil.copytree(ROOT / "helpers", out / DATASET / "helpers", ignore=shutil.ignore_patterns("__pycache__"))
-    results = Path("notebooks", "results")  # what notebooks draw that took too long for them
+    results = Path("notebooks", "results")  # plotted in notebooks, but too slow to compute there
     shutil.copytree(ROOT / results, out / DATASET / results)
     (out / DATASET / DATASET_FILE).write_text(_for_user(HERE / DATASET / DATASET_FILE, username), encoding="utf-8")
 
 
 def set_parameters(cell: str, parameters: dict[str, Any]) -> str:
-    """The source of a parameters cell with other values; its order, its comments and all else stay as they are.
+    """Return the source of a parameters cell with new values; order, comments and the rest stay the same.
 
-    Raises UserError on a parameter that the cell does not have.
+    Raises UserError if the cell lacks a parameter.
     """
     assignments = [node for node in ast.parse(cell).body if isinstance(node, ast.Assign)]
     values = {node.targets[0].id: node.value for node in assignments}
     if unknown := sorted(set(parameters) - set(values)):
         raise UserError(f"it sets {', '.join(unknown)}, but the notebook has {', '.join(values)}: name one of these")
-    lines = [line.encode() for line in cell.split("\n")]  # places in a line are counted in bytes
+    lines = [line.encode() for line in cell.split("\n")]  # ast counts columns in bytes
     for name, value in parameters.items():
         old, number = values[name], values[name].lineno - 1
         literal = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
@@ -87,7 +87,7 @@ def set_parameters(cell: str, parameters: dict[str, Any]) -> str:
 
 
 def _with_parameters(source: Path, parameters: dict[str, Any]) -> str:
-    """The notebook at `source` as text, with other values in its parameters cell."""
+    """Return the notebook at `source` as text, with new values in its parameters cell."""
     notebook = json.loads(source.read_text(encoding="utf-8"))
     (cell,) = (cell for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", []))
     try:
@@ -102,7 +102,7 @@ def _for_user(file: Path, username: str) -> str:
 
 
 def _read_setting(text: str) -> tuple[str, Any]:
-    """NAME=VALUE as a name and a value: a Python literal where it is one, else the text itself."""
+    """Split NAME=VALUE into a name and a value. A value that is no Python literal is text."""
     name, _, value = text.partition("=")
     try:
         return name, ast.literal_eval(value)

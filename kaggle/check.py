@@ -1,6 +1,6 @@
-"""Check offline what build_kernels.py built: by rules of Kaggle that the client does not hold, and by its own push.
+"""Check the build offline, by Kaggle's rules that its client does not check and by a rehearsal of the client's push.
 
-Rules and names are those of the kaggle client 2.2 and its documentation (docs/kernels_metadata.md, docs/kernels.md and
+The rules and names come from the kaggle client 2.2 and its documentation (docs/kernels_metadata.md, docs/kernels.md and
 docs/datasets_metadata.md of github.com/Kaggle/kaggle-cli).
 """
 
@@ -34,15 +34,15 @@ DATASET_KEYS = {
 }  # fmt: skip
 DATASET_NEEDS = ("id", "title", "licenses")
 
-ACCELERATOR = "NvidiaTeslaT4"  # two T4 cards, and what "GPU" means there; others are for some competitions only
+ACCELERATOR = "NvidiaTeslaT4"  # two T4 cards, Kaggle's plain "GPU"; others are for some competitions only
 RETIRED = {"NvidiaTeslaP100": ACCELERATOR, "TpuV38": "TpuV5E8", "Tpu1VmV38": "TpuV5E8"}
-KERNEL_TITLE, DATASET_TITLE, SUBTITLE = (5, 50), (6, 50), (20, 80)  # characters, at least and at most
+KERNEL_TITLE, DATASET_TITLE, SUBTITLE = (5, 50), (6, 50), (20, 80)  # characters, minimum and maximum
 DATASET_BYTES = 200 * 10**9
 IMPORTS = "import helpers.cli, pathlib; print(pathlib.Path(helpers.__file__).parent)"
 
 
 def main() -> None:
-    """Print each mistake in a line of its own and end with exit status 1, or print the commands that push."""
+    """Print one line per mistake and exit with status 1, or print the commands that push."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=OUT, help="default: build/kaggle")
     folder = parser.parse_args().folder
@@ -51,15 +51,15 @@ def main() -> None:
         print(f"kaggle/check.py: {mistake}", file=sys.stderr)
     if mistakes:
         sys.exit(1)
-    print("the folders keep Kaggle's rules, and the client would send what they say; push them in this order:\n")
+    print("the folders follow Kaggle's rules, and the client would send what they say; push them in this order:\n")
     print("\n".join(push_commands(folder)))
 
 
 def check(out: Path) -> Iterator[str]:
-    """Every mistake in the build at `out`, each in one line that names the value, the rule and the way out."""
+    """Yield each mistake in the build at `out` as one line that names the value, the rule and the fix."""
     files = sorted(out.glob(f"*/{KERNEL_FILE}"))
     if not files:
-        yield f"{out} holds no */{KERNEL_FILE}: build it first, by make kaggle"
+        yield f"{out} holds no */{KERNEL_FILE}: build it first, with make kaggle"
         return
     mistakes = [*check_dataset(out / DATASET)]
     kernels = {}
@@ -70,7 +70,7 @@ def check(out: Path) -> Iterator[str]:
         for folder, metadata in kernels.items():
             mistakes += [f"{folder.name}: {mistake}" for mistake in check_kernel(folder, metadata)]
         mistakes += check_chain(kernels)
-    if not mistakes:  # the client's own code can run
+    if not mistakes:  # only then can the client's own code run
         mistakes += [f"{DATASET}: {mistake}" for mistake in rehearse_dataset(out / DATASET)]
         for folder in kernels:
             mistakes += [f"{folder.name}: {mistake}" for mistake in rehearse_kernel(folder)]
@@ -78,38 +78,38 @@ def check(out: Path) -> Iterator[str]:
 
 
 def check_kernel(folder: Path, metadata: dict[str, Any]) -> Iterator[str]:
-    """The mistakes of one kernel whose metadata has the right keys and types."""
+    """Yield the mistakes of one kernel whose metadata has the right keys and types."""
     yield from _check_name(metadata, KERNEL_TITLE)
     for key, wanted in (("language", "python"), ("kernel_type", "notebook")):
         if metadata[key] != wanted:
-            yield f"{key} is {metadata[key]!r}, but these are notebooks in Python: write {wanted!r}"
+            yield f"{key} is {metadata[key]!r}, but these are Python notebooks: write {wanted!r}"
     yield from _check_accelerator(metadata["enable_gpu"], metadata["machine_shape"])
     for key in ("dataset_sources", "kernel_sources"):
         for source in metadata[key]:
             if not (isinstance(source, str) and _is_slug(source)):
-                yield f"{key} has {source!r}, but a source is named owner/slug: take both from its address on Kaggle"
+                yield f"{key} has {source!r}, but a source has the form owner/slug: copy it from its address on Kaggle"
     helpers = f"{metadata['id'].split('/')[0]}/{DATASET}"
     if helpers not in metadata["dataset_sources"]:
-        yield f"dataset_sources lacks {helpers}, without which the notebook finds no helpers: add it"
+        yield f"dataset_sources lacks {helpers}, so the notebook would find no helpers: add it"
     yield from _check_notebook(folder / metadata["code_file"])
 
 
 def check_chain(kernels: dict[Path, dict[str, Any]]) -> Iterator[str]:
-    """Mistakes in what the kernels are to each other: two of one name, unknown sources, a circle."""
+    """Yield the mistakes between kernels: a shared id, an unknown source, a cycle of sources."""
     names = [metadata["id"] for metadata in kernels.values()]
     for name in sorted({name for name in names if names.count(name) > 1}):
-        yield f"{name} is the id of {names.count(name)} folders, and one push would replace another: give each its own"
+        yield f"{name} is the id of {names.count(name)} folders, so one push would replace another: give each its own"
     for folder, metadata in kernels.items():
         for source in metadata["kernel_sources"]:
             if source not in names:
-                yield f"{folder.name}: kernel_sources has {source}, which no folder here builds: name one that does"
+                yield f"{folder.name}: kernel_sources has {source}, but no folder here has that id: correct it"
     rest = set(names) - {metadata["id"] for metadata in push_order(kernels).values()}
     if rest:
-        yield f"kernel_sources go in a circle through {', '.join(sorted(rest))}: one of them has to come first"
+        yield f"kernel_sources form a cycle through {', '.join(sorted(rest))}: let one of them come first"
 
 
 def check_dataset(folder: Path) -> Iterator[str]:
-    """The mistakes of the dataset that carries `helpers`."""
+    """Yield the mistakes of the dataset that holds `helpers`."""
     metadata, mistakes = _read(folder / DATASET_FILE, DATASET_KEYS, DATASET_NEEDS)
     if not mistakes:
         mistakes += _check_name(metadata, DATASET_TITLE)
@@ -120,17 +120,17 @@ def check_dataset(folder: Path) -> Iterator[str]:
     child = subprocess.run([sys.executable, "-B", "-c", IMPORTS], cwd=folder, capture_output=True, text=True)
     if child.stdout.strip() != str((folder / "helpers").resolve()):
         reason = child.stderr.strip().splitlines()[-1:] or ["Python finds another helpers"]
-        yield f"{folder.name}: its helpers cannot be imported ({reason[0]}): build it again, by make kaggle"
+        yield f"{folder.name}: its helpers cannot be imported ({reason[0]}): rebuild it with make kaggle"
     for part in ("clip", "gpt2"):
         if not (folder / "helpers" / "tiny" / part / "model.safetensors").exists():
-            yield f"{folder.name}: helpers/tiny/{part}/model.safetensors is missing: build it again, by make kaggle"
+            yield f"{folder.name}: helpers/tiny/{part}/model.safetensors is missing: rebuild it with make kaggle"
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if size > DATASET_BYTES:
-        yield f"{folder.name}: it has {size} bytes, but a dataset may have {DATASET_BYTES}: take out what is too much"
+        yield f"{folder.name}: it has {size} bytes, but Kaggle allows {DATASET_BYTES}: make it smaller"
 
 
 def push_order(kernels: dict[Path, dict[str, Any]]) -> dict[Path, dict[str, Any]]:
-    """The kernels, each after those whose output it reads; what lies on a circle is left out."""
+    """Return the kernels, each after those whose output it reads, without those in or after a cycle."""
     ordered: dict[Path, dict[str, Any]] = {}
     for _ in kernels:
         done = {metadata["id"] for metadata in ordered.values()}
@@ -140,45 +140,45 @@ def push_order(kernels: dict[Path, dict[str, Any]]) -> dict[Path, dict[str, Any]
 
 
 def push_commands(out: Path) -> Iterator[str]:
-    """The commands that push the build at `out`, in order."""
+    """Yield the commands that push the build at `out`, in order."""
     out = Path(os.path.relpath(out))
     yield f"kaggle datasets create -p {out / DATASET} --dir-mode zip"
     kernels = {file.parent: json.loads(file.read_text(encoding="utf-8")) for file in out.glob(f"*/{KERNEL_FILE}")}
     for folder, metadata in push_order(kernels).items():
         yield f"kaggle kernels push -p {folder}"
-        yield f"kaggle kernels status {metadata['id']}    # go on when it says COMPLETE"
+        yield f"kaggle kernels status {metadata['id']}    # continue when it says COMPLETE"
 
 
 def _read(file: Path, keys: dict[str, type], needs: tuple[str, ...]) -> tuple[dict[str, Any], list[str]]:
-    """The metadata in `file`, and what is wrong with its keys and types."""
+    """Return the metadata in `file` and the mistakes in its keys and types."""
     name = f"{file.parent.name}/{file.name}"
     try:
         metadata = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        return {}, [f"{name} is no JSON file ({error}): build it again, by make kaggle"]
+        return {}, [f"{name} is not a JSON file ({error}): rebuild it with make kaggle"]
     mistakes = []
     for key, value in metadata.items():
         if key not in keys:
             near = difflib.get_close_matches(key, keys, 1, 0.5)
-            way_out = f"write {near[0]}" if near else "take it out"
+            way_out = f"write {near[0]}" if near else "remove it"
             mistakes.append(f"{name} has {key!r}, which Kaggle would silently ignore: {way_out}")
         elif not isinstance(value, keys[key]):
-            mistakes.append(f"{name} has {key} {value!r}, which is no JSON {_in_json(keys[key])}: write one")
-    mistakes += [f"{name} has no {key!r}, so that Kaggle would choose: say it" for key in needs if key not in metadata]
+            mistakes.append(f"{name} has {key} {value!r}, but it must be a JSON {_in_json(keys[key])}: change it")
+    mistakes += [f"{name} has no {key!r}, so Kaggle would choose it: set it" for key in needs if key not in metadata]
     return metadata, mistakes
 
 
 def _in_json(kind: type) -> str:
-    return {TEXT: "string", FLAG: "true or false", LIST: "list", int: "number"}[kind]
+    return {TEXT: "string", FLAG: "boolean", LIST: "list", int: "number"}[kind]
 
 
 def _check_name(metadata: dict[str, Any], length: tuple[int, int]) -> Iterator[str]:
-    """The id has to be what Kaggle makes of the title, or the push ends at another address."""
+    """Yield mistakes in the id and title. Kaggle makes the address from the title, so the two must agree."""
     name, title = metadata["id"], metadata["title"]
     if not _is_slug(name):
-        yield f"id is {name!r}, but an id is owner/slug in small letters, digits and dashes: mend it"
+        yield f"id is {name!r}, but an id has the form owner/slug in lowercase letters, digits and dashes: correct it"
     elif name.split("/")[1] != slugify(title):
-        yield f"id is {name!r}, but the title {title!r} makes the slug {slugify(title)!r}: change one of them"
+        yield f"id is {name!r}, but the title {title!r} turns into the slug {slugify(title)!r}: change one of them"
     yield from _check_length("title", title, length)
 
 
@@ -200,20 +200,20 @@ def _check_accelerator(gpu: bool, shape: str) -> Iterator[str]:
 
 
 def _check_notebook(file: Path) -> Iterator[str]:
-    """A notebook that Kaggle can run: valid, in Python, and its stored outputs those of one run from top to bottom."""
+    """Yield mistakes in a notebook, which must be valid, in Python, and saved after one run from top to bottom."""
     try:
         notebook = nbformat.read(file, as_version=4)
         nbformat.validate(notebook)
     except (OSError, ValueError, nbformat.ValidationError) as error:
         reason = str(error).splitlines()[0]
-        yield f"code_file {file.name} is no valid notebook ({reason}): build it again, by make kaggle"
+        yield f"code_file {file.name} is not a valid notebook ({reason}): rebuild it with make kaggle"
         return
     counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
     if counts != list(range(1, len(counts) + 1)):
-        yield f"code_file {file.name} was not run from top to bottom: run all its cells once, and commit it"
+        yield f"code_file {file.name} was not run from top to bottom: run all its cells once and commit it"
     kernel = notebook.metadata.get("kernelspec", {}).get("name")
     if kernel != "python3":
-        yield f"code_file {file.name} names the kernel {kernel!r}, but Kaggle's is 'python3': choose Python 3, save it"
+        yield f"code_file {file.name} has the kernel {kernel!r}, but Kaggle's is 'python3': choose Python 3 and save it"
 
 
 if __name__ == "__main__":

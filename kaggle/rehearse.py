@@ -1,4 +1,4 @@
-"""The kaggle client's own push, up to the requests that it would send; none is sent, and no key of the user is read."""
+"""Run the kaggle client's own push up to the requests it would send. Nothing is sent and no user's key is read."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from unittest import mock
 import requests
 from requests.adapters import HTTPAdapter
 
-SOURCE_BYTES = 1_000_000  # of a notebook, at most: the server says "less than 1 megabytes"
+SOURCE_BYTES = 1_000_000  # a notebook must be smaller: the server says "less than 1 megabytes"
 KERNEL_FIELDS = {
     "id": "slug", "title": "newTitle", "language": "language", "kernel_type": "kernelType", "is_private": "isPrivate",
     "enable_gpu": "enableGpu", "enable_tpu": "enableTpu", "enable_internet": "enableInternet",
@@ -23,7 +23,7 @@ KERNEL_FIELDS = {
     "id_no": "id", "docker_image": "dockerImage", "docker_image_pinning_type": "dockerImagePinningType",
 }  # fmt: skip
 DATASET_FIELDS = {"title": "title", "subtitle": "subtitle", "description": "description", "keywords": "categoryIds"}
-ANSWERS = {  # by the end of the address
+ANSWERS = {  # what the server would reply, by the last part of the address
     "SaveKernel": {"url": "https://www.kaggle.com/code", "versionNumber": 1},
     "GetDatasetStatus": {"code": 404, "message": "no such dataset yet"},
     "StartBlobUpload": {"token": "token", "createUrl": "https://upload.invalid/blob"},
@@ -33,7 +33,7 @@ ANSWERS = {  # by the end of the address
 
 
 def rehearse_kernel(folder: Path) -> Iterator[str]:
-    """What the client would refuse or change if `kaggle kernels push -p folder` were run, a line each."""
+    """Yield each thing that the client would refuse or change in `kaggle kernels push -p folder`, as one line."""
     metadata = json.loads((folder / "kernel-metadata.json").read_text(encoding="utf-8"))
     sent, complaint = record(lambda client: client.kernels_push(str(folder)))
     if complaint or "SaveKernel" not in sent:
@@ -43,14 +43,14 @@ def rehearse_kernel(folder: Path) -> Iterator[str]:
     yield from _differences(metadata, body, KERNEL_FIELDS)
     cells, pushed = _sources(json.loads((folder / metadata["code_file"]).read_text(encoding="utf-8"))), body["text"]
     if _sources(json.loads(pushed)) != cells:
-        yield f"the client would send other cells than {metadata['code_file']} has: build it again, by make kaggle"
+        yield f"the client would not send the cells of {metadata['code_file']}: rebuild it with make kaggle"
     if len(pushed.encode()) >= SOURCE_BYTES:
         size = len(pushed.encode())
-        yield f"{metadata['code_file']} has {size} bytes without its outputs, {SOURCE_BYTES} are too much: shorten it"
+        yield f"{metadata['code_file']} has {size} bytes without outputs, Kaggle wants less than {SOURCE_BYTES}: cut it"
 
 
 def rehearse_dataset(folder: Path) -> Iterator[str]:
-    """The same for `kaggle datasets create -p folder --dir-mode zip`."""
+    """Yield each thing that the client would refuse or change in `kaggle datasets create -p folder --dir-mode zip`."""
     metadata = json.loads((folder / "dataset-metadata.json").read_text(encoding="utf-8"))
     sent, complaint = record(lambda client: client.dataset_create_new(str(folder), quiet=True, dir_mode="zip"))
     if complaint or "CreateDataset" not in sent:
@@ -59,20 +59,20 @@ def rehearse_dataset(folder: Path) -> Iterator[str]:
     body = json.loads(sent["CreateDataset"])
     yield from _differences(metadata, body, DATASET_FIELDS)
     if f"{body['ownerSlug']}/{body['slug']}" != metadata["id"]:
-        yield f"the client would create {body['ownerSlug']}/{body['slug']}, but id is {metadata['id']}: mend the id"
+        yield f"the client would create {body['ownerSlug']}/{body['slug']}, but id is {metadata['id']}: correct the id"
     if body.get("isPrivate") is not True:
         yield "the client would publish it: leave out --public"
     for part in (path for path in folder.iterdir() if path.is_dir()):
         held = {path.relative_to(part).as_posix() for path in part.rglob("*.*")}
         if lost := held - set(zipfile.ZipFile(io.BytesIO(sent[f"{part.name}.zip"])).namelist()):
-            yield f"the client would leave out {len(lost)} files, such as {min(lost)}: give it another name"
+            yield f"the client would leave out {len(lost)} files, such as {min(lost)}: rename it"
 
 
 def record(push: Callable[[Any], Any]) -> tuple[dict[str, bytes], str]:
-    """What `push(client)` would send, by the end of each address, and what the client says against it, in one line.
+    """Return what `push(client)` would send, and the client's complaints in one line.
 
-    A file is there by the name that it was announced by. The client runs as it is, as a user of no account and in a
-    folder of its own; what is replaced is `send` of the HTTP library under it.
+    A request's key is the last part of its address; a file's key is its announced name. The client's code runs
+    unchanged, without an account and in a temporary home folder; only the HTTP library's `send` is replaced.
     """
     sent: dict[str, bytes] = {}
 
@@ -109,10 +109,10 @@ def record(push: Callable[[Any], Any]) -> tuple[dict[str, bytes], str]:
 
 
 def _differences(metadata: dict[str, Any], body: dict[str, Any], fields: dict[str, str]) -> Iterator[str]:
-    """Where the request does not say what the metadata says; it leaves out what is empty."""
+    """Yield each value that differs between metadata and request. The request leaves out empty values."""
     for key, field in fields.items():
         if key in metadata and metadata[key] != body.get(field, type(metadata[key])()):
-            yield f"{key} is {metadata[key]!r}, but the client would send {body.get(field)!r}: write what it reads so"
+            yield f"{key} is {metadata[key]!r}, but the client would send {body.get(field)!r}: correct it"
 
 
 def _sources(notebook: dict[str, Any]) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""What is pushed to Kaggle: the build changes what it should, the check finds each mistake, the request says it all."""
+"""Pushing to Kaggle: the build changes only what it should, the check finds each mistake, the request is complete."""
 
 import inspect
 import json
@@ -27,7 +27,7 @@ FIRST, SECOND = "01-clip-embedding-cache", "04-training-run-1"
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
-    """Nothing here may look up a name or connect."""
+    """Fail a test that looks up a name or connects."""
 
     def refuse(*_arguments, **_keywords):
         raise AssertionError("a test of the push reached for the network")
@@ -46,7 +46,7 @@ def built(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def copy(built, tmp_path) -> Path:
-    """A build to spoil."""
+    """A build that a test may change."""
     return shutil.copytree(built, tmp_path / "built")
 
 
@@ -55,7 +55,7 @@ def kernels(out: Path) -> dict[Path, dict]:
 
 
 def edit(file: Path, **values) -> None:
-    """Write other values into a metadata file; ... takes a key out."""
+    """Write values into a metadata file; ... removes a key."""
     metadata = json.loads(file.read_text()) | values
     file.write_text(json.dumps({key: value for key, value in metadata.items() if value is not ...}))
 
@@ -138,7 +138,7 @@ def test_no_user_name(name, tmp_path):
 
 def test_nothing_else_is_overwritten(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match="holds something else"):
+    with pytest.raises(UserError, match="holds something other"):
         build("me", tmp_path)
     assert (tmp_path / "thesis.txt").exists()
 
@@ -166,24 +166,24 @@ def test_what_is_committed_has_no_mistake(built):
         ({"enable_interent": True}, "has 'enable_interent', which Kaggle would silently ignore: write enable_internet"),
         ({"accelerator": "GPU"}, "silently ignore"),
         ({"enable_internet": ...}, "no 'enable_internet'"),
-        ({"enable_internet": "true"}, "no JSON true or false"),
-        ({"dataset_sources": "me/clipxgpt-helpers"}, "no JSON list"),
+        ({"enable_internet": "true"}, "must be a JSON boolean"),
+        ({"dataset_sources": "me/clipxgpt-helpers"}, "must be a JSON list"),
         ({"machine_shape": "NvidiaTeslaP100"}, "retired: write 'NvidiaTeslaT4'"),
         ({"machine_shape": "gpu"}, "for two T4 cards"),
         ({"enable_gpu": False}, "for two T4 cards"),
-        ({"title": "CLIPxGPT"}, "makes the slug 'clipxgpt'"),
+        ({"title": "CLIPxGPT"}, "into the slug 'clipxgpt'"),
         ({"title": "Four", "id": "me/four"}, "has 4 characters"),
         ({"title": 17 * "ab " + "c", "id": "me/" + 17 * "ab-" + "c"}, "has 52 characters"),
-        ({"id": "clipxgpt-01"}, "an id is owner/slug"),
-        ({"id": "me/clipxgpt_01"}, "an id is owner/slug"),
+        ({"id": "clipxgpt-01"}, "an id has the form owner/slug"),
+        ({"id": "me/clipxgpt_01"}, "an id has the form owner/slug"),
         ({"language": "r"}, "write 'python'"),
         ({"kernel_type": "script"}, "write 'notebook'"),
-        ({"code_file": "99.ipynb"}, "no valid notebook"),
-        ({"code_file": KERNEL_FILE}, "no valid notebook"),
+        ({"code_file": "99.ipynb"}, "not a valid notebook"),
+        ({"code_file": KERNEL_FILE}, "not a valid notebook"),
         ({"dataset_sources": ["hsankesara/flickr-image-dataset"]}, "lacks me/clipxgpt-helpers"),
-        ({"dataset_sources": ["me/clipxgpt-helpers", "flickr-image-dataset"]}, "named owner/slug"),
-        ({"kernel_sources": ["me/another"]}, "which no folder here builds"),
-        ({"kernel_sources": ["me/clipxgpt-04-training-run-2"]}, "in a circle"),
+        ({"dataset_sources": ["me/clipxgpt-helpers", "flickr-image-dataset"]}, "a source has the form owner/slug"),
+        ({"kernel_sources": ["me/another"]}, "no folder here has that id"),
+        ({"kernel_sources": ["me/clipxgpt-04-training-run-2"]}, "form a cycle"),
         ({"title": "CLIPxGPT 04 training run 2", "id": "me/clipxgpt-04-training-run-2"}, "is the id of 2 folders"),
     ],
 )
@@ -198,8 +198,8 @@ def test_each_mistake_in_a_kernel_is_found(copy, values, complaint):
     ("values", "complaint"),
     [
         ({"licence": []}, "silently ignore: write licenses"),
-        ({"licenses": []}, "holds exactly one"),
-        ({"title": "CLIPxGPT"}, "makes the slug 'clipxgpt'"),
+        ({"licenses": []}, "but holds exactly one"),
+        ({"title": "CLIPxGPT"}, "into the slug 'clipxgpt'"),
         ({"subtitle": "too short"}, "has 9 characters"),
     ],
 )
@@ -230,7 +230,7 @@ def test_a_notebook_too_large_for_kaggle_is_found(copy):
     notebook = nbformat.read(file, as_version=4)
     notebook.cells[0].source += "x" * 1_000_000
     nbformat.write(notebook, file)
-    assert [*map(str, check(copy))] == [mistake for mistake in check(copy) if "are too much" in mistake] != []
+    assert [*map(str, check(copy))] == [mistake for mistake in check(copy) if "Kaggle wants less than" in mistake] != []
 
 
 def test_nothing_built_is_found(tmp_path):
