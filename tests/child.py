@@ -1,4 +1,4 @@
-"""What a child process does in a test; apart, so that it imports little and starts soon."""
+"""Functions that tests run in child processes; in a separate module that imports little, so that they start fast."""
 
 import os
 import threading
@@ -15,7 +15,7 @@ from helpers.models.loading import load_encoder
 
 
 def own_bars() -> None:
-    """Bars with a lock of this process's own: killed while it holds the shared one, it would stop all others."""
+    """Give progress bars a lock of their own. A process killed while holding the shared lock would stop all others."""
     tqdm.set_lock(threading.RLock())
 
 
@@ -28,7 +28,7 @@ def build(folder: Path, images: Path, names: list[str], clip: Path, sizes: dict[
 
 
 def train(config: Config, data: Data, cache: Path, folder: Path, began: Event) -> None:
-    """Train to the end, or go on to it; `began` is set at the first row of the history."""
+    """Train to the end, resuming if a run exists; set `began` at the first row of the history."""
     from helpers.training.loop import train as train_captioner
 
     own_bars()
@@ -36,14 +36,14 @@ def train(config: Config, data: Data, cache: Path, folder: Path, began: Event) -
 
 
 def train_together(rank: int, port: int, config: Config, data: Data, cache: Path, folder: Path) -> None:
-    """Train as process `rank` of two, as torchrun would start it."""
+    """Train as process `rank` of two, as torchrun starts them."""
     from accelerate.state import AcceleratorState
 
     from helpers.training.loop import train as train_captioner
 
-    AcceleratorState._reset_state(reset_partial_state=True)  # that of the process this one was forked from
+    AcceleratorState._reset_state(reset_partial_state=True)  # inherited from the parent process by the fork
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
                    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # fmt: skip
-    for steps in (3, None):  # cut once
+    for steps in (3, None):  # interrupted once
         train_captioner(config, data.captions, cache, out=folder, resume=True, max_steps=steps)
     torch.distributed.destroy_process_group()

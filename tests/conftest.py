@@ -1,4 +1,4 @@
-"""What the tests share: a tiny pair in the hub's own layout, and the real data where a checkout has it beside it."""
+"""Fixtures that all tests share: a tiny pair in the hub's layout, and the real data if it lies beside the checkout."""
 
 from pathlib import Path
 
@@ -17,14 +17,14 @@ from helpers.models.writer import CaptionWriter
 from helpers.training.loop import train
 from helpers.training.run import Run
 
-torch.set_num_threads(1)  # the models here are so small that threads would only wait for each other
+torch.set_num_threads(1)  # with models this small, threads would only wait for each other
 
 SHARED = Path(__file__).parents[2] / "shared"
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real photos and captions, which stay out of the repository."""
+    """Real photos and captions, which are not part of the repository."""
     if not (SHARED / "data").is_dir():
         pytest.skip("the real photos and captions are not beside this checkout")
     return SHARED / "data"
@@ -32,7 +32,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_clip(tmp_path_factory) -> Path:
-    """A random CLIP as the hub has one: both towers and the image processor. D = 32, pictures of 32 pixels."""
+    """A random CLIP in the hub's layout: both towers and the image processor. D = 32, pictures of 32 pixels."""
     folder = tmp_path_factory.mktemp("hub") / "clip"
     tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     text = {"vocab_size": 99, "bos_token_id": 97, "eos_token_id": 98, "max_position_embeddings": 16}
@@ -47,7 +47,7 @@ def tiny_clip(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_gpt2(tmp_path_factory) -> Path:
-    """A random GPT-2 as the hub has one, with a byte-level tokenizer: 256 bytes and the end-of-text. E = 32."""
+    """A random GPT-2 in the hub's layout, with a byte-level tokenizer: 256 bytes and the end of text. E = 32."""
     folder = tmp_path_factory.mktemp("hub") / "gpt2"
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: number for number, token in enumerate([*alphabet, "<|endoftext|>"])}
@@ -73,25 +73,25 @@ def data(tmp_path_factory) -> Data:
 
 @pytest.fixture(scope="session")
 def cache(data, tmp_path_factory) -> EmbeddingCache:
-    """The embeddings of that world by the pair that ships with the project. Read only."""
+    """The embeddings of that world from the tiny CLIP that ships with the project. Read only."""
     return open_cache(data, preset("tiny"), tmp_path_factory.mktemp("cache") / "embeddings")
 
 
 @pytest.fixture(scope="session")
 def patches(data, tmp_path_factory) -> EmbeddingCache:
-    """The same pictures, with a vector for each patch. Read only."""
+    """The embeddings of the same pictures with one vector per patch. Read only."""
     return open_cache(data, preset("tiny").with_values(pooling="patches"), tmp_path_factory.mktemp("cache") / "patches")
 
 
 @pytest.fixture(scope="session")
 def config() -> Config:
-    """A run of 2 epochs in a second or two, with dropout."""
+    """The config of a run of 2 epochs with dropout, which takes a second or two."""
     return preset("tiny").with_values(mapper_layers=1, dropout=0.1, epochs=2, batch_size=32, eval_every=4, log_every=3)
 
 
 @pytest.fixture(scope="session")
 def finished(config, data, cache, tmp_path_factory) -> Run:
-    """That run, never cut. Read only."""
+    """The run of `config`, never interrupted. Read only."""
     return train(config, data.captions, cache.folder, out=tmp_path_factory.mktemp("runs") / "finished")
 
 

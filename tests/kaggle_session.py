@@ -1,8 +1,8 @@
-"""One built kernel, run as Kaggle runs it: its sources read-only under /kaggle/input, its output in /kaggle/working, no
-network, papermill.
+"""A session that runs one built kernel as Kaggle does: by papermill, without network, with its sources read-only under
+/kaggle/input and its output in /kaggle/working.
 
-The session gets a root directory of its own in new namespaces: this machine's folders, its own /tmp, and /kaggle, which
-this machine never sees.
+The session gets its own root directory in new namespaces: this machine's folders, a private /tmp, and /kaggle, which
+is invisible outside the session.
 """
 
 import fcntl
@@ -22,21 +22,21 @@ LAYOUTS = {  # where a dataset and another kernel's output are mounted under /ka
     "mixed": ("{slug}", "notebooks/{owner}/{slug}"),
     "by kind": ("datasets/{owner}/{slug}", "notebooks/{owner}/{slug}"),
 }
-NOTEBOOK = "__notebook__.ipynb"  # as Kaggle names the executed one, in the output
+NOTEBOOK = "__notebook__.ipynb"  # Kaggle's name for the executed notebook in the output
 
 
 class SessionError(Exception):
-    """A kernel that did not run to its end; the message is what it printed last."""
+    """A kernel that failed; the message is what it printed last."""
 
 
 def unshare() -> list[str]:
-    """The command that a session runs under."""
+    """Return the command that runs a session in new namespaces."""
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     return ["unshare", "--mount", "--net", *user, "--"]
 
 
 def why_impossible() -> str | None:
-    """Why no session can run on this machine, or None."""
+    """Return the reason that no session can run on this machine, or None."""
     if shutil.which("unshare") is None:
         return "there is no unshare here"
     command = [*unshare(), "mount", "-t", "tmpfs", "none", tempfile.gettempdir()]
@@ -45,11 +45,11 @@ def why_impossible() -> str | None:
 
 
 def run_session(kernel: Path, sources: Mapping[str, Path], working: Path, tmp: Path, layout: str, python: Path) -> Path:
-    """Run the kernel in the folder `kernel`; the executed notebook.
+    """Run the kernel in the folder `kernel` and return the executed notebook.
 
-    sources: the folder of everything that its metadata names, by its owner/slug; more may be there, and is not seen.
-    working: what becomes the output. tmp: the session's /tmp. python: what runs the notebook, with papermill. Raises
-    SessionError when the notebook fails.
+    sources: the folder of each source in its metadata, by owner/slug; the session does not see any others.
+    working: the folder for the output. tmp: the session's /tmp. python: the interpreter, with papermill, that runs the
+    notebook. Raises SessionError if the notebook fails.
     """
     metadata = json.loads((kernel / "kernel-metadata.json").read_text())
     mounts = {"tmp": tmp, "kaggle/src": kernel, "kaggle/working": working}
@@ -57,7 +57,7 @@ def run_session(kernel: Path, sources: Mapping[str, Path], working: Path, tmp: P
         for source in metadata[key]:
             owner, slug = source.split("/")
             mounts[f"kaggle/input/{place.format(owner=owner, slug=slug)}"] = sources[source]
-    if python.is_relative_to("/tmp"):  # or the session's own /tmp would hide it
+    if python.is_relative_to("/tmp"):  # the session's own /tmp would hide it
         mounts[str(python.parents[1]).lstrip("/")] = python.parents[1]
     command = [str(python), "-m", "papermill", f"/kaggle/src/{metadata['code_file']}", NOTEBOOK, "--kernel", "python3",
                "--log-output", "--no-progress-bar"]  # fmt: skip
@@ -70,14 +70,14 @@ def run_session(kernel: Path, sources: Mapping[str, Path], working: Path, tmp: P
     try:
         done = subprocess.run(inside, env=environment, capture_output=True, text=True, timeout=1800)
     finally:
-        Path(root).rmdir()  # empty: what is mounted in the session is not seen here, and never to be removed
+        Path(root).rmdir()  # empty, because the session's mounts are not visible here
     if done.returncode:
         raise SessionError(f"{kernel.name} ended with exit status {done.returncode}: {done.stderr[-3000:]}")
     return working / NOTEBOOK
 
 
 def enter(root: str, mounts: Mapping[str, str], command: list[str]) -> None:
-    """Make the session's root directory, change into it and become `command`. Runs in the new namespaces."""
+    """Build the session's root directory, change into it and become `command`. Runs in the new namespaces."""
     mount("-t", "tmpfs", "none", root)  # only this process and its children see it
     for entry in Path("/").iterdir():
         place = Path(root, entry.name)
@@ -103,7 +103,7 @@ def mount(*arguments: str | Path) -> None:
 
 
 def raise_loopback() -> None:
-    """`ip link set lo up`: Jupyter talks to its kernel through it."""
+    """Do `ip link set lo up`: Jupyter talks to its kernel over loopback."""
     with socket.socket() as any_socket:
         fcntl.ioctl(any_socket, 0x8914, struct.pack("16sH22x", b"lo", 0x1 | 0x40))  # SIOCSIFFLAGS, IFF_UP | IFF_RUNNING
 

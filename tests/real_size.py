@@ -1,4 +1,4 @@
-"""The real architectures with random weights, as folders in the hub's layout: what they cost can be tried offline."""
+"""The real architectures with random weights in the hub's layout, to measure their cost offline."""
 
 import shutil
 from pathlib import Path
@@ -27,7 +27,7 @@ GPT2S = {"gpt2": {}, "gpt2-medium": {"n_embd": 1024, "n_layer": 24, "n_head": 16
 
 
 def write_clip(folder: Path, tokenizers: Path, name: str = "openai/clip-vit-base-patch32") -> Path:
-    """A CLIP of that shape with random weights, its image processor, and CLIP's tokenizer from `tokenizers`/clip."""
+    """Save a random CLIP of that shape, its image processor, and CLIP's tokenizer from `tokenizers`/clip."""
     torch.manual_seed(0)
     _write(CLIPModel(CLIPConfig(**CLIPS[name])), folder)
     CLIPImageProcessor().save_pretrained(folder)
@@ -37,7 +37,7 @@ def write_clip(folder: Path, tokenizers: Path, name: str = "openai/clip-vit-base
 
 
 def write_gpt2(folder: Path, tokenizers: Path, name: str = "gpt2") -> Path:
-    """A GPT-2 of that shape with random weights, and GPT-2's tokenizer from `tokenizers`/gpt2."""
+    """Save a random GPT-2 of that shape, and GPT-2's tokenizer from `tokenizers`/gpt2."""
     torch.manual_seed(0)
     _write(GPT2LMHeadModel(GPT2Config(**GPT2S[name])), folder)
     vocabulary, merges = (str(tokenizers / "gpt2" / part) for part in ("vocab.json", "merges.txt"))

@@ -1,4 +1,4 @@
-"""Captioners of a few thousand random weights, for tests."""
+"""Captioners with a few thousand random weights, for tests."""
 
 import torch
 from transformers import CLIPVisionConfig, GPT2Config
@@ -10,7 +10,7 @@ END = 299  # end of text, the last id of the vocabulary
 
 
 def random_captioner(seed: int = 0, dropout: float = 0.0, kind: type[Captioner] = Captioner, **config) -> Captioner:
-    """A captioner with D = 32, E = 48, V = 300 and three GPT-2 blocks, in evaluation mode."""
+    """Return a captioner with D = 32, E = 48, V = 300 and three GPT-2 blocks, in evaluation mode."""
     torch.manual_seed(seed)
     vision = CLIPVisionConfig(
         hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, image_size=32, patch_size=16
@@ -23,7 +23,7 @@ def random_captioner(seed: int = 0, dropout: float = 0.0, kind: type[Captioner] 
 
 
 def learn(captioner: Captioner, optimizer: torch.optim.Optimizer, steps: int, seed: int) -> None:
-    """Train on random embeddings and captions, the same for the same seed."""
+    """Train on random embeddings and captions, which `seed` determines."""
     torch.manual_seed(seed)
     for _ in range(steps):
         ids = torch.randint(0, END, (4, 6))
@@ -33,7 +33,7 @@ def learn(captioner: Captioner, optimizer: torch.optim.Optimizer, steps: int, se
 
 
 def random_batch(lengths: list[int], seed: int = 0) -> Batch:
-    """Captions of these lengths with random tokens and embeddings, D = 32."""
+    """Return captions of these lengths with random tokens and embeddings, D = 32."""
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(0, 299, (len(lengths), max(lengths)), generator=generator)
     padding = torch.arange(max(lengths)) >= torch.tensor(lengths).unsqueeze(1)

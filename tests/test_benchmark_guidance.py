@@ -1,4 +1,4 @@
-"""The measurement of guidance, on a world in which every caption can be judged."""
+"""The guidance benchmark, on a world in which every caption can be judged."""
 
 import pytest
 

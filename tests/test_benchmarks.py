@@ -1,4 +1,4 @@
-"""The baselines compute the same as this project: with other work they could show any ratio."""
+"""The baselines compute the same as this project, because a ratio between different work means nothing."""
 
 import copy
 import json
@@ -56,15 +56,15 @@ def test_the_batches_have_flickr30ks_lengths():
 
 
 def test_the_limit_counts_the_arithmetic_of_a_step():
-    """Six operations a weight and place where weights train, four where they are frozen."""
+    """Count six operations per weight and position if the weight trains, four if it is frozen."""
     operations = sum(2 * a * b * c * times for (a, b, c), times in limit.training_step("small").items())
     stream = models.batches()
-    _, *packed = (pack(next(stream), 4) for _ in range(3))  # the first warms up
+    _, *packed = (pack(next(stream), 4) for _ in range(3))  # the first batch is warm-up
     places = sum(batch.tokens.numel() for batch in packed) // 2
     targets = sum(len(batch.targets) for batch in packed) // 2
     block, head = 12 * 768**2, 50_257 * 768
     wanted = places * block * (12 * 4 + 2 * 2) + targets * head * 6
-    wanted += 64 * 6 * block * 6 + 64 * 768 * 4 * 768 * 6  # the mapper sees one vector of each picture
+    wanted += 64 * 6 * block * 6 + 64 * 768 * 4 * 768 * 6  # the mapper sees one vector per picture
     assert operations == wanted
 
 
@@ -84,7 +84,7 @@ def test_the_originals_mapper_mixes_the_images_of_a_batch_in_training_alone():
     assert mixed.shape == alone.shape == (3, 4, 48)
     assert not mixed.allclose(alone, atol=1e-3)
     assert mapper(embeddings[:1]).allclose(alone[:1], atol=1e-5)
-    assert mapper.train()(embeddings[:1]).allclose(alone[:1], atol=1e-5)  # alone it can attend to itself only
+    assert mapper.train()(embeddings[:1]).allclose(alone[:1], atol=1e-5)  # alone, an image can attend only to itself
 
 
 ABSENT = ("IPython", "ipywidgets", "pycocoevalcap", "tyro", "typer", "voila", "nbformat", "papermill", "tensorboard")

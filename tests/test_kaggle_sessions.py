@@ -1,4 +1,4 @@
-"""The built kernels in a simulated Kaggle (kaggle_session.py): three sessions make the uncut run, to the bit.
+"""The built kernels in a simulated Kaggle (kaggle_session.py): three sessions equal an uncut run to the bit.
 
 KAGGLE_PYTHON chooses the Python that runs the kernels; `make test-kaggle` gives one with the stock image's versions.
 """
@@ -29,7 +29,7 @@ from check import push_order
 PYTHON = Path(os.environ.get("KAGGLE_PYTHON", sys.executable))
 PHOTOS = "hsankesara/flickr-image-dataset"
 CLOCK = ("captions_per_second", "elapsed_seconds")
-CUT = 20 / 3600  # hours of a session that is cut
+CUT = 20 / 3600  # hours, for a session that is cut
 OBSTACLE = why_impossible()
 
 pytestmark = pytest.mark.skipif(OBSTACLE is not None, reason=str(OBSTACLE))
@@ -65,7 +65,7 @@ Path(tempfile.gettempdir(), "for the next session").touch()
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """A folder in which all sessions work, with a world laid out as the real data set is."""
+    """The folder of all sessions, with a drawn world in the layout of the real data set."""
     place = tmp_path_factory.mktemp("kaggle")
     draw_world(place / "photos" / "flickr30k_images", images=3000)
     (place / "tmp").mkdir()
@@ -74,7 +74,7 @@ def place(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def outputs(place) -> dict[str, Path]:
-    """The outputs of every kernel, by folder: each ran on what its metadata names."""
+    """Run every kernel on the sources that its metadata names, and return the outputs by folder."""
     if "KAGGLE_PYTHON" not in os.environ:
         pytest.skip("the sessions take ten minutes: make test-kaggle")
     for built, max_hours in (("cut", CUT), ("last", None)):
@@ -91,7 +91,7 @@ def outputs(place) -> dict[str, Path]:
 
 
 def run(kernel: Path, sources: dict[str, Path], place: Path, layout: str, name: str = "") -> Path:
-    """The output of one session, with a word on how long it took."""
+    """Run one session, print how long it took, and return its output."""
     began, working = time.monotonic(), place / "output" / (name or kernel.name)
     working.mkdir(parents=True)
     run_session(kernel, sources, working, place / "tmp", layout, PYTHON)
@@ -100,7 +100,7 @@ def run(kernel: Path, sources: dict[str, Path], place: Path, layout: str, name: 
 
 
 def write_kernel(folder: Path, cell: str) -> Path:
-    """A kernel of one cell, that reads one dataset and one kernel's output."""
+    """Write a kernel of one cell that reads one dataset and one kernel's output."""
     metadata = {"code_file": "it.ipynb", "dataset_sources": ["me/data"], "kernel_sources": ["me/before"]}
     folder.mkdir()
     (folder / KERNEL_FILE).write_text(json.dumps(metadata))

@@ -1,4 +1,4 @@
-"""Hygiene of the notebooks: what a reader opens is what was run, in order, small and with working links."""
+"""Notebook hygiene: the notebooks are stored as run, in order, small and with working links."""
 
 import ast
 import itertools
@@ -79,7 +79,7 @@ def test_a_word_stands_before_the_code(notebook):
     kinds = [cell.cell_type for cell in notebook.cells]
     assert kinds[0] == kinds[-1] == "markdown"
     runs = [len(list(group)) for kind, group in itertools.groupby(kinds) if kind == "code"]
-    assert max(runs) <= 4  # code cells in a row without a sentence
+    assert max(runs) <= 4  # code cells in a row without text between them
 
 
 def test_small_enough_to_read_online():

@@ -1,4 +1,4 @@
-"""pyproject.toml, environment.yml and requirements.lock agree; wheel and sdist hold all that the commands need."""
+"""pyproject.toml, environment.yml and requirements.lock agree; wheel and sdist hold all files the commands need."""
 
 import ast
 import itertools
@@ -107,7 +107,7 @@ def test_the_sdist_holds_the_pair_and_the_template(built):
 
 @pytest.mark.parametrize("pattern", ["*.whl", "*.tar.gz"])
 def test_installed_elsewhere_the_commands_find_everything(built, pattern, tmp_path):
-    """Beside a file and a folder named `helpers` of somebody's own, which the package does not collide with."""
+    """Use the package beside a user's own helpers.py, with which it does not collide."""
     (archive,) = built.glob(pattern)
     site, work = tmp_path / "site", tmp_path / "work"
     work.mkdir()

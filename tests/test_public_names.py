@@ -13,7 +13,7 @@ HEAVY = ("torch", "transformers", "numpy", "pandas", "matplotlib", "PIL", "IPyth
 
 
 def run(code: str, *words: object) -> str:
-    """What the code prints in a new process, in which no test has imported anything."""
+    """Return what the code prints in a new process, in which no test has imported anything."""
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, cwd=ROOT, check=False
     )
@@ -40,7 +40,7 @@ def test_importing_it_loads_nothing_heavy():
 
 
 def test_a_headless_machine_trains_without_figures_and_widgets(data, cache, config, tmp_path):
-    """Neither matplotlib nor IPython nor ipywidgets is needed to train; without matplotlib there is no figure."""
+    """Train without matplotlib, IPython and ipywidgets; without matplotlib there is no figure."""
     code = """
 import sys
 for name in ("matplotlib", "IPython", "ipywidgets"):

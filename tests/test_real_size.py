@@ -1,7 +1,7 @@
-"""At real size: the architectures of CLIP ViT-B/32 and GPT-2 on real photographs, with random weights.
+"""The architectures of CLIP ViT-B/32 and GPT-2 at real size, on real photographs, with random weights.
 
-`make test-real` sets REAL_SIZE=1 and adds what takes minutes: batches of 64, and the shapes of the preset `large`. It
-prints the seconds and the memory of each command.
+`make test-real` sets REAL_SIZE=1 and adds tests that take minutes: batches of 64, and the shapes of the preset `large`.
+It prints the seconds and the memory of each command.
 """
 
 import os
@@ -65,7 +65,7 @@ def test_the_real_gpt2_tokenizer(base_gpt2):
 
 @pytest.fixture(scope="module")
 def few_photos(shared_data, tmp_path_factory) -> list[str]:
-    """Flags for 30 photos to train on and 2 each for validation and test, with the sample's own splits."""
+    """Return options for 30 training photos and 2 each for validation and test, with the sample's own splits."""
     sample = shared_data / "flickr30k-sample"
     captions, _ = read_captions(sample / "results.csv")
     splits = pd.read_csv(sample / "splits.csv")
@@ -77,7 +77,7 @@ def few_photos(shared_data, tmp_path_factory) -> list[str]:
 
 
 def command(*arguments: object) -> str:
-    """Run a command as a user does; what it prints. It and all before it stay within 12 GB."""
+    """Run a command as a user does and return its output. Fail if it or a command before it used 12 GB or more."""
     words = [sys.executable, "-m", "helpers", *map(str, arguments)]
     threads = {} if "REAL_SIZE" in os.environ else {"OMP_NUM_THREADS": "1"}  # other tests run beside this one
     begun = time.perf_counter()
@@ -91,7 +91,7 @@ def command(*arguments: object) -> str:
 
 @pytest.mark.parametrize(("batch_size", "steps"), [(8, 1), pytest.param(64, 3, marks=FULL)])
 def test_the_whole_road(base_clip, base_gpt2, few_photos, shared_data, tmp_path, batch_size, steps):
-    """embed, train, resume, predict, evaluate. Random weights write nonsense; what is tried is that it all runs."""
+    """Run embed, train, resume, predict and evaluate. Random weights write nonsense; only completion is tested."""
     run = tmp_path / "run"
     cache = tmp_path / "cache"
     command("embed", *few_photos[:4], "--clip", base_clip, "--out", cache)

@@ -30,14 +30,14 @@ def browser() -> Iterator:
     if path is None:
         pytest.skip(f"none of {', '.join(NAMES)} is installed")
     with playwright.sync_playwright() as driver:
-        # As root, as on a new CI machine, Chromium starts only without its sandbox.
+        # Chromium starts as root, as on a new CI machine, only without its sandbox.
         chromium = driver.chromium.launch(executable_path=path, chromium_sandbox=os.geteuid() != 0)
         yield chromium
         chromium.close()
 
 
 class Trouble(list):
-    """What went wrong on a page: alerts, uncaught errors, and requests that left this machine."""
+    """A list of a page's alerts, uncaught errors, and requests that left this machine."""
 
     def watch(self, page) -> None:
         page.on("dialog", lambda dialog: (self.append(f"alert: {dialog.message}"), dialog.dismiss()))
@@ -45,7 +45,7 @@ class Trouble(list):
         page.on("request", lambda request: self._check(request.url))
 
     def _check(self, url: str) -> None:
-        # voila's own page asks a CDN for a font of icons, but works without it.
+        # voila's own page asks a CDN for an icon font, but works without it.
         if "/@fortawesome/" not in url and not url.startswith(
             ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:", "file:")
         ):
@@ -54,13 +54,13 @@ class Trouble(list):
 
 @pytest.fixture(scope="module")
 def open_page(browser) -> Iterator[Callable]:
-    """Return a function that opens a page and records its trouble. All pages are closed at the end."""
+    """Return a function that opens a page and records its trouble. It closes all pages at the end."""
     contexts = []
 
     def open_one(**options):
         context = browser.new_context(viewport={"width": 1180, "height": 1000}, accept_downloads=True, **options)
         context.set_default_timeout(PATIENCE * 1000)
-        context.route(lambda url: not url.startswith(HERE), lambda route: route.abort())  # as without a network
+        context.route(lambda url: not url.startswith(HERE), lambda route: route.abort())  # as if there were no network
         contexts.append(context)
         page, trouble = context.new_page(), Trouble()
         trouble.watch(page)
@@ -73,7 +73,7 @@ def open_page(browser) -> Iterator[Callable]:
 
 @pytest.fixture(scope="module")
 def serve(tmp_path_factory) -> Iterator[Callable]:
-    """Return a function that starts a server without the user's settings. All of them end with their kernels."""
+    """Return a function that starts a server without the user's settings. It ends all servers and their kernels."""
     servers = []
 
     def start(*arguments: str, folder: Path, path: str = "/", **environment: str) -> str:

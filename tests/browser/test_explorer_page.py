@@ -1,4 +1,4 @@
-"""The explorer, used with mouse and keyboard in JupyterLab and in the app that voila serves."""
+"""The explorer, used by mouse and keyboard in JupyterLab and in the app that voila serves."""
 
 import io
 import os
@@ -31,7 +31,7 @@ def code_cells(name: str) -> list[str]:
 
 def options(target: str) -> list[str]:
     """Return the options with which `make TARGET` starts its server."""
-    dry = ["make", "--no-print-directory", "--dry-run", target]  # beneath another make, it would end with the directory
+    dry = ["make", "--no-print-directory", "--dry-run", target]  # a make run by make prints its directory too
     recipe = subprocess.run(dry, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     found = [part for part in shlex.split(recipe.splitlines()[-1]) if part.startswith("--")]
     assert found, f"make {target} gives its server no option: {recipe}"
@@ -40,7 +40,7 @@ def options(target: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """The folder in which the servers run, with the helpers in it."""
+    """A folder with the helpers, in which the servers run."""
     folder = tmp_path_factory.mktemp("served")
     (folder / "helpers").symlink_to(ROOT / "helpers")
     return folder
@@ -48,7 +48,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def lab(folder, finished, data, serve, open_page):
-    """Open notebook 05's explorer cell in JupyterLab, after its bootstrap and a cell that replaces its training."""
+    """Run notebook 05's bootstrap, a cell that replaces its training, and its explorer cell in JupyterLab."""
     cells = code_cells("05_qualitative_results")
     (explorer,) = [cell for cell in cells if "explorer.widget" in cell]
     made = (f"from pathlib import Path\nfrom types import SimpleNamespace\n"
@@ -86,14 +86,14 @@ def app(folder, finished, data, serve, open_page):
 
 @pytest.fixture(scope="module", params=["lab", "app"])
 def shown(request, folder):
-    """The explorer on a page, as soon as it shows a picture."""
+    """Return the page with the explorer once it shows a picture."""
     page, trouble = request.getfixturevalue(request.param)
     page.locator(".clipxgpt-figure img").wait_for()
     return SimpleNamespace(page=page, trouble=trouble, folder=folder, place=request.param, knobs=Knobs(page))
 
 
 class Knobs:
-    """The controls by their labels."""
+    """The explorer's controls, found by their labels."""
 
     def __init__(self, page):
         self.page = page
@@ -101,12 +101,12 @@ class Knobs:
     def set(self, label: str, number: str) -> None:
         """Type a number into a slider's readout, once the slider is visible.
 
-        This sends the kernel one message, which it handles before that of any button pressed later. A dragged slider
-        sends several, and the last of them waits until the kernel has answered the one before.
+        This sends one message, which the kernel handles before that of a button pressed later. A dragged slider sends
+        several, and the last one waits for the kernel's answer to the one before.
         """
         slider = self.page.locator(".widget-slider").filter(has=self.page.get_by_text(label, exact=True))
         readout = slider.locator(".widget-readout")
-        readout.fill(number)  # waits: the kernel shows and hides sliders
+        readout.fill(number)  # waits, because the kernel shows and hides sliders
         readout.press("Enter")
         expect(slider.get_by_role("slider")).to_have_attribute("aria-valuetext", re.compile(rf"^{number}(\.0+)?$"))
 
@@ -176,9 +176,9 @@ def test_uploads_good_and_broken_and_again(shown):
     knobs.upload("broken.png", png("red")[:60])
     page.get_by_role("status").filter(has_text="broken.png cannot be read").wait_for()
     assert page.locator(".clipxgpt-figure img").count() == 0
-    knobs.upload("mine.png", png("red"))  # the same file once more
+    knobs.upload("mine.png", png("red"))  # the same file again
     page.locator('.clipxgpt-figure img[alt$="mine.png"]').wait_for()
-    knobs.upload("large.png", os.urandom(11_000_000))  # more than the servers take by themselves
+    knobs.upload("large.png", os.urandom(11_000_000))  # more than the servers accept by default
     page.get_by_role("status").filter(has_text="large.png is no picture").wait_for()
 
 
@@ -220,7 +220,7 @@ def test_captions_are_compared_and_saved(shown, data, writer, cache):
         else:
             assert Image.open(file).width > 1000
         file.unlink()
-    if where := os.environ.get("SCREENSHOTS"):  # a folder, to look at what was seen
+    if where := os.environ.get("SCREENSHOTS"):  # a folder for screenshots, to look at later
         page.screenshot(path=f"{where}/{shown.place}.png")
     page.get_by_role("button", name="clear").click()
     page.locator(".clipxgpt-table").wait_for(state="detached")

@@ -1,4 +1,4 @@
-"""The report, opened as a file, is complete and without errors in light and in dark."""
+"""The report, opened as a file, is complete and has no errors in the light and dark themes."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ def test_it_opens_without_an_error_and_texts_are_text(finished, data, open_page,
     assert page.locator("script").count() == 0
     lightness = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
     assert (sum(lightness) > 600) == (scheme == "light")
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")  # nothing hangs out at the side
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")  # nothing overflows sideways
     if where := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=f"{where}/report-{scheme}.png", full_page=True)
     assert trouble == said == []

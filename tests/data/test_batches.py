@@ -1,4 +1,4 @@
-"""Captions in batches: what is learned, what is padding, and in which order it all comes."""
+"""Captions in batches: learned tokens, padding, and the order of batches."""
 
 import pandas as pd
 import pytest
@@ -18,7 +18,7 @@ def tokenizer():
 
 @pytest.fixture
 def make(data, cache, tokenizer):
-    """CaptionBatches over the small world's training captions, or over other rows."""
+    """Return a function that makes CaptionBatches of the drawn world's training captions, or of given rows."""
 
     def batches(captions=None, batch_size=16, **values) -> CaptionBatches:
         rows = data.captions[data.captions.split == "train"] if captions is None else captions
@@ -90,7 +90,7 @@ def test_of_pooled_embeddings_all_are_typical(make):
 
 
 def drawn(batches: CaptionBatches, epoch: int) -> list[int]:
-    """The rows of an epoch in the order in which they come."""
+    """Return the rows of an epoch in order."""
     return [row for rows in batches._order(epoch) for row in rows]
 
 

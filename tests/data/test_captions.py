@@ -1,4 +1,4 @@
-"""Captions files as they really come, and splits that keep every image whole."""
+"""Captions files as found in practice, and splits that keep all captions of an image together."""
 
 import csv
 import gzip
@@ -47,7 +47,7 @@ def test_kaggles_layout_with_its_broken_row(file):
         "A dog | a cat .",
         'The "white out" and the "green" sign .',
     ]
-    assert left_out.row.tolist() == [3, 4]  # as pandas counts data rows: Kaggle's own broken one is 19999
+    assert left_out.row.tolist() == [3, 4]  # data rows, as pandas counts them: the broken row in Kaggle's file is 19999
     assert left_out.reason.tolist() == ["not as many fields as the header", "empty caption"]
     assert left_out.text[0] == "2199200615.jpg| 4   A dog runs across the grass ."
 
@@ -92,7 +92,7 @@ def test_a_row_that_cannot_be_used_is_named_and_left_out(file, row, reason):
     captions, left_out = read_captions(file(b"image,caption\na.jpg,a dog\n" + row + b"\n"))
     assert captions.image_name.tolist() == ["a.jpg"]
     assert left_out[["row", "reason"]].values.tolist() == [[1, reason]]
-    left_out.to_csv(io.BytesIO())  # the text of any row can be written down
+    left_out.to_csv(io.BytesIO())  # the text of any row can be saved
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_a_file_of_ones_own_with_karpathys_column(file):
 
 def test_a_splits_file(file):
     path = file("image_name,split\na,train\nb,test\nz,val\n")
-    split = split_by_image(table("aab", split="val"), path)  # the file goes before the captions' own column
+    split = split_by_image(table("aab", split="val"), path)  # the file overrides the captions' own column
     assert split.split.tolist() == ["train", "train", "test"]
     with pytest.warns(UserWarning, match="2 images have no split in .* such as c"):
         assert split_by_image(table("abccd"), path).image_name.tolist() == ["a", "b"]

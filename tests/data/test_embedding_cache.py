@@ -1,4 +1,4 @@
-"""The cache: the same bytes whatever happens on the way, and never the rows of another CLIP."""
+"""The cache has the same bytes after any interruption, and never the rows of another CLIP."""
 
 import json
 import multiprocessing
@@ -19,9 +19,9 @@ from PIL import Image
 from helpers.data.build_cache import build_cache
 from helpers.data.embedding_cache import EmbeddingCache, ImageEmbeddings
 from helpers.data.images import open_picture
+from helpers.encoders.vision import ImageEncoder
 from helpers.errors import UserError
 from helpers.models.loading import load_encoder
-from helpers.models.vision import ImageEncoder
 
 NAMES = [f"{number:02}.png" for number in range(30)]
 SMALL = {"batch_size": 4, "shard_size": 7}  # batches and shards that do not divide the pictures evenly
@@ -87,11 +87,11 @@ def test_a_finished_cache_needs_no_pictures_no_card_and_no_writing(folder, image
     written = content(folder)
     for name in READABLE:
         (images / name).unlink()
-    folder.chmod(0o555)  # as on a read-only disk; the time below tells it to root too, who may write all the same
+    folder.chmod(0o555)  # as on a read-only disk; root may write anyway, so the time is checked too
     changed = folder.stat().st_mtime_ns
     monkeypatch.delattr(
         "helpers.data.build_cache.choose_accelerator"
-    )  # notebooks fork a process for each card afterwards
+    )  # because notebooks later fork a process per card
     after = build_cache(folder, images, NAMES, clip=clip, **SMALL)
     assert folder.stat().st_mtime_ns == changed
     assert content(folder) == written
@@ -125,7 +125,7 @@ def test_a_caption_without_an_image_and_a_name_that_leads_out(folder, images, cl
 
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(tmp_path, images, tiny_clip):
-    context = multiprocessing.get_context("forkserver")  # a child as clean as a new process, without its imports
+    context = multiprocessing.get_context("forkserver")  # as clean as a new process, without its import time
     context.set_forkserver_preload(["helpers.data.build_cache"])
 
     def build(folder: Path, patience: float | None = None) -> float:
@@ -175,7 +175,7 @@ def test_stopped_at_each_write_it_goes_on_to_the_same_bytes(tmp_path, images, cl
 @pytest.mark.parametrize("damage", ["cut", "changed", "emptied", "deleted", "text"])
 def test_a_broken_shard_is_named_and_made_anew(folder, images, clip, damage):
     build_cache(folder, images, NAMES, clip=clip, **SMALL)
-    whole, shard = content(folder), folder / "shard-00000.safetensors"  # the one with a picture left out
+    whole, shard = content(folder), folder / "shard-00000.safetensors"  # the shard with a picture left out
     data = shard.read_bytes()
     shard.write_bytes(
         {"cut": data[:-9], "changed": data[:-9] + b"123456789", "emptied": b"", "text": b"x" * 99}.get(damage, b"")
@@ -192,7 +192,7 @@ def test_a_broken_shard_is_named_and_made_anew(folder, images, clip, damage):
 
 
 def last_bias(clip):
-    """Of the norm that the pooled output leaves by; some versions of transformers put a prefix before its name."""
+    """Return the bias of the norm behind the pooled output. Some versions of transformers prefix its name."""
     return next(p for name, p in clip.vision.named_parameters() if name.endswith("post_layernorm.bias"))
 
 
@@ -295,7 +295,7 @@ def test_pictures_none_of_which_is_there(tmp_path, folder, images, clip):
         build_cache(folder, images, [NAMES[3]], clip=clip)
     with pytest.raises(UserError, match="none of 0 pictures"):
         build_cache(tmp_path / "empty", images, [], clip=clip)
-    assert len(build_cache(folder, images, NAMES, clip=clip)) == 28  # nothing of it stands in the way
+    assert len(build_cache(folder, images, NAMES, clip=clip)) == 28  # the failed attempts left nothing in the way
 
 
 def test_a_full_disk_leaves_what_is_finished(folder, images, clip):
@@ -303,7 +303,7 @@ def test_a_full_disk_leaves_what_is_finished(folder, images, clip):
     written = content(folder)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))  # writing more fails as on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))  # larger writes fail as on a full disk
     try:
         with pytest.raises(UserError, match=r"cannot be written .* run it again") as caught:
             build_cache(folder, images, NAMES, clip=clip, **SMALL)

@@ -1,4 +1,4 @@
-"""A cache made by several processes, together or apart, is the cache that one makes."""
+"""Several processes, together or apart, build the same cache as one process."""
 
 import multiprocessing
 import os
@@ -38,7 +38,7 @@ def names(data):
 
 @pytest.fixture(scope="module")
 def whole(data, names, clip, tmp_path_factory):
-    """The cache that one process makes."""
+    """The cache that one process builds."""
     return build_cache(tmp_path_factory.mktemp("whole") / "cache", data.images, names, clip=clip, **SMALL)
 
 
@@ -47,13 +47,13 @@ def content(folder):
 
 
 def assert_same_rows(cache, whole, names):
-    """As far as another batch gives them: its size may change the last bit of a float16."""
+    """Compare rows within rounding: the batch size may change the last bit of a float16."""
     torch.testing.assert_close(cache.rows(names), whole.rows(names), atol=2e-3, rtol=2e-3)
 
 
 @pytest.fixture
 def spawn(data, names, tiny_clip):
-    """Make a part in a process of its own; returns it, once it has loaded CLIP."""
+    """Return a function that builds a part in its own process, and returns that process once it has loaded CLIP."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["helpers.data.build_cache"])
 
@@ -99,7 +99,7 @@ def test_two_parts_at_the_same_time_in_one_folder(whole, names, spawn, tmp_path)
 
 
 def test_a_part_killed_at_any_moment_goes_on_to_the_same_bytes(data, names, clip, spawn, tmp_path):
-    """While another part's half-written file lies beside it, which is none of its business."""
+    """Leave another part's half-written file in the same folder alone."""
     work, begin = spawn(tmp_path / "uncut", Part(1, 2)), time.perf_counter()
     work.join(60)
     seconds, uncut, moments = time.perf_counter() - begin, content(tmp_path / "uncut"), random.Random(0)
@@ -163,7 +163,7 @@ def test_parts_are_whole_and_do_not_meet():
 
 @pytest.fixture
 def embed(data, tmp_path):
-    """The words of the command."""
+    """Return the words of the embed command."""
     flags = ["--images", data.images, "--captions", data.images.parent / "results.csv", "--out", tmp_path / "cache"]
     return ["embed", "--clip", "tiny", *map(str, flags)]
 

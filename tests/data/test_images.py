@@ -1,4 +1,4 @@
-"""Pictures of every kind come out as RGB or with a reason, and no name leads out of its folder."""
+"""Pictures of every kind open as RGB or are left out with a reason, and no name leads out of its folder."""
 
 import contextlib
 import io
@@ -26,7 +26,7 @@ def encoded(image, kind, **options) -> bytes:
 
 
 def bomb(width, height) -> bytes:
-    """A PNG of a few bytes that says it is enormous."""
+    """Return a PNG of a few bytes whose header declares an enormous picture."""
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", b""), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
@@ -56,7 +56,7 @@ def test_every_mode_becomes_rgb(opened, mode):
     kind = "JPEG" if mode in ("CMYK", "YCbCr") else "PNG"
     found = opened(encoded(image, kind))
     assert (found.mode, found.size) == ("RGB", (8, 8))
-    if mode not in ("1", "P"):  # which are dithered
+    if mode not in ("1", "P"):  # these two are dithered
         assert np.abs(np.asarray(found).astype(int) - 128).max() <= 3
 
 
@@ -92,9 +92,9 @@ def test_a_camera_held_otherwise_is_turned(opened, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     upright = Image.new("RGB", (48, 32), "white")
-    upright.paste((0, 0, 0), (0, 0, 16, 16))  # black in the corner at the left above
+    upright.paste((0, 0, 0), (0, 0, 16, 16))  # the top left corner is black
     transpose = Image.Transpose
-    stored = {  # the inverse of what a viewer has to do
+    stored = {  # the inverse of what a viewer does
         1: None, 2: transpose.FLIP_LEFT_RIGHT, 3: transpose.ROTATE_180, 4: transpose.FLIP_TOP_BOTTOM,
         5: transpose.TRANSPOSE, 6: transpose.ROTATE_90, 7: transpose.TRANSVERSE, 8: transpose.ROTATE_270,
     }[orientation]  # fmt: skip
@@ -154,7 +154,7 @@ def test_a_missing_file_and_a_folder(tmp_path):
         open_picture(tmp_path)
 
 
-@pytest.mark.filterwarnings("ignore")  # Pillow's remarks on wild bytes
+@pytest.mark.filterwarnings("ignore")  # Pillow warns about random bytes
 @in_a_folder
 @given(st.sampled_from(["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"]), st.data())
 def test_wild_bytes_give_rgb_or_a_user_error(opened, kind, data):

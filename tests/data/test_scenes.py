@@ -1,4 +1,4 @@
-"""The drawn world: captions read back exactly, pictures come out the same from a seed, folders are not mixed up."""
+"""The drawn world: captions can be read back exactly, a seed gives the same pictures, folders are not mixed up."""
 
 import csv
 import random
@@ -143,7 +143,7 @@ def test_all_objects_lie_within_the_picture():
     for _ in range(300):
         picture = np.asarray(draw_scene(random_scene(rng), rng))
         border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
-        assert np.mean(np.any(border != border[0], axis=1)) < 0.15  # a corner may touch the edge, no more
+        assert np.mean(np.any(border != border[0], axis=1)) < 0.15  # only a corner may touch the edge
 
 
 def world_bytes(folder):
@@ -191,7 +191,7 @@ def test_a_stopped_world_goes_on_and_a_finished_one_is_left_alone(tmp_path, monk
         draw_world(tmp_path / "stopped", images=8)
     assert not (tmp_path / "stopped" / "facts.json").exists()
     draw_world(tmp_path / "stopped", images=8)
-    assert len(drawn) == 5 + 4  # four were there already
+    assert len(drawn) == 5 + 4  # four already existed
     assert world_bytes(tmp_path / "stopped") == world_bytes(whole)
     draw_world(tmp_path / "stopped", images=8)
     assert len(drawn) == 9

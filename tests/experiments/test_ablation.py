@@ -1,4 +1,4 @@
-"""One thing changed over several seeds: the same numbers however many run at a time, and whatever ends some of them."""
+"""An ablation over several seeds: the numbers do not depend on how many runs go at once or on interruptions."""
 
 import json
 import os
@@ -44,10 +44,10 @@ def test_runs_beside_each_other_give_what_one_gives_alone(experiment, config, da
     for row in pd.read_csv(tmp_path / "results.csv", dtype=str).to_dict("records"):
         trial = Trial(config.with_values(epochs=1, prefix_length=int(row["prefix_length"]), train_embeddings=False))
         alone = run_trial(trial, data, cache.folder, folder=tmp_path / "alone" / row["prefix_length"])
-        alone["seconds"] = row["seconds"]  # the only thing that may differ
+        alone["seconds"] = row["seconds"]  # only the time may differ
         assert {name: row[name] for name in alone} == {name: str(value) for name, value in alone.items()}
     torch.set_num_threads(threads)
-    monkeypatch.delattr(ablation, "run_in_process")  # nothing is run again, not in another experiment either
+    monkeypatch.delattr(ablation, "run_in_process")  # no run is repeated, not even in another experiment
     pd.testing.assert_frame_equal(experiment(vary), first)
     with pytest.raises(UserError, match="holds results of another base config"):
         experiment(vary, epochs=2)
@@ -68,7 +68,7 @@ def test_a_killed_run_loses_only_itself_and_goes_on_by_the_same_command(experime
 
 
 def kill_the_first_child() -> int:
-    """Kill the first child that this process has, as soon as there are two; its id."""
+    """Kill this process's first child as soon as there are two, and return its id."""
     for _ in range(1000):
         children = sorted((child for child in active_children()), key=lambda child: child.pid)
         if len(children) == 2:
@@ -154,6 +154,6 @@ def test_committed_results_are_those_of_preset_tiny(file):
     config = preset("tiny").to_dict()
     other = {name for name in found.keys() & config.keys() if found[name] != config[name]}
     assert other <= {"epochs", "eval_every", "mapper_lr"}
-    assert found.get("mapper_lr", 2e-4) in (2e-4, 7e-4)  # the preset's now, and what it was; the notebooks say which
+    assert found.get("mapper_lr", 2e-4) in (2e-4, 7e-4)  # the preset's value today and before; the notebooks say which
     assert {*found["varied"], "seed"} <= set(table.columns)
     assert not table.duplicated([*found["varied"], "seed"]).any()

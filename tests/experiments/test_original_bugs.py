@@ -1,4 +1,4 @@
-"""Each of the original's bugs is what its name says, and spoils nothing else."""
+"""Each of the original's bugs does what its name says and changes nothing else."""
 
 import math
 
@@ -28,7 +28,7 @@ from helpers.training.session import split_batches
 
 @pytest.fixture
 def batch() -> Batch:
-    """Captions of 5, 3 and 2 tokens."""
+    """A batch of captions of 5, 3 and 2 tokens."""
     torch.manual_seed(1)
     input_ids = torch.randint(0, END, (3, 5))
     labels = input_ids.clone()
@@ -87,7 +87,7 @@ def test_a_doubled_softmax_cannot_leave_its_bounds_but_validation_sees_the_truth
 def test_a_doubled_softmax_has_its_bounds_from_the_vocabulary():
     logits = torch.zeros(1, 50_257)
     logits[0, 7] = 1e4
-    losses = [softmax_twice(logits, torch.tensor([target])).item() for target in (7, 8)]  # surely right, surely wrong
+    losses = [softmax_twice(logits, torch.tensor([target])).item() for target in (7, 8)]  # certain: right, wrong
     assert losses == pytest.approx([9.825, 10.825], abs=1e-3)
     assert losses == pytest.approx([math.log(math.e + 50_256) - 1, math.log(math.e + 50_256)], abs=1e-4)
     unsure = softmax_twice(0 * logits, torch.tensor([7])).item()
@@ -136,7 +136,7 @@ def test_the_first_word_stands_before_the_prefix_when_writing_and_only_then(batc
 def test_nothing_is_learned_about_the_first_token(batch):
     captioner = random_captioner()
     loss, packed = FirstTokenLost(captioner), pack(batch, 4)
-    nats = loss.nats(packed)  # of the tokens in the order of the captions
+    nats = loss.nats(packed)  # one per token, in the order of the captions
     later = torch.tensor([place for place in range(10) if place not in (0, 5, 8)])
     assert loss(packed).item() == pytest.approx(nats[later].mean().item(), abs=1e-5)
     with torch.no_grad():

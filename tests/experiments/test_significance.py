@@ -1,4 +1,4 @@
-"""A verdict does not say more than the seeds do."""
+"""A verdict claims no more than the seeds support."""
 
 import pandas as pd
 import pytest
@@ -35,14 +35,14 @@ def test_the_table_has_means_intervals_and_numbers_of_seeds():
     table = compare_arms(results(mlp=[0.2, 0.4], encoder=[0.9, 0.9, 0.9]), by="mapper")
     assert list(table.columns) == ["mapper", "mean", "low", "high", "seeds", "stands"]
     assert table["mean"].tolist() == pytest.approx([0.3, 0.9])
-    assert table[["low", "high"]].values.tolist() == [[0, 1], pytest.approx([0.9, 0.9])]  # a share has its ends
+    assert table[["low", "high"]].values.tolist() == [[0, 1], pytest.approx([0.9, 0.9])]  # a share stays within 0 and 1
     losses = compare_arms(
         results(mlp=[0.2, 0.4]).rename(columns={"correct": "val_loss"}), by="mapper", measure="val_loss"
     )
     assert losses[["low", "high"]].values.tolist() == [pytest.approx([0.3 - 1.271, 0.3 + 1.271])]
     assert table.seeds.tolist() == [2, 3]
     assert compare_arms(results(mlp=[0.2]), by="mapper").low.isna().all()
-    many = compare_arms(results(mlp=[0.1, 0.2] * 20), by="mapper")  # never narrower than t says for ten
+    many = compare_arms(results(mlp=[0.1, 0.2] * 20), by="mapper")  # never narrower than t allows for ten seeds
     assert many.high[0] - many["mean"][0] == pytest.approx(2.26 * 0.0506 / 40**0.5, rel=0.01)
 
 

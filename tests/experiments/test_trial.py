@@ -1,4 +1,4 @@
-"""One run of an ablation: the same by name, on fewer pictures in as many steps, judged and written down."""
+"""One run of an ablation: fixed by its name, on fewer pictures in as many steps, judged and recorded."""
 
 import json
 from dataclasses import replace
@@ -36,7 +36,7 @@ def test_fewer_images_come_in_as_many_more_epochs(config, data):
     assert set(chosen) < set(names)
     assert few.epochs == round(config.epochs * -(-len(names) * 5 // 32) / 2)
     assert (captions.split != "train").sum() == (data.captions.split != "train").sum()
-    more = Trial(config, train_images=20).fit(data)[1]  # of one seed, the smaller set is part of the larger one
+    more = Trial(config, train_images=20).fit(data)[1]  # with one seed, the larger set contains the smaller one
     assert set(chosen) < set(more.image_name)
     assert set(Trial(config.with_values(seed=1), train_images=12).fit(data)[1].image_name) != set(captions.image_name)
 

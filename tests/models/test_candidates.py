@@ -1,4 +1,4 @@
-"""Candidates are the captions that generate returns, and their scores those of teacher forcing."""
+"""Candidates are the captions that generate returns, with the scores of teacher forcing."""
 
 import math
 
@@ -10,14 +10,14 @@ from helpers.models.writer import Candidate
 
 
 def forced(writer, embedding, ids) -> float:
-    """The mean log-probability of caption tokens by one forward pass, [T] with its end-of-text."""
+    """Return the mean log-probability of a caption's tokens, [T] with its end of text, from one forward pass."""
     with torch.no_grad():
         logits = writer.captioner(input_ids=ids[None], embeddings=embedding).logits[0]
     return logits.log_softmax(dim=-1)[range(len(ids)), ids].mean().item()
 
 
 def ids_of(writer, embedding, decoding) -> list:
-    """The token ids that generate returns, each cut behind its first end-of-text."""
+    """Return the token ids that generate returns, each cut after its first end of text."""
     end = writer.captioner.config.text_config.eos_token_id
     choices = decoding.for_generate(writer.captioner.longest_caption)
     torch.manual_seed(decoding.seed)

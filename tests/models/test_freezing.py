@@ -10,10 +10,10 @@ from helpers.models.freezing import freeze, freezing_table, trained_modules
 
 @pytest.fixture(scope="module")
 def gpt2_small():
-    """GPT-2 small's architecture without any memory behind it."""
+    """GPT-2 small's architecture on the meta device, which uses no memory for the weights."""
     with torch.device("meta"):
         gpt2 = GPT2LMHeadModel(GPT2Config())
-    gpt2.tie_weights()  # on the meta device not every version does
+    gpt2.tie_weights()  # not every version does this on the meta device
     return gpt2
 
 

@@ -1,4 +1,4 @@
-"""Guidance by the mean embedding, held against decoding that keeps no cache and shares no work."""
+"""Guidance by the mean embedding, compared with decoding that keeps no cache and shares no work."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ WAYS = {
 def captioner():
     captioner = random_captioner()
     captioner.prepare_for(torch.randn(50, 32))
-    captioner.mapper.output.weight.data.mul_(20)  # so that pictures differ in what is said of them
+    captioner.mapper.output.weight.data.mul_(20)  # so that pictures get different captions
     return captioner
 
 
@@ -36,12 +36,12 @@ def written(captioner, embeddings, **settings):
 
 
 def teacher_forced(captioner, embeddings, ids):
-    """Log-probabilities of each next token, [B, T, V], by `forward`."""
+    """Return the log-probabilities of each next token, [B, T, V], from `forward`."""
     return captioner(ids, embeddings=embeddings).logits.log_softmax(dim=-1)
 
 
 class Uncached(LogitsProcessor):
-    """The same mathematics, each row by itself and from its first token on."""
+    """The same mathematics, for each row alone and from its first token."""
 
     def __init__(self, captioner, strength):
         self.captioner, self.strength = captioner, strength
@@ -50,7 +50,7 @@ class Uncached(LogitsProcessor):
         mean = self.captioner.mean_embedding.unsqueeze(0)
         rows = []
         for tokens in input_ids:
-            next_token = torch.cat([tokens, tokens.new_zeros(1)]).unsqueeze(0)  # what it is does not matter
+            next_token = torch.cat([tokens, tokens.new_zeros(1)]).unsqueeze(0)  # its value does not matter
             rows.append(teacher_forced(self.captioner, mean, next_token)[:, -1])
         mean = torch.cat(rows)
         return (mean + self.strength * (scores.log_softmax(dim=-1) - mean)).log_softmax(dim=-1)
@@ -84,7 +84,7 @@ def test_greedy_decoding_follows_the_formula(captioner, embeddings):
     ids = written(captioner, embeddings, guidance_scale=2.5)
     true = teacher_forced(captioner, embeddings, ids)
     mean = teacher_forced(captioner, captioner.embedding_mean.expand_as(embeddings), ids)
-    ended = (ids == END).cumsum(dim=1) - (ids == END).long() > 0  # what follows the end is padding
+    ended = (ids == END).cumsum(dim=1) - (ids == END).long() > 0  # tokens after the end are padding
     assert torch.equal((mean + 2.5 * (true - mean)).argmax(dim=-1)[~ended], ids[~ended])
 
 
@@ -125,7 +125,7 @@ def test_scores_are_log_probabilities_and_forbidden_tokens_stay_forbidden(captio
 def test_shared_beginnings_are_computed_once(captioner, monkeypatch):
     rows, forward = [], captioner.gpt2.forward
 
-    def counting(*ids, **rest):  # only the branch of the mean prefix gives its tokens by place
+    def counting(*ids, **rest):  # only the branch of the mean prefix passes its ids by position
         rows.extend(len(each) for each in ids)
         return forward(*ids, **rest)
 

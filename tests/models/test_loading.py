@@ -1,4 +1,4 @@
-"""The pair: every tensor comes from the checkpoint, nothing of CLIP trains, and a wrong name gets one line."""
+"""Loading the pair: every tensor comes from the checkpoint, CLIP does not train, and a wrong name gets one line."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ def one_line(caught) -> str:
 
 def test_clip_is_the_checkpoints_vision_tower_frozen(tiny_clip, capfd):
     clip = load_encoder(tiny_clip)
-    assert capfd.readouterr() == ("", "")  # no report on the text tower's tensors, no bar
+    assert capfd.readouterr() == ("", "")  # neither a report on the text tower's tensors nor a progress bar
     assert clip.width == 32
     assert not clip.vision.training
     assert not any(parameter.requires_grad for parameter in clip.vision.parameters())
@@ -50,14 +50,14 @@ def test_patches_are_a_sequence_that_begins_with_the_pooled_one(tiny_clip):
     assert pooled.shape == (32,)
     torch.testing.assert_close(tokens[:, 0], pooled.embed(pictures))
     assert (tokens[1, 1:].std(dim=0) > 0).all()
-    torch.testing.assert_close(tokens.mean(dim=2), torch.zeros(2, 17), atol=1e-5, rtol=0)  # each behind the final norm
+    torch.testing.assert_close(tokens.mean(dim=2), torch.zeros(2, 17), atol=1e-5, rtol=0)  # each after the final norm
     one, other = pooled.fingerprint(), patches.fingerprint()
     assert {key for key in one if one[key] != other[key]} == {"pooling"}
     assert other.keys() - one.keys() == {"tokens"}
 
 
 def test_the_fingerprint_of_a_pooled_cache_is_what_it_always_was(tiny_clip):
-    """A cache that was made before there were patches stays one."""
+    """Keep caches valid that were built before patches existed."""
     found = load_encoder(tiny_clip).fingerprint()
     assert list(found) == ["name", "weights_sha256", "preprocessing", "pooling", "dtype", "width"]
     assert found["pooling"] == "pooler_output of the vision tower, before projection"
@@ -179,7 +179,7 @@ def test_an_empty_folder(tmp_path):
 
 
 def test_weights_that_are_attached_stand_for_a_name_on_the_hub(tiny_clip, tiny_gpt2, tmp_path, monkeypatch):
-    """On Kaggle without internet. The pair in helpers/tiny, attached with the helpers, is not taken for GPT-2."""
+    """Find weights on Kaggle without internet. The tiny pair, attached with the helpers, is not mistaken for GPT-2."""
     monkeypatch.setattr("helpers.runtime.kaggle.INPUTS", tmp_path)
     shutil.copytree(TINY, tmp_path / "clipxgpt-helpers" / "helpers" / "tiny")
     shutil.copytree(tiny_gpt2, tmp_path / "datasets" / "someone" / "any" / "weights" / "gpt2")

@@ -1,4 +1,4 @@
-"""Adapters beside frozen weights: what they change, what they leave alone, and that merged they are the same model."""
+"""Adapters beside frozen weights: they change only what they should, and merging gives the same model."""
 
 import builtins
 
@@ -41,7 +41,7 @@ def test_adapters_learn_and_the_weights_beside_them_stay_to_the_bit(embeddings):
     assert moved == {name for name, weight in captioner.named_parameters() if weight.requires_grad}
     of_gpt2 = {name for name in moved if name.startswith("gpt2.")}
     own = {name for name in of_gpt2 if ".lora_A." in name or ".lora_B." in name}
-    assert len(own) == 3 * 3 * 2  # in three blocks: c_attn and two layers named c_proj, A and B of each
+    assert len(own) == 3 * 3 * 2  # three blocks; c_attn and two layers named c_proj; A and B of each
     tables = {"gpt2.transformer.wte.weight", "gpt2.transformer.wpe.weight"}
     assert of_gpt2 - own == (tables if embeddings else set())
 

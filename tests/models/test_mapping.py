@@ -8,7 +8,7 @@ from helpers.models.mapping import MAPPERS, build_mapper
 
 
 def small(kind: str, prefix_length: int = 4, heads: int = 4) -> torch.nn.Module:
-    """A mapping module of two layers, D = 32, E = 48, without dropout."""
+    """Return a mapping module of two layers, D = 32, E = 48, without dropout."""
     config = Config(mapper=kind, prefix_length=prefix_length, mapper_layers=2, mapper_heads=heads, dropout=0.0)
     return build_mapper(config, 32, 48)
 
@@ -22,7 +22,7 @@ def test_shape(kind, prefix_length):
 
 @pytest.mark.parametrize("kind", MAPPERS)
 def test_each_image_is_mapped_alone(kind):
-    """The original fed [B, D] to its encoder: the images of a batch attended to each other."""
+    """The original fed [B, D] to its encoder, so the images of a batch attended to each other."""
     torch.manual_seed(0)
     mapper = small(kind).eval()
     batch = torch.randn(6, 32)
@@ -40,7 +40,7 @@ def test_every_weight_takes_part(kind):
 
 @pytest.mark.parametrize("kind", ["encoder", "queries"])
 class TestPatches:
-    """A sequence [B, S, D] in place of one vector a picture."""
+    """A sequence [B, S, D] instead of one vector per picture."""
 
     def test_shape_and_every_weight_takes_part(self, kind):
         mapper = small(kind)

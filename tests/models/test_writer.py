@@ -1,4 +1,4 @@
-"""Pictures in, captions out: every choice of decoding, and a captioner's folder."""
+"""Captions from pictures: every decoding setting, and a captioner's folder."""
 
 import json
 import shutil
@@ -46,7 +46,7 @@ def embeddings(data, cache):
 
 @pytest.fixture(scope="module")
 def lively(config):
-    """A captioner that has learned nothing, in which the embedding decides much: its captions differ."""
+    """An untrained captioner that depends strongly on the embedding, so its captions differ."""
     lively = CaptionWriter.assemble(config, load_encoder("tiny"))
     lively.captioner.eval()
     with torch.no_grad():
@@ -99,7 +99,7 @@ def test_a_long_prefix_leaves_room_for_less_and_too_long_a_one_is_refused():
     writer = CaptionWriter.assemble(long_prefix, load_encoder("tiny"))
     assert writer.captioner.longest_caption == 16
     writer.captioner.eval()
-    assert len(writer.write(torch.randn(2, 128))) == 2  # no word of 40 tokens when none were asked for
+    assert len(writer.write(torch.randn(2, 128))) == 2  # no complaint about 40 tokens that nobody asked for
     with pytest.raises(UserError, match="prefix_length is 95, but GPT-2's context has 96 positions"):
         CaptionWriter.assemble(long_prefix.with_values(prefix_length=95), load_encoder("tiny"))
 

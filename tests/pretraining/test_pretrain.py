@@ -1,4 +1,4 @@
-"""The small pair can be rebuilt, its folders are ordinary ones, its report is true, and the shipped pair works."""
+"""The small pair: it can be rebuilt, its folders are ordinary, its report is true, and the shipped pair works."""
 
 import gzip
 import json
@@ -140,9 +140,9 @@ def test_the_text_tower_pools_at_the_first_end_of_text(rebuilt):
 def test_training_sees_what_the_processor_yields(rebuilt, world, tmp_path, size):
     vision = CLIPVisionModel.from_pretrained(rebuilt[0] / "clip").eval()
     clip = CLIPModel.from_pretrained(rebuilt[0] / "clip")
-    processor = CLIPImageProcessor.from_pretrained(rebuilt[0] / "clip")  # of 64 pixels
+    processor = CLIPImageProcessor.from_pretrained(rebuilt[0] / "clip")  # for 64 pixels
     picture = Image.open(world / "flickr30k_images" / "scene-00000.png")
-    picture.resize((size * 2, size)).save(tmp_path / "wide.png")  # a picture that has to be cut, too
+    picture.resize((size * 2, size)).save(tmp_path / "wide.png")  # needs cropping
     picture.save(tmp_path / "square.png")
     names, pictures, left_out = read_pictures(tmp_path, ["square.png", "wide.png"], processor)
     assert (names, left_out, pictures.dtype) == (["square.png", "wide.png"], {}, torch.uint8)

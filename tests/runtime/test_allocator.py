@@ -1,4 +1,4 @@
-"""Freed memory stays with the process, where glibc can be told so."""
+"""Freed memory stays with the process if glibc supports it."""
 
 import ctypes
 import subprocess

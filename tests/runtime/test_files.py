@@ -48,7 +48,7 @@ def test_what_a_killed_process_left_is_swept(tmp_path):
 
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
 def test_files_are_as_open_as_the_umask_says(tmp_path, umask):
-    """safetensors makes files that only their owner may read: no other user could load them from a shared disk."""
+    """safetensors makes files that only their owner can read, so nobody else could load them from a shared disk."""
     before = os.umask(umask)
     try:
         with atomic_path(tmp_path / "folder") as partial:

@@ -1,4 +1,4 @@
-"""Kaggle's inputs, in the layouts in which they have been seen mounted."""
+"""Kaggle's inputs, in all mount layouts seen so far."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A session goes on from what an earlier one left among its inputs."""
+"""A session continues from an earlier session's output among its inputs."""
 
 import shutil
 
@@ -16,7 +16,7 @@ from helpers.training.run import Run, carry_over
 
 @pytest.fixture
 def mounted(tmp_path, monkeypatch):
-    """A folder that stands for /kaggle/input; the session works in a folder beside it."""
+    """A folder that stands for /kaggle/input; the session works in a sibling folder."""
     monkeypatch.setattr(inputs, "INPUTS", tmp_path / "input")
     (tmp_path / "input").mkdir()
     (tmp_path / "working").mkdir()
@@ -33,7 +33,7 @@ def test_the_furthest_whole_run_goes_on_to_the_same_bits(mounted, config, data, 
     shutil.copytree(mounted / "notebooks/someone/session-2/runs/x", mounted / "session-3" / "runs" / "x")
     newest = checkpoints(mounted / "session-3/runs/x/checkpoints")[-1].rename(
         mounted / "session-3/runs/x/checkpoints/step-00000012"
-    )  # further, but cut short
+    )  # further, but incomplete
     (newest / "optimizer.safetensors").write_bytes((newest / "optimizer.safetensors").read_bytes()[:-9])
     carry_over("runs/x")
     assert checkpoints(Run(inputs.Path("runs/x")).checkpoints)[-1].name == "step-00000008"

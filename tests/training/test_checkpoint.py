@@ -9,7 +9,7 @@ from helpers.training.checkpoint import checkpoints, load_newest, save_checkpoin
 
 
 def trained(seed=0, steps=2, **config):
-    """A captioner and its AdamW after some steps."""
+    """A captioner and its AdamW optimizer after some steps."""
     captioner = random_captioner(seed, **config)
     freeze(captioner.gpt2, Config())
     optimizer = torch.optim.AdamW([p for p in captioner.parameters() if p.requires_grad], lr=0.01)
@@ -106,7 +106,7 @@ def test_a_broken_later_one_is_not_kept_in_place_of_a_whole_one(tmp_path):
     captioner, optimizer = trained()
     save_checkpoint(tmp_path, captioner, optimizer, step=2, state={})
     (save_checkpoint(tmp_path, captioner, optimizer, step=20, state={}) / "model.safetensors").write_bytes(b"")
-    save_checkpoint(tmp_path, captioner, optimizer, step=3, state={}, keep=1)  # a session that went on from step 2
+    save_checkpoint(tmp_path, captioner, optimizer, step=3, state={}, keep=1)  # a session that resumed from step 2
     assert load_newest(tmp_path, captioner, optimizer)[0] == {"step": 3}
     save_checkpoint(tmp_path, captioner, optimizer, step=20, state={}, keep=1)
     assert [path.name for path in checkpoints(tmp_path)] == ["step-00000020"]

@@ -1,4 +1,4 @@
-"""The plan: what it says of a run, and that a rehearsal leaves no trace."""
+"""The plan predicts a run correctly, and a rehearsal leaves no trace."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from helpers.training.estimate import Plan
 
 
 def plan(**values) -> Plan:
-    """Flickr30k's 150 epochs at an invented 0.3 s a step."""
+    """A plan of 150 epochs on Flickr30k at an invented 0.3 s per step."""
     return Plan(
         **{
             "computing_on": "cuda in fp16: Tesla T4 (sm_75) is fast in float16",

@@ -1,4 +1,4 @@
-"""Training in several processes from a notebook, in place of two cards two processes of the CPU."""
+"""Training in several processes from a notebook, with two CPU processes instead of two cards."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ print(run.folder)
 
 @pytest.fixture
 def launch(config, data, cache, tmp_path):
-    """As a kernel does it: in a process of its own, which no test has used yet."""
+    """Start training as a notebook's kernel does, in a process that no test has used yet."""
 
     def script(epochs: int) -> subprocess.CompletedProcess:
         text = SCRIPT.replace("{config}", repr(config.with_values(dropout=0.0).to_dict()))

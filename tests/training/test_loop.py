@@ -1,4 +1,4 @@
-"""A run that is cut anywhere ends in the same bits as one that is not, and a wrong start is refused."""
+"""A run interrupted anywhere ends in the same bits as an uninterrupted one, and a wrong start is refused."""
 
 import json
 import multiprocessing
@@ -29,11 +29,11 @@ from helpers.training.loop import train
 from helpers.training.loss import CaptionLoss
 from helpers.training.run import HISTORY, Run
 
-TIMED = ["captions_per_second", "elapsed_seconds"]  # what a clock says differs from run to run
+TIMED = ["captions_per_second", "elapsed_seconds"]  # times differ from run to run
 
 
 def same_bits(run: Run, other: Run) -> bool:
-    """Whether two runs ended in the same history, checkpoint and captioner."""
+    """Return whether two runs ended in the same history, checkpoint and captioner."""
     one, two = (each.history().drop(columns=TIMED) for each in (run, other))
     pd.testing.assert_frame_equal(one, two, check_exact=True)
     newest = [checkpoints(each.checkpoints)[-1] for each in (run, other)]
@@ -49,7 +49,7 @@ def same_bits(run: Run, other: Run) -> bool:
 
 @pytest.fixture
 def start(config, data, cache, tmp_path):
-    """Train that run, or with other values, into a folder of this test's own."""
+    """Return a function that trains the run of `config`, with any values changed, in this test's folder."""
 
     def training(captions=data.captions, at=cache.folder, folder=tmp_path / "run", resume=True, watch=None,
                  max_steps=None, max_hours=None, tracker=None, **values) -> Run:  # fmt: skip
@@ -133,7 +133,7 @@ def test_the_best_of_a_run_with_adapters_is_saved_merged(start, cache, data, con
     values = {"freezing": "lora", "train_embeddings": False, "epochs": 1}
     best, last = checkpoints(start(**values).checkpoints)
     state = json.loads((best / "state.json").read_text())
-    (best / "state.json").write_text(json.dumps({**state, "val_loss": 0.0}))  # whatever was measured there
+    (best / "state.json").write_text(json.dumps({**state, "val_loss": 0.0}))  # whatever the measured loss was
     saved = CaptionWriter.load(start(**values).best_captioner)
     live = CaptionWriter.assemble(config.with_values(**values), load_encoder("tiny"))
     live.captioner.load_state_dict(load_file(best / "model.safetensors"), strict=False)
@@ -155,7 +155,7 @@ def test_a_finished_run_is_left_alone(start, finished, config):
 
 
 def test_a_kill_before_the_end_leaves_no_older_captioner_for_the_finished_one(start, finished, monkeypatch):
-    """The captioner of a session that stopped early must not stand for that of the whole run."""
+    """Do not mistake the captioner of a session that stopped early for that of the finished run."""
     start(max_steps=2)
 
     def killed(*given, step, **named):
@@ -183,7 +183,7 @@ def test_it_stops_when_its_hours_are_over(start):
 
 @pytest.fixture
 def spawn(config, data, cache, tmp_path):
-    """Train that run in a process of its own; returns it, and an event that is set when the history begins."""
+    """Return a function that trains in its own process and returns it, with an event set when the history begins."""
 
     def process():
         context = multiprocessing.get_context("fork")
@@ -210,7 +210,7 @@ def test_sigterm_saves_and_stops(start, spawn, finished, tmp_path):
 
 def test_sigkill_at_any_moment_costs_nothing_but_time(start, spawn, finished, tmp_path):
     moments = random.Random(0)
-    for _ in range(20):  # in the write of a checkpoint, of the history or of the captioner too
+    for _ in range(20):  # also while the checkpoint, the history or the captioner is being saved
         work, _began = spawn()
         time.sleep(moments.uniform(0.2, 1.8))
         work.kill()
@@ -324,20 +324,20 @@ def test_a_disk_that_is_full_leaves_the_checkpoint_before(start, finished, tmp_p
 
 
 def test_micro_batches_learn_what_whole_ones_do(start, tmp_path):
-    """Without dropout, which falls differently on the parts; 32 captions in 3 parts of 11, 11 and 10."""
+    """Split 32 captions into 3 parts of 11, 11 and 10, without dropout, because each part would draw its own."""
     runs = [start(dropout=0.0, micro_batches=parts, folder=tmp_path / f"{parts}") for parts in (1, 3)]
     pd.testing.assert_frame_equal(*(run.history().drop(columns=TIMED) for run in runs), rtol=1e-3)
 
 
 def test_a_run_may_go_on_in_other_micro_batches(start, finished):
-    """On another card; anything else of the config stays (see the tests of what is refused)."""
+    """Resume with other micro-batches, as on another card. All other values stay (see the tests of refused ones)."""
     start(max_steps=4)
     again = start(micro_batches=4).history()
     assert again.loss.iloc[-1] == pytest.approx(finished.history().loss.iloc[-1], rel=0.02)
 
 
 def test_the_best_checkpoint_stays_and_becomes_a_captioner(start, tmp_path):
-    """With a learning rate that soon spoils everything."""
+    """Train with a learning rate that soon ruins the captioner."""
     run = start(epochs=6, mapper_lr=0.3, gpt2_lr=0.3, warmup=1.0)
     history = run.history().dropna()
     best = history.step[history.val_loss.idxmin()]
@@ -370,7 +370,7 @@ def test_a_batch_too_large_for_memory_is_found_out_before_any_step(start, monkey
     with pytest.raises(UserError, match=r"the 32 longest captions do not fit .* at once: --micro-batches 2 computes"):
         start()
     assert not (tmp_path / "run" / "checkpoints").exists()
-    start(micro_batches=4, max_steps=4)  # the way out
+    start(micro_batches=4, max_steps=4)  # the suggested fix
 
 
 def test_a_training_goes_on_from_a_captioner(start, finished, writer, tmp_path):
@@ -381,7 +381,7 @@ def test_a_training_goes_on_from_a_captioner(start, finished, writer, tmp_path):
     found = CaptionWriter.load(run.folder).captioner.state_dict()
     before = writer.captioner.state_dict()
     for name in ("embedding_mean", "embedding_std", "gpt2.transformer.h.1.attn.c_attn.weight"):
-        assert torch.equal(found[name], before[name])  # what is frozen, and how embeddings are standardised
+        assert torch.equal(found[name], before[name])  # frozen weights, and the embeddings' standardisation
     assert not torch.equal(found["mapper.output.weight"], before["mapper.output.weight"])
 
 
@@ -393,7 +393,7 @@ def test_a_captioner_to_start_from_must_have_the_same_design(start, finished, tm
 
 
 def test_two_processes_learn_what_one_does(start, config, data, cache, tmp_path):
-    """Without dropout, for each process draws its own; the last batch of an epoch leaves one of them without a row."""
+    """Train without dropout, because each process draws its own. One process has no row in an epoch's last batch."""
     training = data.captions.index[data.captions.split == "train"]
     data = replace(data, captions=data.captions.drop(index=training[len(training) // 32 * 32 + 1 :]))
     one = start(captions=data.captions, dropout=0.0, folder=tmp_path / "one")

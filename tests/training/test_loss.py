@@ -1,5 +1,5 @@
-"""Packed captions have the loss and the gradients of padded ones, chunk by chunk and in every precision, on no whole
-vocabulary matrix; and a packed caption sees no other."""
+"""Packed captions have the loss and gradients of padded ones, in chunks and in every precision. They need no whole
+vocabulary matrix, and none sees another."""
 
 import pytest
 import torch
@@ -60,7 +60,7 @@ def test_packed_equals_padded_in_loss_and_gradients(monkeypatch, freezing, chunk
     wanted = gradients(captioner, padded)
     packed = CaptionLoss(captioner)(pack(batch, captioner.config.prefix_length))
     assert packed.item() == pytest.approx(padded.item(), rel=1e-5)
-    found = gradients(captioner, packed * 3)  # whatever multiplies the loss multiplies its gradient
+    found = gradients(captioner, packed * 3)  # a factor on the loss is a factor on its gradient
     assert found.keys() == wanted.keys()
     for name, gradient in wanted.items():
         torch.testing.assert_close(found[name] / 3, gradient, rtol=1e-4, atol=1e-5 * gradient.abs().max().item())
@@ -90,7 +90,7 @@ def test_in_bfloat16_it_is_the_same_within_its_precision():
 
 
 def test_attention_multiplies_in_the_precision_asked_for():
-    """PyTorch by itself would turn queries, keys and weights into float32 for its plain products."""
+    """Keep bfloat16: by default, PyTorch converts queries, keys and weights to float32 for its plain products."""
     precisions = set()
 
     class Watch(TorchDispatchMode):
@@ -107,7 +107,7 @@ def test_attention_multiplies_in_the_precision_asked_for():
 
 
 def test_the_vocabulary_matrix_is_never_whole(monkeypatch):
-    """No tensor that is made while computing has more than CHUNK rows of logits, in float32 more than ROWS."""
+    """Make no tensor with more than CHUNK rows of logits, and in float32 none with more than ROWS."""
     monkeypatch.setattr("helpers.training.loss.CHUNK", 8)
     monkeypatch.setattr("helpers.training.loss.ROWS", 4)
     captioner = random_captioner().eval()
@@ -116,7 +116,7 @@ def test_the_vocabulary_matrix_is_never_whole(monkeypatch):
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             made = function(*args, **(kwargs or {}))
-            # Contiguous: the weights turned round have as many columns, but are no tensor of their own.
+            # Contiguous only: the transposed weights have as many columns, but are a view.
             if isinstance(made, torch.Tensor) and made.shape[1:] == (vocabulary,) and made.is_contiguous():
                 seen[made.dtype].add(len(made))
             return made

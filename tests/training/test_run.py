@@ -1,4 +1,4 @@
-"""The run folder's history, cut back to where a checkpoint goes on, and what may not be written over."""
+"""The run folder's history, cut back to a checkpoint, and files that may not be overwritten."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Own photos and captions: a folder and a CSV of two columns become a captioner, in the lines that the README shows."""
+"""Your own photos and captions: the README's lines turn a folder and a CSV of two columns into a captioner."""
 
 import shutil
 
@@ -15,7 +15,7 @@ from helpers.training.loop import train_or_load
 
 @pytest.fixture
 def own(tmp_path, data):
-    """Somebody's photos and CSV: a picture without a caption, a caption without a picture, a file that is a text."""
+    """A user's photos and CSV, with a picture without a caption, a caption without a picture, and a text file."""
     photos = tmp_path / "my_photos"
     shutil.copytree(data.images, photos)
     table = data.captions[["image_name", "caption"]].rename(columns={"image_name": "image"})
