@@ -21,6 +21,7 @@ from helpers.cli import COMMANDS, app, main
 from helpers.commands.options import chosen_config, read_vary
 from helpers.config import Config
 from helpers.errors import UserError
+from helpers.models.writer import CaptionWriter
 from helpers.runtime.model_folders import TINY
 from helpers.training.run import Run
 
@@ -250,7 +251,7 @@ def test_predict_in_several_batches_keeps_a_table(run, captioner, world, tmp_pat
     assert status == 0
     assert "60/60" in progress
     table = pd.read_csv("made/captions.csv")
-    assert list(table.columns) == ["image", "caption"]
+    assert list(table.columns) == ["image", "caption", "unlike_training"]
     assert said.splitlines() == [f"{row.image}: {row.caption}" for row in table.itertuples()]
     assert len(table) == 60
     last = table.iloc[-1]
@@ -588,6 +589,18 @@ def test_every_option_says_what_it_is_for_and_the_examples_are_right(command, ru
         _, name, *arguments = shlex.split(example)
         assert name == command.__name__
         root.commands[name].make_context(name, arguments)  # raises on an option that there is not, or a missing one
+
+
+def test_predict_says_which_picture_is_unlike_the_training(finished, data, tmp_path, capsys):
+    writer = CaptionWriter.load(finished.folder)
+    known = data.images / data.image_names("train")[0]
+    for factor, answer in ((1, "no"), (1e-3, "yes")):  # with the second limit every picture is
+        writer.captioner.familiarity.limit.mul_(factor)
+        writer.save(tmp_path / "captioner")
+        main(["predict", str(known), "-C", str(tmp_path / "captioner"), "--csv", str(tmp_path / "captions.csv")])
+        assert list(pd.read_csv(tmp_path / "captions.csv").unlike_training) == [answer]
+        said = f"{known} is unlike the pictures that this captioner was trained on" in capsys.readouterr().err
+        assert said == (answer == "yes")
 
 
 def test_a_training_that_starts_from_a_captioner_takes_its_design(finished):

@@ -17,7 +17,10 @@ from .messages import complain
 from .options import BEAMS, CAPTIONER, CHOICE, GUIDANCE, decimal, whole
 
 if TYPE_CHECKING:
+    import torch
     from PIL.Image import Image
+
+    from ..models.writer import CaptionWriter
 
 BATCH = 16  # pictures that are captioned at a time
 
@@ -91,15 +94,20 @@ def predict(
     writer = CaptionWriter.load(captioner, device=choose_accelerator("fp32").device)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["image", "caption"])
+    table.writerow(["image", "caption", "unlike_training"])
     with tqdm(total=len(paths), desc="captions", unit="picture", disable=len(paths) <= BATCH) as bar:
         for batch in itertools.chain([first], batches):
-            written = writer.write(writer.embed(list(batch.values())), decoding)
-            captions = dict(zip(batch, written, strict=True))
+            embeddings = writer.embed(list(batch.values()))
+            captions = dict(zip(batch, writer.write(embeddings, decoding), strict=True))
+            unlike = _unlike_training(writer, embeddings)
             tqdm.write(
                 "\n".join(f"{path}: {caption}" if len(paths) > 1 else caption for path, caption in captions.items())
             )
-            table.writerows(captions.items())
+            for (path, caption), strange in zip(captions.items(), unlike, strict=True):
+                table.writerow([path, caption, {True: "yes", False: "no", None: ""}[strange]])
+                if strange:
+                    tqdm.write(f"{path} is unlike the pictures that this captioner was trained on: its caption may be "
+                               "nonsense", file=sys.stderr)  # fmt: skip
             for path, caption in captions.items() if result else ():
                 _save_picture(batch[path], caption, result / _file_name(path, paths))
             bar.update(len(batch))
@@ -123,6 +131,12 @@ def _open_batches(paths: list[Path], *, size: int, broken: list[Path]) -> "Itera
                 complain(error)
         if batch:
             yield batch
+
+
+def _unlike_training(writer: "CaptionWriter", embeddings: "torch.Tensor") -> list[bool | None]:
+    """Return for each embedding whether it is unlike those of the training; None if the captioner does not know."""
+    strangeness = writer.captioner.strangeness(embeddings.to(writer.captioner.device))
+    return [None] * len(embeddings) if strangeness is None else (strangeness > 1).tolist()
 
 
 def _save_picture(picture: "Image", caption: str, path: Path) -> None:

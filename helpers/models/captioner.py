@@ -21,6 +21,7 @@ from ..encoders.vision import build_tower, embedding_shape, image_features
 from ..errors import UserError
 from ..runtime.device import attention_on
 from .decoding import LONGEST_BY_DEFAULT
+from .familiarity import Familiarity
 from .freezing import merged_state, rest_frozen
 from .guidance import Guidance
 from .mapping import build_mapper
@@ -43,6 +44,7 @@ class CaptionerConfig(PreTrainedConfig):
         dropout: float = 0.1,
         pooling: str = "pooled",
         embedding_noise: float = 0.0,
+        familiarity: bool = False,  # captioners of before have none
         **kwargs: Any,
     ):
         # First, because it resets the attention of sub-configs that exist already, and these belong to live models.
@@ -60,6 +62,7 @@ class CaptionerConfig(PreTrainedConfig):
         self.dropout = dropout
         self.pooling = pooling
         self.embedding_noise = embedding_noise
+        self.familiarity = familiarity
 
 
 AutoConfig.register(CaptionerConfig.model_type, CaptionerConfig, exist_ok=True)  # a captioner's folder has a known type
@@ -93,6 +96,7 @@ class Captioner(PreTrainedModel, GenerationMixin):
         self.gpt2 = GPT2LMHeadModel(config.text_config) if gpt2 is None else gpt2
         self.register_buffer("embedding_mean", torch.zeros(embedding_width))  # [D], of the training images
         self.register_buffer("embedding_std", torch.ones(embedding_width))  # [D]
+        self.familiarity = Familiarity(embedding_width) if config.familiarity else None
         end_of_text = config.text_config.eos_token_id
         self.generation_config = GenerationConfig(
             bos_token_id=end_of_text, eos_token_id=end_of_text, pad_token_id=end_of_text,
@@ -114,10 +118,28 @@ class Captioner(PreTrainedModel, GenerationMixin):
         vectors = embeddings.flatten(0, -2)  # [N, D] or [N*S, D]
         self.embedding_mean.copy_(vectors.mean(dim=0))
         self.embedding_std.copy_(vectors.std(dim=0).clamp_min(1e-4))
+        self.know(embeddings)
         neutral = self.gpt2.transformer.wte.weight[self.config.text_config.eos_token_id]  # [E]
         output = self.mapper.output
         output.weight.mul_(0.1)
         output.bias.copy_(neutral.repeat(len(output.bias) // len(neutral)))
+
+    def know(self, embeddings: torch.Tensor) -> None:
+        """Count these training embeddings as familiar: learn their distribution, or widen the one that was learned."""
+        if self.familiarity:
+            self.familiarity.know(self._vectors(embeddings))
+
+    def strangeness(self, embeddings: torch.Tensor) -> torch.Tensor | None:
+        """Return how unlike the training images each image is, float32 [B], above 1 if so; None if it is not known."""
+        return self.familiarity(self._vectors(embeddings)) if self.familiarity else None
+
+    def _vectors(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Return one standardised vector per image, [N, D]; for patches, their mean."""
+        return self.standardised(embeddings if embeddings.ndim == 2 else embeddings.mean(dim=1))
+
+    def standardised(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Return embeddings [..., D] in units of the training images' spread around their mean."""
+        return (embeddings.to(self.embedding_mean) - self.embedding_mean) / self.embedding_std
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Save as any model does, but with LoRA's adapters merged into the weights, so that it loads without peft."""
@@ -159,7 +181,7 @@ class Captioner(PreTrainedModel, GenerationMixin):
                 f"embeddings are {list(embeddings.shape)}, but this captioner's pooling is {self.config.pooling!r} and "
                 f"each must be {list(self.embedding_shape)}: make them with its own CLIP and pooling"
             )
-        standardised = (embeddings.to(self.embedding_mean.dtype) - self.embedding_mean) / self.embedding_std
+        standardised = self.standardised(embeddings)
         if self.training and self.config.embedding_noise:
             standardised = standardised + self.config.embedding_noise * torch.randn_like(standardised)
         return self.mapper(standardised)

@@ -56,8 +56,7 @@ def train(
     batches, held_out = (
         split_batches(captions, split, config, cache=embeddings, writer=writer, say=say) for split in ("train", "val")
     )
-    if not config.start_from:
-        captioner.prepare_for(batches.embeddings.typical())
+    (captioner.know if config.start_from else captioner.prepare_for)(batches.embeddings.typical())
     optimizer = torch.optim.AdamW(parameter_groups(captioner, config), fused=True)
 
     # The run folder: a new one, or the newest whole checkpoint of an old one.

@@ -17,6 +17,7 @@ from .html import STYLE, as_bar, picture_url
 
 SHOWN = 288  # pixels; the longest side of the picture in the widget
 LONGEST = 40  # tokens; the slider's first position, at which the decoding keeps its own limit
+UNLIKE = "this picture is unlike those that the captioner was trained on: its captions may be nonsense"
 
 
 class Explorer:
@@ -101,9 +102,11 @@ class Explorer:
             writer = self._writer()
             self._say("writing …")
             name, picture = self._shown
-            self.found = writer.candidates(writer.embed([picture]), self.decoding)
+            embeddings = writer.embed([picture])
+            self.found = writer.candidates(embeddings, self.decoding)
             self._list(name, picture)
-            self._say("")
+            strangeness = writer.captioner.strangeness(embeddings.to(writer.captioner.device))
+            self._say(UNLIKE if strangeness is not None and strangeness.item() > 1 else "")
         except UserError as error:
             self._say(str(error))
         finally:

@@ -10,10 +10,10 @@ from torch.nn import functional as F
 from transformers import AutoConfig
 
 from helpers.data.batches import IGNORE
+from helpers.encoders.vision import image_features
 from helpers.errors import UserError
 from helpers.models.captioner import Captioner, CaptionerConfig
 from helpers.models.mapping import MAPPERS
-from helpers.models.vision import image_features
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from helpers.models.decoding import Decoding
+from helpers.models.writer import CaptionWriter
 from helpers.ui.explorer import Explorer
 
 
@@ -155,7 +156,7 @@ def test_an_uploaded_picture_is_captioned_and_the_first_can_be_picked_again(expl
     [(b"", "is empty"), (b"no picture", "no picture"), (png()[:60], "read")],
     ids=["empty", "text", "cut"],
 )
-def test_a_broken_upload_says_why_and_captions_nothing(explorer, content, why):
+def test_a_broken_upload_says_why_and_captions_nothing(explorer, data, content, why):
     upload(explorer, "broken.png", content)
     assert "broken.png" in explorer.message.value
     assert why in explorer.message.value
@@ -163,10 +164,20 @@ def test_a_broken_upload_says_why_and_captions_nothing(explorer, content, why):
     explorer.caption()
     assert found(explorer) == []
     assert "pick or upload one" in explorer.message.value
-    upload(explorer, "good.png", png())
+    upload(explorer, "good.png", (data.images / data.image_names("train")[0]).read_bytes())
     explorer.caption()
     assert len(found(explorer)) == 1
     assert explorer.message.value == '<span role="status"></span>'
+
+
+def test_a_picture_unlike_the_training_is_said_to_be_so(finished, data, tmp_path):
+    writer = CaptionWriter.load(finished.folder)
+    explorer = Explorer(writer, {name: data.images / name for name in data.image_names("train")[:2]}, folder=tmp_path)
+    explorer.button.click()
+    assert "unlike" not in explorer.message.value
+    writer.captioner.familiarity.limit.mul_(1e-3)  # now every picture is
+    explorer.button.click()
+    assert "is unlike those that the captioner was trained on" in explorer.message.value
 
 
 def test_a_name_is_text_whatever_it_contains(explorer):
