@@ -68,12 +68,14 @@ _NAMES = {  # module: its public names
     "ui.report": "write_report",
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
-__all__ = sorted(_MODULE_OF)
+_ALIASES = {"load_clip": "load_encoder"}  # the notebooks are about CLIP
+__all__ = sorted([*_MODULE_OF, *_ALIASES])
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    name = _ALIASES.get(name, name)
     return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
 
 

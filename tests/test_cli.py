@@ -361,6 +361,9 @@ def test_one_broken_picture_is_one_line(refused, captioner, tmp_path, content, s
             ["pretrain", "--images", "d", "--captions", "c", "--out", "o", "--recipe", "photo"],
             "recipe is 'photo', but must",
         ),
+        (["pretrain", "--out", "o"], "nothing to learn from: give --images and --captions, or --text to train GPT-2"),
+        (["pretrain", "--images", "d", "--text", "t", "--out", "o"], "--images and --captions belong together: give"),
+        (["pretrain", "--text", "no.txt", "--out", "o"], "no.txt does not exist; give the path of"),
         (["convert", "--out", "o"], "Missing argument 'MODEL'. (see clipxgpt convert --help)"),
         (
             ["convert", "efficientnet-lite9", "--out", "o"],

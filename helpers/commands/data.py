@@ -1,10 +1,11 @@
 """The commands that make data and what stands on it: draw, pretrain, convert, embed."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from ..errors import UserError
 from . import checks
 from .messages import report_cache, report_left_out
 from .options import CAPTIONS, IMAGES, SPLITS, choose, whole
@@ -33,9 +34,9 @@ def draw(
 
 def pretrain(
     *,
-    images: Annotated[Path, IMAGES],
-    captions: Annotated[Path, CAPTIONS],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to save clip/ and gpt2/ in.")],
+    images: Annotated[Path | None, IMAGES] = None,
+    captions: Annotated[Path | None, CAPTIONS] = None,
     splits: Annotated[Path | None, SPLITS] = None,
     text: Annotated[
         Path | None,
@@ -44,28 +45,39 @@ def pretrain(
     recipe: Annotated[
         str | None,
         typer.Option(
-            "--recipe", metavar=choose(["drawn", "photos"]),
-            help="Shapes and training of the pair. By default drawn if facts.json is beside the captions, else photos.",
+            "--recipe", metavar=choose(["drawn", "photos", "captions"]),
+            help="Shapes and training. By default drawn if facts.json is beside the captions, else photos; without "
+            "pictures captions.",
         ),
     ] = None,
 ) -> None:  # fmt: skip
     """Train a small CLIP and a small GPT-2 from scratch.
 
     They learn from your own pictures and captions alone, for machines that cannot download a pretrained pair. Give the
-    two folders to train as --clip and --gpt2.
+    two folders to train as --clip and --gpt2. Without pictures GPT-2 learns alone, from --text.
 
     Examples:
       clipxgpt pretrain --images photos --captions captions.csv --out pair
-      clipxgpt pretrain --images photos --captions captions.csv --out pair --text more.txt
+      clipxgpt pretrain --text captions.csv --out language
     """
     from ..config import check_value
     from ..pretraining.recipe import RECIPES
 
     if recipe is not None:
         check_value("recipe", recipe, choices=tuple(RECIPES))
-    images, captions, splits = checks.photos(images, captions, splits)
+    if (images is None) != (captions is None):
+        raise UserError("--images and --captions belong together: give both, or neither to train GPT-2 alone on --text")
+    if images is None and text is None:
+        raise UserError("nothing to learn from: give --images and --captions, or --text to train GPT-2 alone")
     text = checks.existing_file(text)
     checks.output_folder(out)
+    if images is None:
+        from ..pretraining.pretrain import pretrain_gpt2
+
+        _print_report(pretrain_gpt2(text, out, preset=recipe or "captions"))
+        print(f"GPT-2 lies in {out / 'gpt2'}")
+        return
+    images, captions, splits = checks.photos(images, captions, splits)
     from ..data.dataset import open_data
     from ..pretraining.pretrain import pretrain as pretrain_pair
 
@@ -74,8 +86,7 @@ def pretrain(
     facts = captions.with_name("facts.json") if data.facts else None
     preset = recipe or ("drawn" if facts else "photos")
     report = pretrain_pair(images, data.captions, out, preset=preset, facts=facts, text=text)
-    for name, value in report.items():
-        print(f"{name:<28}{value}")
+    _print_report(report)
     print(f"the pair lies in {out / 'clip'} and {out / 'gpt2'}")
 
 
@@ -101,6 +112,11 @@ def convert(
     from ..pretraining.convert import convert_efficientnet
 
     print(f"the encoder lies in {convert_efficientnet(model, out)}; give this folder as --clip")
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    for name, value in report.items():
+        print(f"{name:<28}{value}")
 
 
 def embed(

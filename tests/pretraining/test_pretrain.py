@@ -19,8 +19,9 @@ from transformers import (
 
 from helpers.data.scenes import draw_world
 from helpers.errors import UserError
+from helpers.models.loading import load_gpt2
 from helpers.pretraining.data import read_pictures, read_text
-from helpers.pretraining.pretrain import pretrain
+from helpers.pretraining.pretrain import pretrain, pretrain_gpt2
 from helpers.pretraining.recipe import RECIPES, Recipe
 from helpers.pretraining.small_clip import build_clip, build_processor, embed_pictures, pixel_values, retrieval
 from helpers.pretraining.small_gpt2 import END_OF_TEXT, train_tokenizer
@@ -232,6 +233,25 @@ def test_a_fact_that_only_a_held_out_picture_has_is_a_class_too(world, tmp_path)
     short = {**SMALL, "clip_steps": 2, "gpt2_steps": 2}
     report = pretrain(world / "flickr30k_images", captions, tmp_path, facts=tmp_path / "facts.json", **short)
     assert report["held_out_facts_right"]["shape"] < 1
+
+
+def test_gpt2_alone_learns_from_text_in_lower_case(tmp_path):
+    rows = [("A Dog runs .", "train"), ("Two dogs sleep.", "train"), ("A cat sits", "val"), ("NA", "test")] * 30
+    pd.DataFrame(rows, columns=["caption", "split"]).to_csv(tmp_path / "text.csv", index=False)
+    quick = {"gpt2_steps": 30, "gpt2_batch": 4, "gpt2_width": 32, "gpt2_layers": 1, "gpt2_dropout": 0.0}
+    report = pretrain_gpt2(tmp_path / "text.csv", tmp_path / "out", **quick)
+    assert report["gpt2_captions"] == 60  # the rows for training
+    assert report["gpt2_last_loss"] < report["gpt2_first_loss"]
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
+    _, tokenizer = load_gpt2(tmp_path / "out" / "gpt2")
+    ids = tokenizer(["A Dog runs .", "a dog runs", "U.S. flags wave"], add_special_tokens=False)["input_ids"]
+    assert ids[0] == ids[1]
+    assert tokenizer.decode(ids[2]) == "u.s. flags wave"
+    (tmp_path / "lines.txt").write_text("".join(f"a dog number {number}\n" for number in range(40)))
+    assert pretrain_gpt2(tmp_path / "lines.txt", tmp_path / "lines", **quick)["gpt2_captions"] == 38  # 2 are held out
+    (tmp_path / "one.txt").write_text("a dog\n")
+    with pytest.raises(UserError, match=r"has 1 captions, but at least 2 are needed"):
+        pretrain_gpt2(tmp_path / "one.txt", tmp_path / "one", **quick)
 
 
 def test_an_unusable_input_is_named(world, tmp_path):
