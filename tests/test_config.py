@@ -37,7 +37,7 @@ def test_the_defaults_are_the_originals_figures():
         ({"mapper_lr": 0.0}, "mapper_lr is 0.0, but must be above 0"),
         ({"gpt2_lr": float("nan")}, "gpt2_lr is nan, but must be above 0"),
         ({"precision": "int8"}, "precision is 'int8', but must be one of auto, fp32, fp16, bf16"),
-        ({"learning_rate": 1.0}, "config has no field learning_rate; its fields are clip, gpt2, start_from, pooling, mapper"),
+        ({"learning_rate": 1.0}, "config has no field learning_rate; its fields are clip, gpt2, start_from, pooling"),
         ({"pooling": "mean"}, "pooling is 'mean', but must be one of pooled, patches"),
         (
             {"pooling": "patches", "mapper": "mlp"},
