@@ -129,7 +129,7 @@ def test_embed_train_resume_and_evaluate(run, photos, world, tmp_path, finished)
 
 
 def validations(said: str) -> dict[int, tuple[str, str]]:
-    """What `train` printed per validation: the picture and its caption, by step."""
+    """Return what `train` printed per validation: the picture and its caption, by step."""
     line = re.compile(r"step (\d+), epoch [\d.]+: loss [\d.]+, validation loss [\d.]+; (\S+): (.*)")
     return {int(step): (name, caption) for step, name, caption in map(re.Match.groups, line.finditer(said))}
 

@@ -50,7 +50,7 @@ def own_captions(data):
 
 
 def run(line: str, capsys) -> str:
-    """What a command says; it must succeed."""
+    """Return what a command says; it must succeed."""
     try:
         main(shlex.split(smaller(line))[1:])
     except SystemExit as end:
@@ -62,7 +62,7 @@ def run(line: str, capsys) -> str:
 
 @pytest.fixture
 def folder(data, tmp_path, monkeypatch) -> Path:
-    """Where the reader works: a folder with the files that the pages name."""
+    """A folder with the files that the pages name, in which the reader works."""
     own_captions(data).to_csv(tmp_path / "my_captions.csv", index=False)
     (tmp_path / "my_photos").symlink_to(data.images.resolve())
     (tmp_path / "my.jpg").write_bytes((data.images / data.image_names()[-1]).read_bytes())

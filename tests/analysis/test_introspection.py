@@ -1,4 +1,4 @@
-"""What is read inside a captioner, checked on cases with a known answer."""
+"""A look inside a captioner, checked on cases with a known answer."""
 
 import pytest
 import torch

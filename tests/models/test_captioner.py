@@ -83,7 +83,7 @@ def test_no_token_sees_those_after_it(given, training, tmp_path):
 
 
 def test_training_and_decoding_begin_alike(captioner):
-    """What scores caption token 0 in training is what generate looks at first: no extra token at inference only."""
+    """Caption token 0 is scored in training at the place where generate begins: no extra token at inference only."""
     embeddings, ids = batch()
     first = captioner(ids, embeddings=embeddings).logits[:, 0].argmax(dim=-1)
     assert torch.equal(captioner.generate(embeddings, max_new_tokens=1)[:, 0], first)
