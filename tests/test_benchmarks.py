@@ -172,3 +172,10 @@ def test_the_work_beside_busy_loops_runs_on_one_thread():
     seen = in_a_process("threads", "--work", "the project's choice", "--steps", 2)
     assert seen["threads"] == 1
     assert seen["seconds"] > 0
+
+
+def test_auroc_is_the_chance_that_a_strange_picture_is_stranger():
+    from benchmarks.familiarity import auroc
+
+    assert auroc(torch.tensor([0.1, 0.2]), torch.tensor([0.3, 0.4, 0.5])) == 1
+    assert auroc(torch.tensor([0.3, 0.4]), torch.tensor([0.3, 0.1])) == pytest.approx(0.125)
