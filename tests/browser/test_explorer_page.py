@@ -52,7 +52,7 @@ def lab(folder, finished, data, serve, open_page):
     cells = code_cells("05_qualitative_results")
     (explorer,) = [cell for cell in cells if "explorer.widget" in cell]
     made = (f"from pathlib import Path\nfrom types import SimpleNamespace\n"
-            f"from helpers.models.writer import CaptionWriter\n"
+            f"from helpers import CaptionWriter, Explorer\n"
             f"writer = CaptionWriter.load({str(finished.captioner)!r})\n"
             f"data = SimpleNamespace(images=Path({str(data.images)!r}))\n"
             f"names = {data.image_names()[:5]!r}")  # fmt: skip
