@@ -40,7 +40,7 @@ class Explorer:
         self.found: list[Candidate] = []  # the captions found last
         self._shown: tuple[str, Image.Image] | None = None  # name and picture on the page
 
-        wide = {"style": {"description_width": "96px"}, "layout": {"width": "min(440px, 100%)"}}
+        wide = {"style": {"description_width": "96px"}, "layout": {"width": "min(480px, 100%)"}}
         names = list(self.captioners)
         self.captioner = widgets.Dropdown(options=names, value=next(iter(names), None), description="captioner", **wide)
         self.choice = widgets.Dropdown(options=list(self.pictures), description="picture", **wide)
