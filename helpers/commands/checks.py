@@ -8,17 +8,14 @@ import glob
 from pathlib import Path
 
 from ..config import Config
-from ..data.images import ENDINGS
+from ..data.images import ENDINGS, picture_folder
 from ..errors import UserError
 from ..runtime.kaggle import find_input
-from ..runtime.model_folders import captioner_folder, find_model
+from ..runtime.model_folders import captioner_folder, find_model, refuse_taken
 
 
 def image_folder(path: Path) -> Path:
-    found = find_input(path)
-    if not found.is_dir():
-        raise UserError(f"{path} is no folder: give the folder that holds the pictures")
-    return found
+    return picture_folder(find_input(path))
 
 
 def existing_file(path: Path | None) -> Path | None:
@@ -84,8 +81,7 @@ def output_file(path: Path | None) -> None:
 def run_folder(path: Path, resume: bool) -> None:
     """Check that a run can begin in the folder, or go on there."""
     output_folder(path)
-    if (path / "config.json").exists() and not resume:
-        raise UserError(f"{path} already holds a run: go on with it by --resume, or name another folder")
+    refuse_taken(path, resume)
 
 
 def part(text: str) -> tuple[int, int]:

@@ -17,10 +17,7 @@ from .messages import complain
 from .options import BEAMS, CAPTIONER, CHOICE, GUIDANCE, decimal, whole
 
 if TYPE_CHECKING:
-    import torch
     from PIL.Image import Image
-
-    from ..models.writer import CaptionWriter
 
 BATCH = 16  # pictures that are captioned at a time
 
@@ -99,7 +96,7 @@ def predict(
         for batch in itertools.chain([first], batches):
             embeddings = writer.embed(list(batch.values()))
             captions = dict(zip(batch, writer.write(embeddings, decoding), strict=True))
-            unlike = _unlike_training(writer, embeddings)
+            unlike = writer.unlike_training(embeddings)
             tqdm.write(
                 "\n".join(f"{path}: {caption}" if len(paths) > 1 else caption for path, caption in captions.items())
             )
@@ -131,12 +128,6 @@ def _open_batches(paths: list[Path], *, size: int, broken: list[Path]) -> "Itera
                 complain(error)
         if batch:
             yield batch
-
-
-def _unlike_training(writer: "CaptionWriter", embeddings: "torch.Tensor") -> list[bool | None]:
-    """Return for each embedding whether it is unlike those of the training; None if the captioner does not know."""
-    strangeness = writer.captioner.strangeness(embeddings.to(writer.captioner.device))
-    return [None] * len(embeddings) if strangeness is None else (strangeness > 1).tolist()
 
 
 def _save_picture(picture: "Image", caption: str, path: Path) -> None:

@@ -8,6 +8,7 @@ import pandas as pd
 from ..errors import UserError
 from ..runtime.kaggle import find_input
 from .captions import read_captions, split_by_image
+from .images import picture_folder
 from .scene_captions import Scene
 from .scenes import draw_world, read_facts
 
@@ -45,12 +46,11 @@ def open_data(images: str | Path, captions: str | Path, splits: str | Path | Non
     images folder, on facts of another world, and on whatever `read_captions` and `split_by_image` refuse.
     """
     images, captions, splits = (path if path is None else find_input(path) for path in (images, captions, splits))
-    if not Path(images).is_dir():
-        raise UserError(f"{images} is no folder: give the folder that holds the pictures")
+    images = picture_folder(images)
     table, left_out = read_captions(captions)
-    files = {path.name for path in Path(images).iterdir() if path.is_file() and not path.name.startswith(".")}
+    files = {path.name for path in images.iterdir() if path.is_file() and not path.name.startswith(".")}
     uncaptioned = sorted(files - set(table.image_name))
-    data = Data(Path(images), split_by_image(table, splits), left_out, uncaptioned)
+    data = Data(images, split_by_image(table, splits), left_out, uncaptioned)
     file = Path(captions).with_name("facts.json")
     if not file.exists():
         return data

@@ -57,6 +57,13 @@ def open_picture(path: str | Path, content: bytes | None = None) -> Image.Image:
         raise PictureError(path, f"cannot be read ({reason}); give a whole picture") from error
 
 
+def picture_folder(path: str | Path) -> Path:
+    """Return `path`. Raises UserError if it is no folder."""
+    if not Path(path).is_dir():
+        raise UserError(f"{path} is no folder: give the folder that holds the pictures")
+    return Path(path)
+
+
 def picture_path(folder: str | Path, name: str) -> Path:
     """Return the path of the picture `name` of a captions file in `folder`, which it may not leave.
 

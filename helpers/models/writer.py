@@ -131,6 +131,11 @@ class CaptionWriter:
         """Return the embeddings of RGB pictures as this captioner takes them, float32 [B, D] or [B, S, D]."""
         return self.clip().embed(pictures)
 
+    def unlike_training(self, embeddings: torch.Tensor) -> list[bool | None]:
+        """Return whether each picture is unlike those of the training, by its embedding; None if that is not known."""
+        strangeness = self.captioner.strangeness(embeddings)
+        return [None] * len(embeddings) if strangeness is None else (strangeness > 1).tolist()
+
     def write(self, embeddings: Embeddings, decoding: Decoding | None = None, *, batch_size: int = 64) -> list[str]:
         """Write one caption for each of the embeddings [N, D] or [N, S, D], in their order, `batch_size` at a time."""
         decoding = decoding or Decoding()

@@ -1,4 +1,4 @@
-"""The places of models and captioners on disk, found without PyTorch, so that a wrong path is answered at once."""
+"""The places of models, captioners and runs, found without PyTorch, so that a wrong path is answered at once."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,8 @@ from .kaggle import search_inputs
 
 DESIGN = ("pooling", "mapper", "prefix_length", "mapper_layers", "mapper_heads")  # fields that fix a captioner's shapes
 TINY = Path(__file__).parents[1] / "tiny"  # the pair that ships with the package
+
+RUN_CONFIG = "config.json"  # the file by which a folder is known as a run's
 
 
 def find_model(name: str | Path, part: str) -> str:
@@ -34,6 +36,15 @@ def captioner_folder(folder: str | Path) -> Path:
         if any(place.glob("*.safetensors")):
             return place
     raise UserError(f"{folder} holds no captioner: give the folder of a run or of a captioner, or train one first")
+
+
+def refuse_taken(folder: str | Path, resume: bool) -> None:
+    """Raise UserError if no run can begin there: at a file, or with `resume` off in a folder that holds a run."""
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file: name a folder for the run")
+    if (folder / RUN_CONFIG).exists() and not resume:
+        raise UserError(f"{folder} already holds a run: go on with it by --resume, or name another folder")
 
 
 def captioner_design(folder: str | Path) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from ..data.embedding_cache import EmbeddingCache
 from ..errors import UserError
 from ..runtime.files import atomic_path, only_one, sweep_partial, write_json, write_text
 from ..runtime.kaggle import search_inputs
+from ..runtime.model_folders import RUN_CONFIG, refuse_taken
 from .checkpoint import newest_step
 
 FREE = ("micro_batches", "keep_checkpoints")  # fields of the config that may change when a run goes on
@@ -44,7 +45,7 @@ class Run:
 
     @property
     def config_file(self) -> Path:
-        return self.folder / "config.json"
+        return self.folder / RUN_CONFIG
 
     @property
     def history_file(self) -> Path:
@@ -149,15 +150,6 @@ def begin_run(folder: str | Path, config: Config, identity: dict[str, Any], *, r
     versions = {library.__name__: library.__version__ for library in (torch, transformers, accelerate)}
     write_json(run.config_file, {"config": config.to_dict(), "data": identity, "versions": versions})
     return run
-
-
-def refuse_taken(folder: str | Path, resume: bool) -> None:
-    """Raise UserError if no run can begin there: at a file, or with `resume` off in a folder that holds a run."""
-    run = Run(Path(folder))
-    if run.folder.exists() and not run.folder.is_dir():
-        raise UserError(f"{folder} is a file: name a folder for the run")
-    if run.config_file.exists() and not resume:
-        raise UserError(f"{folder} already holds a run: go on with it by --resume, or name another folder")
 
 
 def _check_same(folder: Path, what: str, *, found: dict[str, Any], wanted: dict[str, Any]) -> None:

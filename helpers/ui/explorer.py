@@ -105,8 +105,7 @@ class Explorer:
             embeddings = writer.embed([picture])
             self.found = writer.candidates(embeddings, self.decoding)
             self._list(name, picture)
-            strangeness = writer.captioner.strangeness(embeddings.to(writer.captioner.device))
-            self._say(UNLIKE if strangeness is not None and strangeness.item() > 1 else "")
+            self._say(UNLIKE if writer.unlike_training(embeddings)[0] else "")
         except UserError as error:
             self._say(str(error))
         finally:

@@ -13,7 +13,7 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
-from ..data.images import open_picture, picture_path
+from ..data.images import open_picture, picture_folder, picture_path
 from ..errors import UserError
 from ..evaluation.scores import INTERVAL
 from ..plots.base import SMALL, png
@@ -51,8 +51,8 @@ def write_report(folder: str | Path, out: str | Path | None = None, *, images: s
     run = Run(Path(folder))
     if not run.config_file.exists():
         raise UserError(f"{folder} holds no config.json: give the folder of a run, the --out of `clipxgpt train`")
-    if images is not None and not Path(images).is_dir():
-        raise UserError(f"{images} is no folder: give the folder that holds the pictures")
+    if images is not None:
+        picture_folder(images)
     config, missing = _read_json(run.config_file), list[str]()
     out = Path(out) if out else run.folder / "report.html"
     evaluations = _evaluations(run.folder, images, missing)
