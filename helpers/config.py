@@ -1,4 +1,4 @@
-"""One training run in one frozen object: what is connected, what trains, and how. `PRESETS` holds three of them.
+"""One training run in one frozen object: what is connected, what trains, and how. `PRESETS` holds four of them.
 
 The help, group and rule of a field stand beside its default. `Config` checks its values by them, and the commands make
 their options from them.
@@ -35,9 +35,10 @@ class Config:
     """
 
     clip: str = _connected(
-        "openai/clip-vit-base-patch32", "The frozen image encoder: a name on the Hugging Face hub, a folder, or tiny."
+        "openai/clip-vit-base-patch32",
+        "The frozen image encoder: a name on the Hugging Face hub, a folder, tiny or photo.",
     )
-    gpt2: str = _connected("gpt2", "The language model: a name on the Hugging Face hub, a folder, or tiny.")
+    gpt2: str = _connected("gpt2", "The language model: a name on the Hugging Face hub, a folder, tiny or photo.")
     start_from: str = _connected(
         "", "A captioner or run to go on from, in place of a new one: its encoder, its tokenizer and all its weights."
     )
@@ -96,6 +97,17 @@ class Config:
     warmup: float = _training(1 / 3, "Share of the steps in which the learning rate rises.", least=0, most=1)
     weight_decay: float = _training(0.01, "AdamW's weight decay, on matrices only.", least=0, most=1)
     max_grad_norm: float = _training(1.0, "L2 norm to which gradients are clipped.", above=0)
+    mirror: bool = _training(
+        False, "Train on the photos' mirror images too, in every second epoch; not if captions say left and right."
+    )
+    text_share: float = _training(
+        0.0,
+        "Captions learned without a picture beside each one learned with its own, so that GPT-2 does not forget how to "
+        "write.",
+        least=0,
+        most=4,
+    )
+    text: str = _training("", "File of these captions, lines or a CSV; by default they are those of the photos.")
     max_caption_tokens: int = _training(64, "Tokens at which longer captions are cut, and counted.", least=2)
     precision: str = _training(
         "auto",
@@ -171,6 +183,25 @@ PRESETS = {
         gpt2_lr=3e-3,
         eval_every=100,
         log_every=20,
+    ),
+    # For photographs without a download: encoder and GPT-2 are those that ship with the project, and
+    # helpers/photo/README.md says how this recipe was found. Few photos ask for noise and dropout, and a GPT-2 this
+    # small trains as a whole.
+    "photo": Config(
+        clip="photo",
+        gpt2="photo",
+        mapper="mlp",
+        dropout=0.4,
+        embedding_noise=0.4,
+        freezing="full",
+        epochs=10,
+        batch_size=128,
+        mapper_lr=2e-3,
+        gpt2_lr=1e-3,
+        warmup=0.05,
+        weight_decay=0.05,
+        eval_every=446,
+        log_every=50,
     ),
     "small": Config(),
     "large": Config(clip="openai/clip-vit-large-patch14", gpt2="gpt2-medium"),

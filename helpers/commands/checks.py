@@ -49,7 +49,8 @@ def photos_or_world(
 
 
 def models(config: Config) -> None:
-    """Check that the config's models are names on the hub or folders."""
+    """Check that the config's models are names on the hub or folders, and that its file of text is there."""
+    existing_file(Path(config.text) if config.text else None)
     if config.start_from:
         captioner_folder(config.start_from)
     else:

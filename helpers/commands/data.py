@@ -50,15 +50,24 @@ def pretrain(
             "pictures captions.",
         ),
     ] = None,
+    vision: Annotated[
+        str | None,
+        typer.Option(
+            "--vision", metavar="NAME_OR_DIR",
+            help="A pretrained image encoder to keep frozen; only a text tower learns to match it.",
+        ),
+    ] = None,
 ) -> None:  # fmt: skip
     """Train a small CLIP and a small GPT-2 from scratch.
 
     They learn from your own pictures and captions alone, for machines that cannot download a pretrained pair. Give the
-    two folders to train as --clip and --gpt2. Without pictures GPT-2 learns alone, from --text.
+    two folders to train as --clip and --gpt2. Without pictures GPT-2 learns alone, from --text. With --vision CLIP
+    learns alone, around a pretrained encoder: for search by words, and as a judge for evaluate --clip.
 
     Examples:
       clipxgpt pretrain --images photos --captions captions.csv --out pair
       clipxgpt pretrain --text captions.csv --out language
+      clipxgpt pretrain --vision encoders/lite2 --images photos --captions captions.csv --out search
     """
     from ..config import check_value
     from ..pretraining.recipe import RECIPES
@@ -69,6 +78,10 @@ def pretrain(
         raise UserError("--images and --captions belong together: give both, or neither to train GPT-2 alone on --text")
     if images is None and text is None:
         raise UserError("nothing to learn from: give --images and --captions, or --text to train GPT-2 alone")
+    if vision is not None:
+        if images is None or text is not None or recipe is not None:
+            raise UserError("--vision goes with --images and --captions, and without --text and --recipe")
+        checks.clip(vision)
     text = checks.existing_file(text)
     checks.output_folder(out)
     if images is None:
@@ -83,6 +96,12 @@ def pretrain(
 
     data = open_data(images, captions, splits)
     report_left_out(data)
+    if vision is not None:
+        from ..pretraining.locked_image import pretrain_locked
+
+        _print_report(pretrain_locked(data, vision, out))
+        print(f"the CLIP lies in {out / 'clip'}")
+        return
     facts = captions.with_name("facts.json") if data.facts else None
     preset = recipe or ("drawn" if facts else "photos")
     report = pretrain_pair(images, data.captions, out, preset=preset, facts=facts, text=text)

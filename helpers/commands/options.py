@@ -46,7 +46,7 @@ SPLITS = typer.Option(
     "file's own column, or else a hash of each picture's name: 80 % train, 10 % val, 10 % test.",
 )  # fmt: skip
 CACHE = typer.Option("--cache", metavar="DIR", rich_help_panel="Photos", help="Embeddings to use, or to make there.")
-CAPTIONER = typer.Option("--captioner", "-C", metavar="DIR", help="Folder of a run or of a captioner.")
+CAPTIONER = typer.Option("--captioner", "-C", metavar="DIR", help="Folder of a run or of a captioner, or photo.")
 CHOICE = "How captions are chosen"
 BEAMS = typer.Option(
     "--beams", metavar="N", parser=whole, rich_help_panel=CHOICE,
@@ -58,6 +58,7 @@ GUIDANCE = typer.Option(
 )  # fmt: skip
 CLIP = typer.Option("--clip", metavar="NAME_OR_DIR", help="Measure CLIPScore by this CLIP: hub name, folder, or tiny.")
 
+METAVARS = {"clip": "NAME_OR_DIR", "gpt2": "NAME_OR_DIR", "start_from": "DIR", "text": "FILE"}
 PresetName = Annotated[
     str, typer.Option("--preset", metavar=choose(PRESETS), help="Values to start from; the options below change them.")
 ]
@@ -115,7 +116,7 @@ def _annotation(each: Field) -> Any:
     return Annotated[each.type | None, typer.Option(
         f"{name}/--no-{name[2:]}" if each.type is bool else name,
         parser={int: whole, float: decimal}.get(each.type),
-        metavar=choose(choices) if choices else "NAME_OR_DIR" if each.type is str else each.type.__name__.upper(),
+        metavar=choose(choices) if choices else METAVARS.get(each.name, each.type.__name__.upper()),
         help=f"{each.metadata['help']} [{_defaults(each.name)}]",
         rich_help_panel=each.metadata["group"],
         show_default=False,

@@ -34,7 +34,7 @@ def predict(
     image: Annotated[
         list[str] | None, typer.Option("--image", "-I", metavar="PICTURE", help="The same; may be given again.")
     ] = None,
-    captioner: Annotated[Path, CAPTIONER] = Path("runs/tiny/captioner"),
+    captioner: Annotated[Path, CAPTIONER] = Path("photo"),
     result: Annotated[
         Path | None, typer.Option("--result", "-R", metavar="DIR", help="Save each picture with its caption there.")
     ] = None,
@@ -64,9 +64,10 @@ def predict(
     """Caption pictures.
 
     For one picture the caption alone is printed, for several a line each. A broken picture costs only its own caption.
+    Without -C the captioner of photos that ships with the project writes them.
 
     Examples:
-      clipxgpt predict -C runs/mine photo.jpg
+      clipxgpt predict photo.jpg
       clipxgpt predict -C runs/mine holiday 'archive/**/*.png' --beams 5 --csv captions.csv
     """
     from ..models.decoding import Decoding

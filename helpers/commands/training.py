@@ -131,14 +131,16 @@ def ablate(
     checks.output_file(out)
     from ..data.dataset import open_data, open_drawn_world
     from ..experiments.ablation import ablate as run_ablation
-    from ..experiments.significance import compare_arms
+    from ..experiments.significance import paired_effects
 
     data = open_drawn_world() if images is None else open_data(images, captions, splits)
     report_left_out(data)
     report_splits(data.captions)
     cache = cache or (None if images is None else out.with_name("embeddings"))
     results = run_ablation(config, varied, data, seeds=seeds, out=out, cache=cache, jobs=jobs)
-    for field in varied:
-        table = compare_arms(results, field, measure="val_loss" if data.facts is None else "correct")
-        print(table.round(3).to_string(index=False))
+    measure = next(name for name in ("correct", "cider", "val_loss") if name in results)
+    for field, values in varied.items():
+        print(f"{measure} by {field}, against {values[0]}, paired by seed, with 95 % intervals:")
+        effects = paired_effects(results, field, measure=measure, base=values[0])
+        print(effects.round(3).to_string(index=False))
     print(f"a row for each run lies in {out}")

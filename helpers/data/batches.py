@@ -3,6 +3,7 @@
 No iterator's position has to be saved: `batches.at(1234)` is the same batch in every session.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import UserError
-from .embedding_cache import EmbeddingCache
+from .embedding_cache import EmbeddingCache, ImageEmbeddings
 
 IGNORE = -100  # the label of padding, which PyTorch's cross-entropy ignores
 TOGETHER = 1000  # captions that are tokenised at a time; the tokenizer holds kilobytes for each until it is done
@@ -94,7 +95,24 @@ class CaptionBatches:
         self.image_of = torch.tensor([position[name] for name in self.captions.image_name])  # int64, one a caption
         self.tokens, self.cut = caption_tokens(tokenizer, list(self.captions.caption), max_tokens)
         self.batch_size, self.seed = batch_size, seed
-        self._order_of = lru_cache(maxsize=2)(self._order)
+        self._order_of = lru_cache(maxsize=4)(self._order)
+        self.mirrored: ImageEmbeddings | None = None
+        self.text: list[torch.Tensor] = []
+        self._texts = 0  # of them in a batch
+
+    def add_mirrored(self, mirrored: ImageEmbeddings) -> None:
+        """Let a caption go with its image's mirror image in every second epoch.
+
+        mirrored: the mirror images' embeddings in the order of image_names.
+        """
+        self.mirrored = mirrored
+
+    def add_text(self, tokens: list[torch.Tensor], share: float, embedding: torch.Tensor) -> None:
+        """Add captions without an image to every training batch, `share` times as many as it has.
+
+        tokens: as of `caption_tokens`. embedding: what stands for an image, [D] or [S, D].
+        """
+        self.text, self._texts, self._no_image = tokens, round(share * self.batch_size), embedding
 
     @property
     def steps_per_epoch(self) -> int:
@@ -103,12 +121,23 @@ class CaptionBatches:
     def at(self, step: int) -> Batch:
         """Return the batch of training step `step`, which counts from 0 over all epochs."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        return self.rows(self._order_of(epoch)[position])
+        rows = torch.tensor(self._order_of(epoch, len(self.tokens))[position * self.batch_size :][: self.batch_size])
+        images = self.image_of[rows]
+        embeddings = self.embeddings[images]
+        if self.mirrored is not None:
+            turned = (rows + epoch) % 2 == 1
+            embeddings[turned] = self.mirrored[images[turned]]
+        texts = [divmod(place, len(self.text)) for place in range(step * self._texts, (step + 1) * self._texts)]
+        chosen = [self.text[self._order_of(-1 - turn, len(self.text))[place]] for turn, place in texts]
+        return self._batch(embeddings, [self.tokens[row] for row in rows], chosen)
 
     def longest(self) -> Batch:
         """Return a batch of the longest captions, which needs the most memory of all."""
-        by_length = sorted(range(len(self.tokens)), key=lambda row: len(self.tokens[row]))
-        return self.rows(by_length[-self.batch_size :])
+        rows = _longest(self.tokens)[-self.batch_size :]
+        texts = _longest(self.text)[len(self.text) - self._texts :]
+        return self._batch(
+            self.embeddings[self.image_of[rows]], [self.tokens[row] for row in rows], [self.text[row] for row in texts]
+        )
 
     def in_order(self) -> list[list[int]]:
         """Return the rows of each batch in the table's order, every row once: for validation and evaluation."""
@@ -116,17 +145,31 @@ class CaptionBatches:
 
     def rows(self, rows: list[int]) -> Batch:
         """Return the batch of these rows of the captions table."""
-        input_ids = pad_sequence([self.tokens[row] for row in rows], batch_first=True)  # [B, T], padded with 0
-        lengths = torch.tensor([len(self.tokens[row]) for row in rows])
-        padding = torch.arange(input_ids.shape[1]) >= lengths.unsqueeze(1)  # [B, T]
-        return Batch(self.embeddings[self.image_of[rows]], input_ids, input_ids.masked_fill(padding, IGNORE))
+        return self._batch(self.embeddings[self.image_of[rows]], [self.tokens[row] for row in rows])
 
-    def _order(self, epoch: int) -> list[list[int]]:
-        """Return the rows of one epoch's batches, shuffled, not grouped by length, because that would group content.
+    def _batch(
+        self, embeddings: torch.Tensor, captions: list[torch.Tensor], text: Sequence[torch.Tensor] = ()
+    ) -> Batch:
+        """Return a batch of captions with their embeddings, and of text without an image behind them."""
+        tokens = [*captions, *text]
+        input_ids = pad_sequence(tokens, batch_first=True)  # [B, T], padded with 0
+        lengths = torch.tensor([len(ids) for ids in tokens])
+        padding = torch.arange(input_ids.shape[1]) >= lengths.unsqueeze(1)  # [B, T]
+        if text:
+            embeddings = torch.cat([embeddings, self._no_image.expand(len(text), *embeddings.shape[1:])])
+        return Batch(embeddings, input_ids, input_ids.masked_fill(padding, IGNORE))
+
+    def _order(self, turn: int, size: int) -> list[int]:
+        """Return the order of one epoch's captions, shuffled, not grouped by length, because that would group content.
 
         In the drawn world short captions are those of single objects: two epochs of batches grouped by length (in pools
         of 8) got 0.06 and 0.15 of the validation captions right, shuffled ones 0.96 and 0.94 (seeds 0, 1).
+        turn: the epoch, or -1, -2, … for the first, second, … pass over the text without images.
         """
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        order = torch.randperm(len(self.tokens), generator=generator)
-        return [rows.tolist() for rows in order.split(self.batch_size)]
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + turn)
+        return torch.randperm(size, generator=generator).tolist()
+
+
+def _longest(tokens: list[torch.Tensor]) -> list[int]:
+    """Return the places of the captions by their length, the longest last."""
+    return sorted(range(len(tokens)), key=lambda row: len(tokens[row]))

@@ -197,3 +197,39 @@ def read_karpathy(path: Path) -> pd.DataFrame:
             f"{path} is not in the form of Karpathy's dataset_flickr30k.json ({type(error).__name__}: {error}); give "
             'that file with its "images", each with a "filename" and a "split", or a CSV image_name,split'
         ) from None
+
+
+def read_text(path: str | Path, *, held_out: bool = False) -> list[str]:
+    """Return the captions of a text file, one per line, or of a CSV with a column `comment` or `caption` (.gz or not).
+
+    If the CSV has a column `split`, only the rows for training are read, so nothing held out is learned; with held_out,
+    only the others, and none if there is no such column. Raises UserError if the file cannot be read or holds no
+    captions.
+    """
+    path = Path(path)
+    try:
+        if ".csv" in path.suffixes:
+            lines = _text_column(path, held_out=held_out)
+        else:
+            lines = [] if held_out else path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} can be read neither as text with one caption per line nor as a CSV of captions ({error})"
+        ) from error
+    captions = [line.strip() for line in lines if line.strip()]
+    if not captions and not held_out:
+        raise UserError(f"{path} holds no captions: give a text file with one caption per line, or a CSV of captions")
+    return captions
+
+
+def _text_column(path: Path, *, held_out: bool) -> list[str]:
+    table = pd.read_csv(path, keep_default_na=False)  # a caption may be the word "NA"
+    column = next((name for name in ("comment", "caption") if name in table.columns), None)
+    if column is None:
+        raise UserError(
+            f"{path} has the columns {', '.join(table.columns)}, but needs one named comment or caption: rename one"
+        )
+    if "split" not in table.columns:
+        return [] if held_out else [str(caption) for caption in table[column]]
+    training = table["split"].isin(["train", "restval"])
+    return [str(caption) for caption in table[column][~training if held_out else training]]

@@ -46,13 +46,23 @@ class SameConv(nn.Conv2d):
     """A convolution with TensorFlow's "SAME" padding: at stride 2 an odd pixel is added on the right and below."""
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.convolve(pixels, self.weight, self.bias)
+
+    def convolve(self, pixels: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """Return the convolution of pixels [B, C, H, W] with weights of this layer's shape."""
         kernel, stride = self.kernel_size[0], self.stride[0]
         down, across = (max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in pixels.shape[2:])
-        return super().forward(F.pad(pixels, (across // 2, across - across // 2, down // 2, down - down // 2)))
+        if down % 2 or across % 2:  # else the convolution pads by itself, without a copy of the pixels
+            pixels = F.pad(pixels, (across // 2, across - across // 2, down // 2, down - down // 2))
+            down = across = 0
+        return F.conv2d(pixels, weight, bias, stride, (down // 2, across // 2), groups=self.groups)
 
 
 class ConvNorm(nn.Sequential):
-    """Convolution, batch norm with TensorFlow's constants, and ReLU6 unless told otherwise."""
+    """Convolution, batch norm with TensorFlow's constants, and ReLU6 unless told otherwise.
+
+    In eval mode batch norm is a factor and a summand that the convolution takes over, so it costs no pass of its own.
+    """
 
     def __init__(
         self, channels: int, out: int, *, kernel: int = 1, stride: int = 1, groups: int = 1, relu: bool = True
@@ -62,6 +72,14 @@ class ConvNorm(nn.Sequential):
             nn.BatchNorm2d(out, eps=1e-3, momentum=0.01),
             *([nn.ReLU6()] if relu else []),
         )
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        conv, norm = self[0], self[1]
+        if self.training:
+            return super().forward(pixels)
+        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()  # [out]
+        features = conv.convolve(pixels, conv.weight * scale.view(-1, 1, 1, 1), norm.bias - norm.running_mean * scale)
+        return F.relu6(features, inplace=True) if len(self) > 2 else features
 
 
 class Block(nn.Module):

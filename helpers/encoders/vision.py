@@ -10,26 +10,20 @@ from functools import cached_property
 from typing import Any
 
 import torch
+import transformers
 from PIL import Image
-from transformers import (
-    CLIPVisionModel,
-    CLIPVisionModelWithProjection,
-    Dinov2Model,
-    PreTrainedConfig,
-    PreTrainedModel,
-    SiglipVisionModel,
-    ViTModel,
-)
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..errors import UserError
 from .efficientnet import DOWNSCALE, EfficientNetLiteModel
 
-TOWERS: dict[str, type[PreTrainedModel]] = {  # by the model type of their config
-    "clip_vision_model": CLIPVisionModel,
-    "siglip_vision_model": SiglipVisionModel,
-    "dinov2": Dinov2Model,
-    "vit": ViTModel,
+# The class of each tower by the model type of its config. Those of transformers are imported when they are needed.
+TOWERS: dict[str, str | type[PreTrainedModel]] = {
+    "clip_vision_model": "CLIPVisionModel",
+    "siglip_vision_model": "SiglipVisionModel",
+    "dinov2": "Dinov2Model",
+    "vit": "ViTModel",
     "efficientnet_lite": EfficientNetLiteModel,
 }
 NO_CLASS_TOKEN = ("siglip_vision_model", "efficientnet_lite")  # all of their tokens are patches
@@ -116,11 +110,12 @@ def build_tower(config: PreTrainedConfig, pooling: str) -> PreTrainedModel:
 def tower_class(config: PreTrainedConfig, pooling: str) -> type[PreTrainedModel]:
     """Return the class of the tower. Raises UserError if it lacks the output that `pooling` names."""
     if pooling != "projected":
-        return TOWERS[config.model_type]
+        tower = TOWERS[config.model_type]
+        return getattr(transformers, tower) if isinstance(tower, str) else tower
     if config.model_type != "clip_vision_model":
         raise UserError(f"pooling is 'projected', but a model of type {config.model_type} has no projection: choose "
                         "pooled or patches")  # fmt: skip
-    return CLIPVisionModelWithProjection
+    return transformers.CLIPVisionModelWithProjection
 
 
 def tower_choices(config: PreTrainedConfig) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from transformers import AutoTokenizer, CLIPModel, PreTrainedTokenizerBase
 
 from ..data.images import open_picture, picture_path
+from ..encoders.locked_clip import LockedClip, LockedClipConfig
 from ..encoders.vision import ImageEncoder
 from ..errors import UserError
 from ..models.loading import load_config, load_encoder, load_weights, one_line_errors
@@ -30,7 +31,7 @@ class ClipJudge:
     """A CLIP with its text tower and tokenizer, to judge captions by."""
 
     clip: ImageEncoder
-    towers: CLIPModel
+    towers: CLIPModel | LockedClip
     tokenizer: PreTrainedTokenizerBase
 
     @classmethod
@@ -42,8 +43,9 @@ class ClipJudge:
         device = choose_accelerator("fp32").device
         clip = load_encoder(name, device=device)
         source = find_model(name, "clip")
-        load_config(source, types=("clip",), what="CLIP with a text tower")
-        towers = load_weights(CLIPModel, source, what="CLIP with a text tower")
+        kinds = {"clip": CLIPModel, LockedClipConfig.model_type: LockedClip}
+        found = load_config(source, types=tuple(kinds), what="CLIP with a text tower")
+        towers = load_weights(kinds[found.model_type], source, what="CLIP with a text tower")
         with one_line_errors(source, "CLIP tokenizer"):
             tokenizer = AutoTokenizer.from_pretrained(source)
         size, vocabulary = len(tokenizer), towers.config.text_config.vocab_size

@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from ..config import Config
-from ..data.build_cache import open_cache
+from ..data.build_cache import DRAWN_CACHES, open_cache
 from ..data.dataset import Data
 from ..errors import UserError
 from ..runtime.files import only_one, write_json, write_text
@@ -32,9 +32,9 @@ def ablate(
     """Train every combination of the values in `vary` with every seed, and record one row per run in the CSV `out`.
 
     vary: values for fields of the config, `defect` and `train_images` (trial.py). cache: the folder of the embeddings,
-    by default the drawn world's; another pooling than the base's gets a folder beside it. jobs: the number of runs at a
-    time, each in a process of its own; by default one per card, or one per CPU core if there is no card. It changes no
-    number.
+    by default the drawn world's; another encoder or pooling than the base's gets a folder beside it. jobs: the number
+    of runs at a time, each in a process of its own; by default one per card, or one per CPU core if there is no card.
+    It changes no number.
     The runs are judged on validation images. Columns: the varied names, seed, and those of `run_trial`. A finished run
     is never repeated, even for another `out`, because each has a folder under RUNS.
     Raises UserError on a wrong value or if `out` holds another experiment, both before the first run, and at the end
@@ -55,11 +55,11 @@ def ablate(
         rows = pd.read_csv(out, dtype=str).to_dict("records") if out.exists() else []  # as text, they stay as they are
         done = {_as_text(row[name] for name in columns) for row in rows}
         folders = {key: RUNS / trial.name(identity) for key, trial in trials.items() if _as_text(key) not in done}
-        caches = {config.pooling: config for config in (trials[key].config for key in folders)}
-        for pooling, config in caches.items():
-            place = cache if cache is None or pooling == base.pooling else f"{cache}-{pooling}"
-            caches[pooling] = open_cache(data, config, place).folder
-        arguments = {key: (trials[key], data, caches[trials[key].config.pooling]) for key in folders}
+        caches: dict[tuple[str, str], Path] = {}
+        for config in (trials[key].config for key in folders):
+            if _eyes(config) not in caches:
+                caches[_eyes(config)] = open_cache(data, config, _cache_of(config, base, cache)).folder
+        arguments = {key: (trials[key], data, caches[_eyes(trials[key].config)]) for key in folders}
         failed, order = [], [_as_text(key) for key in trials]
         for key, status in tqdm(_in_processes(arguments, folders, jobs), total=len(arguments), desc="runs", unit="run"):
             name = ", ".join(f"{name} {value}" for name, value in zip(columns, key, strict=True))
@@ -75,6 +75,19 @@ def ablate(
         raise UserError(f"{len(failed)} of {len(arguments)} runs failed ({'; '.join(failed)}): see above why; the same "
                         "command runs them again, and only them")  # fmt: skip
     return pd.read_csv(out)
+
+
+def _eyes(config: Config) -> tuple[str, str]:
+    """Return what the embeddings depend on."""
+    return config.clip, config.pooling
+
+
+def _cache_of(config: Config, base: Config, cache: str | Path | None) -> str | Path | None:
+    """Return the folder of a config's embeddings: `cache` for those of the base, and one beside it for others."""
+    if _eyes(config) == _eyes(base) or (cache is None and config.clip == base.clip):
+        return cache
+    other = [config.pooling] if config.clip == base.clip else [Path(config.clip).name, config.pooling]
+    return "-".join([str(cache or DRAWN_CACHES[base.pooling]), *other])
 
 
 def _in_processes(

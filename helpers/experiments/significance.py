@@ -1,6 +1,7 @@
 """Comparisons within a results table of several seeds; a tie is called a tie."""
 
 import pandas as pd
+from scipy import stats
 
 TIE = 2.0  # standard errors of the difference within which two means are a tie
 STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)  # t for 95 %, by degrees of freedom from 1 on
@@ -51,3 +52,34 @@ def _first(table: pd.DataFrame, by: str, *, measure: str, base: object) -> int:
     if base is not None:
         return table.index[table[by] == base][0]
     return table["mean"].idxmin() if measure == "val_loss" else table["mean"].idxmax()
+
+
+def paired_effects(results: pd.DataFrame, by: str, *, measure: str, base: object) -> pd.DataFrame:
+    """Return what each value of `by` changes against `base`, paired by seed: one row per value, the base's first.
+
+    Columns: the value, mean, difference (the mean over the seeds that both have), low and high (its 95 % interval by
+    Student's t, two-sided), p, p_holm (p corrected by Holm for all comparisons of the table), seeds. A difference from
+    one seed has neither interval nor p. Raises ValueError if no row has the base.
+    """
+    wide = results.pivot_table(index="seed", columns=by, values=measure, sort=False)
+    if base not in wide.columns:
+        raise ValueError(f"no row has {by} {base!r}")
+    rows = [{by: base, "mean": wide[base].mean(), "difference": 0.0, "seeds": int(wide[base].count())}]
+    for value in wide.columns.drop(base):
+        pairs = wide[[base, value]].dropna()
+        row = {by: value, "mean": wide[value].mean(), "difference": (pairs[value] - pairs[base]).mean()}
+        if len(pairs) > 1:
+            test = stats.ttest_rel(pairs[value], pairs[base])
+            low, high = test.confidence_interval()
+            row |= {"low": low, "high": high, "p": test.pvalue}
+        rows.append(row | {"seeds": len(pairs)})
+    table = pd.DataFrame(rows, columns=[by, "mean", "difference", "low", "high", "p", "seeds"])
+    table.insert(6, "p_holm", _holm(table.p))
+    return table
+
+
+def _holm(p: pd.Series) -> pd.Series:
+    """Return Holm's corrected p values (Holm 1979): the smallest times their number, the next times one less, ..."""
+    ordered = p.dropna().sort_values()
+    factors = range(len(ordered), 0, -1)
+    return (ordered * list(factors)).cummax().clip(upper=1)

@@ -25,6 +25,7 @@ from ..config import VARIED_BESIDE, Config, check_value
 from ..data.dataset import Data
 from ..data.embedding_cache import EmbeddingCache
 from ..errors import UserError
+from ..evaluation.scores import measure
 from ..models.writer import CaptionWriter
 from ..runtime.device import choose_accelerator
 from ..runtime.files import only_one, write_json
@@ -97,7 +98,8 @@ def run_trial(trial: Trial, data: Data, cache: str | Path, *, folder: Path) -> d
     """Train into `folder` or go on there, judge, and return the contents of its result.json.
 
     correct: the share of validation captions with every fact right; correct_seen: the same for as many training images;
-    both only if `data` has facts. val_loss: in nats per token. steps, seconds.
+    both only if `data` has facts. For photos cider and bleu_4 of greedy captions of the validation images, if
+    pycocoevalcap is installed, and distinct, how many of them differ. val_loss: in nats per token. steps, seconds.
     """
     file = folder / "result.json"
     if not file.exists():
@@ -146,13 +148,20 @@ def _end_with_the_parent() -> None:
 
 def _judged(run: Run, data: Data, cache: EmbeddingCache, *, bug: Bug) -> dict[str, Any]:
     history, result = run.history(), {}
+    device = choose_accelerator("fp32").device
+    writer = CaptionWriter.load(run.captioner, device=device, captioner_class=bug.parts.captioner)
+    embedded = set(cache.image_names)
+    held_out, seen = ([name for name in data.image_names(split) if name in embedded] for split in ("val", "train"))
+    written = writer.write(cache.rows(held_out))
     if data.facts is not None:
-        writer = CaptionWriter.load(
-            run.captioner, device=choose_accelerator("fp32").device, captioner_class=bug.parts.captioner
-        )
-        held_out, seen = data.image_names("val"), data.image_names("train")
-        for name, images in (("correct", held_out), ("correct_seen", seen[: len(held_out)])):
-            result[name] = share_right(images, writer.write(cache.rows(images)), data.facts)
+        seen = seen[: len(held_out)]
+        result["correct"] = share_right(held_out, written, data.facts)
+        result["correct_seen"] = share_right(seen, writer.write(cache.rows(seen)), data.facts)
+    else:
+        references = data.rows("val").groupby("image_name").caption.apply(list)
+        scores = measure(written, [references[name] for name in held_out], meteor=False)
+        result |= {name: scores.measured[name].value for name in ("cider", "bleu_4") if name in scores.measured}
+        result["distinct"] = len(set(written))
     return result | {
         "val_loss": float(history.val_loss.dropna().iloc[-1]),
         "steps": int(history.step.iloc[-1]),

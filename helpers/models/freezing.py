@@ -1,13 +1,15 @@
 """The choice of the GPT-2 tensors that train, by module name; low-rank adapters; and the table of what they cost."""
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import pandas as pd
 import torch
 from torch import nn
 from transformers import GPT2LMHeadModel
 
 from ..errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LORA_TARGETS = ("attn.c_attn", "attn.c_proj", "mlp.c_proj")  # the layers of a block that get an adapter
 LORA_SCALE = 2  # alpha / rank, the usual ratio: a larger rank can express more, at the same strength
@@ -89,12 +91,14 @@ def merged_state(model: nn.Module) -> dict[str, torch.Tensor]:
     return state
 
 
-def freezing_table(gpt2: GPT2LMHeadModel) -> pd.DataFrame:
+def freezing_table(gpt2: GPT2LMHeadModel) -> "pd.DataFrame":
     """Return one row per module of GPT-2 (wte, wpe, each block, ln_f) and a total: what trains, and what it costs.
 
     Columns: module, trains ("yes", "no" or "partly"), tensors, parameters, trained (parameters that train), share (of
     all parameters, trained), optimizer_bytes (AdamW keeps two float32 moments for each trained parameter).
     """
+    import pandas as pd  # here, because writing captions does without it
+
     names = ["wte", "wpe", *(f"h.{i}" for i in range(gpt2.config.n_layer)), "ln_f"]
     rows = [_row(name, list(gpt2.transformer.get_submodule(name).parameters())) for name in names]
     table = pd.DataFrame([*rows, _row("total", list(gpt2.parameters()))])

@@ -19,10 +19,12 @@ from transformers import (
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import logging
 
+from ..encoders.locked_clip import LockedClipConfig
 from ..encoders.vision import TOWERS, ImageEncoder, plain_setting, tower_choices, tower_class
 from ..errors import UserError
 from ..runtime.device import use_threads_for
 from ..runtime.model_folders import find_model
+from .captioner import CaptionerConfig
 
 try:  # Pillow's resizing gives the same pixels with and without torchvision; since transformers 5.4 it has its own name
     from transformers import CLIPImageProcessorPil as CLIPImageProcessor
@@ -37,6 +39,11 @@ __all__ = ["CLIPImageProcessor", "load_config", "load_encoder", "load_gpt2", "lo
            "one_line_errors", "quietly"]  # fmt: skip
 
 TWO_TOWERS = ("clip", "siglip")  # model types with a text tower beside the vision tower
+# Our own model types that hold a vision tower or a GPT-2, with the names that it has in them.
+HOLDERS = {
+    LockedClipConfig.model_type: {"vision": "vision_model"},
+    CaptionerConfig.model_type: {"vision": "clip", "text": "gpt2"},
+}
 
 
 def load_encoder(
@@ -49,11 +56,12 @@ def load_encoder(
     another kind, lacks tensors, or its image processor makes pictures of a size that its tower does not take.
     """
     source, what = find_model(name, "clip"), "vision tower"
-    whole = load_config(source, types=(*TOWERS, *TWO_TOWERS), what=what)
+    whole = load_config(source, types=(*TOWERS, *TWO_TOWERS, *HOLDERS), what=what)
     config = getattr(whole, "vision_config", whole)
-    if hasattr(whole, "projection_dim"):  # that of the tower's own config may be another
+    if whole.model_type in TWO_TOWERS and hasattr(whole, "projection_dim"):  # the tower's own config may have another
         config.projection_dim = whole.projection_dim
-    vision = load_weights(tower_class(config, pooling), source, what=what, config=config, **tower_choices(config))
+    choices = tower_choices(config) | _inside(whole, "vision")
+    vision = load_weights(tower_class(config, pooling), source, what=what, config=config, **choices)
     processor = load_processor(source, what=what)
     _match_size(str(name), vision.config, processor)
     return ImageEncoder(vision.requires_grad_(False).eval().to(device, dtype), processor, str(name), pooling)
@@ -66,8 +74,11 @@ def load_gpt2(name: str | Path) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerBas
     not fit the model.
     """
     source = find_model(name, "gpt2")
-    load_config(source, types=("gpt2",), what="GPT-2")
-    gpt2 = load_weights(GPT2LMHeadModel, source, what="GPT-2")
+    whole = load_config(source, types=("gpt2", CaptionerConfig.model_type), what="GPT-2")
+    config = getattr(whole, "text_config", whole)
+    if config.activation_function == "gelu_new":
+        config.activation_function = "gelu_pytorch_tanh"  # the same function, in one operation
+    gpt2 = load_weights(GPT2LMHeadModel, source, what="GPT-2", config=config, **_inside(whole, "text"))
     with one_line_errors(source, "GPT-2 tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(source)
     size, vocabulary = len(tokenizer), gpt2.config.vocab_size
@@ -77,6 +88,12 @@ def load_gpt2(name: str | Path) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerBas
             "give a folder with the tokenizer that this GPT-2 was trained with"
         )
     return gpt2.eval(), tokenizer
+
+
+def _inside(whole: PreTrainedConfig, part: str) -> dict[str, Any]:
+    """Return the arguments for `load_weights` that find a part of one of HOLDERS by its name there."""
+    name = HOLDERS.get(whole.model_type, {}).get(part)
+    return {"key_mapping": {rf"^{name}\.": ""}} if name else {}
 
 
 def load_config(source: str, *, types: tuple[str, ...], what: str) -> PreTrainedConfig:
@@ -96,8 +113,6 @@ def load_weights(kind: type[PreTrainedModel], source: str, *, what: str, **choic
     choices: arguments of the model's class. what: its name in messages. Raises UserError if it is not whole.
     """
     with one_line_errors(source, what), quietly():
-        if getattr(AutoConfig.from_pretrained(source), "activation_function", None) == "gelu_new":  # GPT-2's
-            choices["activation_function"] = "gelu_pytorch_tanh"  # the same function, in one operation
         model, report = kind.from_pretrained(
             source, output_loading_info=True, dtype=torch.float32, use_safetensors=True, **choices
         )

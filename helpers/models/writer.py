@@ -20,7 +20,7 @@ from ..runtime.files import atomic_path
 from ..runtime.model_folders import DESIGN, captioner_folder
 from .captioner import Captioner, CaptionerConfig
 from .decoding import Decoding
-from .freezing import freeze
+from .freezing import freeze, merged_state
 from .loading import load_config, load_encoder, load_gpt2, load_processor, load_weights, one_line_errors, quietly
 
 SURENESS = ((0.9, "very sure"), (0.7, "fairly sure"), (0.4, "unsure"), (0.0, "guessing"))  # by least probability
@@ -117,11 +117,13 @@ class CaptionWriter:
         processor = load_processor(str(folder), what="captioner")
         return cls(captioner.eval().to(device, dtype), tokenizer, processor)
 
-    def save(self, folder: str | Path) -> None:
-        """Save captioner, tokenizer and image processor to `folder` atomically."""
+    def save(self, folder: str | Path, *, half: bool = False) -> None:
+        """Save captioner, tokenizer and image processor to `folder` atomically. half: weights in float16."""
+        state = {"state_dict": half_state(self.captioner)} if half else {}
         with atomic_path(folder) as partial, quietly():
-            for part in (self.captioner, self.tokenizer, self.processor):
-                part.save_pretrained(partial)
+            self.captioner.save_pretrained(partial, **state)
+            self.tokenizer.save_pretrained(partial)
+            self.processor.save_pretrained(partial)
 
     def clip(self, name: str = "captioner") -> ImageEncoder:
         """Return the captioner's own CLIP, to embed pictures for it. name: what messages call it."""
@@ -172,6 +174,16 @@ class CaptionWriter:
         means = (nats * counted).sum(dim=1) / counted.sum(dim=1)
         written = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [Candidate(caption.strip(), mean) for caption, mean in zip(written, means.tolist(), strict=True)]
+
+
+def half_state(captioner: Captioner) -> dict[str, torch.Tensor]:
+    """Return the captioner's tensors with all weights in float16; the statistics in its buffers stay as they are."""
+    kept, halves = {name for name, _ in captioner.named_buffers()}, {}
+    state = merged_state(captioner)
+    for name, tensor in state.items():
+        if name not in kept and tensor.is_floating_point():  # tied weights stay one tensor
+            state[name] = halves.setdefault(tensor.data_ptr(), tensor.half())
+    return state
 
 
 def load_configs_encoder(config: Config) -> ImageEncoder:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from tqdm import tqdm
 
@@ -36,42 +35,6 @@ def read_pictures(
     if not kept:
         raise UserError(f"none of the {len(names)} pictures in {images} can be read; the first: {left_out[names[0]]}")
     return kept, torch.from_numpy(np.stack(arrays)), left_out
-
-
-def read_text(path: str | Path, *, held_out: bool = False) -> list[str]:
-    """Return the captions of a text file, one per line, or of a CSV with a column `comment` or `caption` (.gz or not).
-
-    If the CSV has a column `split`, only the rows for training are read, so nothing held out is learned; with held_out,
-    only the others, and none if there is no such column. Raises UserError if the file cannot be read or holds no
-    captions.
-    """
-    path = Path(path)
-    try:
-        if ".csv" in path.suffixes:
-            lines = _column(path, held_out=held_out)
-        else:
-            lines = [] if held_out else path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} can be read neither as text with one caption per line nor as a CSV of captions ({error})"
-        ) from error
-    captions = [line.strip() for line in lines if line.strip()]
-    if not captions and not held_out:
-        raise UserError(f"{path} holds no captions: give a text file with one caption per line, or a CSV of captions")
-    return captions
-
-
-def _column(path: Path, *, held_out: bool) -> list[str]:
-    table = pd.read_csv(path, keep_default_na=False)  # a caption may be the word "NA"
-    column = next((name for name in ("comment", "caption") if name in table.columns), None)
-    if column is None:
-        raise UserError(
-            f"{path} has the columns {', '.join(table.columns)}, but needs one named comment or caption: rename one"
-        )
-    if "split" not in table.columns:
-        return [] if held_out else [str(caption) for caption in table[column]]
-    training = table["split"].isin(["train", "restval"])
-    return [str(caption) for caption in table[column][~training if held_out else training]]
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ import torch
 from tokenizers.processors import TemplateProcessing
 from transformers import CLIPModel, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from ..data.captions import read_text
 from ..errors import UserError
 from ..models.loading import CLIPImageProcessor
 from ..runtime.device import use_threads_for
 from ..runtime.files import atomic_path, write_json
-from .data import Facts, read_pictures, read_text
+from .data import Facts, read_pictures
 from .recipe import Recipe, choose_recipe
 from .small_clip import TEXT_TOKENS, build_clip, build_processor, embed_pictures, retrieval, train_clip
 from .small_gpt2 import END_OF_TEXT, build_gpt2, nll_per_token, train_gpt2, train_tokenizer

@@ -37,6 +37,7 @@ class Recipe:
     gpt2_batch: int = 16  # rows of 96 tokens
     gpt2_lr: float = 2e-3  # peak learning rate
     gpt2_dropout: float = 0.0  # share of the activations
+    gpt2_precision: str = "fp32"  # "auto" takes bfloat16 on a CPU that computes in it
 
     share_tokens: bool = False  # start CLIP's text tower from GPT-2's token embeddings; needs text_width = gpt2_width
     seed: int = 0  # of weights, order and crops
@@ -46,7 +47,8 @@ RECIPES = {
     "drawn": Recipe(),
     # A GPT-2 alone, for captions of photos: 3.9 million parameters.
     "captions": Recipe(
-        vocabulary=6000, lowercase=True, gpt2_width=256, gpt2_steps=1700, gpt2_batch=32, gpt2_dropout=0.1,
+        vocabulary=6000, lowercase=True, gpt2_width=256, gpt2_steps=600, gpt2_batch=32, gpt2_dropout=0.1,
+        gpt2_precision="auto",
     ),
     "photos": Recipe(
         image_size=96, stored_size=128, layers=4, text_width=128, clip_steps=800, clip_batch=128, vary=True,

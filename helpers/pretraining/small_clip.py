@@ -8,12 +8,14 @@ from torch.nn import functional as F
 from tqdm.auto import trange
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
+from ..encoders.locked_clip import LockedClip
 from ..models.loading import CLIPImageProcessor
 from ..training.optimizer import lr_at
 from .recipe import Recipe
 
 TEXT_TOKENS = 40  # tokens of the longest caption that the text tower reads, end-of-text included
 PROJECTION = 128  # width of the space in which pictures and captions are compared
+TwoTowers = CLIPModel | LockedClip
 MAX_LOGIT_SCALE = 4.6052  # ln 100, the bound that CLIP itself was trained with
 
 
@@ -111,7 +113,7 @@ def train_clip(
     return losses, heads
 
 
-def encode_texts(clip: CLIPModel, texts: list[list[int]]) -> torch.Tensor:
+def encode_texts(clip: TwoTowers, texts: list[list[int]]) -> torch.Tensor:
     """Return projected embeddings of length 1, float32 [B, PROJECTION], of token ids without an end-of-text."""
     end_of_text = clip.config.text_config.eos_token_id
     rows = [[*text[: TEXT_TOKENS - 1], end_of_text] for text in texts]
@@ -131,7 +133,7 @@ def embed_pictures(
 
 
 @torch.no_grad()
-def retrieval(clip: CLIPModel, pooled: torch.Tensor, texts: list[list[list[int]]]) -> dict[str, float]:
+def retrieval(clip: TwoTowers, pooled: torch.Tensor, texts: list[list[list[int]]]) -> dict[str, float]:
     """Return how well captions find their own picture among N: R@1, R@10 (shares), median rank, and those of chance.
 
     pooled: the embeddings of the pictures, float32 [N, D]. texts: for each picture the token ids of its captions.

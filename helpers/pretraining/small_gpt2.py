@@ -6,6 +6,7 @@ from torch.nn import functional as F
 from tqdm.auto import trange
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from ..runtime.device import choose_accelerator
 from ..training.optimizer import lr_at
 from .recipe import Recipe
 
@@ -58,6 +59,8 @@ def train_gpt2(gpt2: GPT2LMHeadModel, texts: list[list[int]], recipe: Recipe) ->
     batch_tokens = recipe.gpt2_batch * BLOCK
     optimizer = torch.optim.AdamW(gpt2.parameters(), weight_decay=0.01, betas=(0.9, 0.98))
     losses: list[float] = []
+    choice = choose_accelerator(recipe.gpt2_precision)
+    halved = torch.autocast("cpu", torch.bfloat16, enabled=(choice.device.type, choice.precision) == ("cpu", "bf16"))
     gpt2.train()
     stream, position = torch.empty(0, dtype=torch.long), 0
     for step in (bar := trange(recipe.gpt2_steps, desc="language model", unit="step")):
@@ -68,7 +71,8 @@ def train_gpt2(gpt2: GPT2LMHeadModel, texts: list[list[int]], recipe: Recipe) ->
             stream, position = torch.cat([stream[position:], again.repeat(repeats)]), 0
         rows = stream[position : position + batch_tokens].view(-1, BLOCK)  # [B, BLOCK]
         position += batch_tokens
-        loss = _next_token_loss(gpt2, rows)
+        with halved:
+            loss = _next_token_loss(gpt2, rows)
         for group in optimizer.param_groups:
             group["lr"] = lr_at(step, recipe.gpt2_steps, peak=recipe.gpt2_lr, warmup=0.1)
         optimizer.zero_grad()
@@ -102,4 +106,4 @@ def nll_per_token(gpt2: GPT2LMHeadModel, texts: list[list[int]], *, batch: int =
 def _next_token_loss(gpt2: GPT2LMHeadModel, rows: torch.Tensor) -> torch.Tensor:
     """Return the mean loss in nats per token of rows of token ids [B, BLOCK], as a scalar tensor."""
     logits = gpt2(rows[:, :-1]).logits  # [B, BLOCK-1, V]
-    return F.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten())
+    return F.cross_entropy(logits.flatten(0, 1).float(), rows[:, 1:].flatten())

@@ -8,7 +8,8 @@ from ..errors import UserError
 from .kaggle import search_inputs
 
 DESIGN = ("pooling", "mapper", "prefix_length", "mapper_layers", "mapper_heads")  # fields that fix a captioner's shapes
-TINY = Path(__file__).parents[1] / "tiny"  # the pair that ships with the package
+TINY = Path(__file__).parents[1] / "tiny"  # the pair of the drawn world, which ships with the package
+PHOTO = Path(__file__).parents[1] / "photo"  # the captioner of photos, which ships with the package
 
 RUN_CONFIG = "config.json"  # the file by which a folder is known as a run's
 
@@ -16,23 +17,27 @@ RUN_CONFIG = "config.json"  # the file by which a folder is known as a run's
 def find_model(name: str | Path, part: str) -> str:
     """Return the folder or hub name to load from. On Kaggle a hub name's weights may be attached as `weights/NAME`.
 
-    part: "clip" or "gpt2", the folder of the tiny pair. Raises UserError if `name` is a path, but no folder.
+    "tiny" and "photo" are those that ship with the package. part: "clip" or "gpt2", the folder of the tiny pair.
+    Raises UserError if `name` is a path, but no folder.
     """
-    path = TINY / part if name == "tiny" else Path(name).expanduser()
+    path = {"tiny": TINY / part, "photo": PHOTO}.get(str(name)) or Path(name).expanduser()
     if path.is_dir():
         return str(path)
     text = str(name)
     if isinstance(name, Path) or path.is_absolute() or path.exists() or text.startswith(".") or text.count("/") > 1:
         raise UserError(f"{name} is no folder; give the folder of a model in the hub's layout, or its name on the hub")
-    if name == "tiny":
+    if name in ("tiny", "photo"):
         return str(path)
     attached = search_inputs(Path("weights") / path.name)  # on Kaggle, weights may come as a dataset or a model
     return str(attached[0]) if attached else text
 
 
 def captioner_folder(folder: str | Path) -> Path:
-    """Return `folder`, or the captioner of the run in `folder`. Raises UserError if there is none."""
-    for place in (Path(folder), Path(folder) / "captioner"):
+    """Return `folder`, or the captioner of the run in `folder`; "photo" is the one that ships with the package.
+
+    Raises UserError if there is none.
+    """
+    for place in (Path(folder), Path(folder) / "captioner", *([PHOTO] if str(folder) == "photo" else [])):
         if any(place.glob("*.safetensors")):
             return place
     raise UserError(f"{folder} holds no captioner: give the folder of a run or of a captioner, or train one first")

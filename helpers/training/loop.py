@@ -24,7 +24,7 @@ from .estimate import rehearse
 from .loss import validation_loss
 from .optimizer import Learner, Parts, parameter_groups
 from .run import Run, begin_run, data_identity
-from .session import Logbook, Meter, Stop, make_accelerator, split_batches, stop_on_signals
+from .session import Logbook, Meter, Stop, add_text, make_accelerator, split_batches, stop_on_signals
 
 Watch = Callable[[pd.DataFrame], None]  # gets the history each time it has grown, to draw a figure for example
 
@@ -57,6 +57,8 @@ def train(
         split_batches(captions, split, config, cache=embeddings, writer=writer, say=say) for split in ("train", "val")
     )
     (captioner.know if config.start_from else captioner.prepare_for)(batches.embeddings.typical())
+    if config.text_share:
+        add_text(batches, config, writer)
     optimizer = torch.optim.AdamW(parameter_groups(captioner, config), fused=True)
 
     # The run folder: a new one, or the newest whole checkpoint of an old one.

@@ -187,9 +187,13 @@ def _progress(folder: Path) -> tuple[int, int]:
 def data_identity(batches: CaptionBatches, cache: EmbeddingCache) -> dict[str, Any]:
     """Return what tells one training set from another: its size, and hashes of its captions and of its CLIP."""
     text = "\n".join(f"{row.image_name}\t{row.caption}" for row in batches.captions.itertuples())
-    return {
+    identity = {
         "captions": len(batches.captions),
         "images": len(batches.image_names),
         "sha256": hashlib.sha256(text.encode()).hexdigest(),
         "clip_sha256": cache.fingerprint["weights_sha256"],
     }
+    if batches.text:  # captions without an image
+        ids = torch.cat(batches.text).numpy().tobytes()
+        identity |= {"text_captions": len(batches.text), "text_sha256": hashlib.sha256(ids).hexdigest()}
+    return identity

@@ -16,8 +16,10 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from tqdm import tqdm
 
 from ..config import Config
-from ..data.batches import CaptionBatches
+from ..data.batches import CaptionBatches, caption_tokens
+from ..data.captions import read_text
 from ..data.embedding_cache import EmbeddingCache
+from ..data.images import MIRRORED
 from ..errors import UserError
 from ..models.writer import CaptionWriter
 from ..runtime.device import Choice, used_memory
@@ -65,11 +67,20 @@ def split_batches(
     batches = CaptionBatches(
         rows, cache, writer.tokenizer, batch_size=batch_size, max_tokens=max_tokens, seed=config.seed
     )
+    if split == "train" and config.mirror:
+        batches.add_mirrored(cache.of(name + MIRRORED for name in batches.image_names))
     if batches.missing:
         say(f"{split}: {len(batches.missing)} images have no embedding and are left out, such as {batches.missing[0]}")
     if batches.cut:
         say(f"{split}: {len(batches.cut)} captions are cut at {max_tokens} tokens, such as {batches.cut[0][:60]!r}")
     return batches
+
+
+def add_text(batches: CaptionBatches, config: Config, writer: CaptionWriter) -> None:
+    """Add the config's captions without a picture; the mean embedding of the training images stands for it."""
+    text = read_text(config.text) if config.text else list(batches.captions.caption)
+    tokens, _ = caption_tokens(writer.tokenizer, text, min(config.max_caption_tokens, writer.captioner.longest_caption))
+    batches.add_text(tokens, config.text_share, writer.captioner.mean_embedding)
 
 
 class Stop:

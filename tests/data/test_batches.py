@@ -91,7 +91,7 @@ def test_of_pooled_embeddings_all_are_typical(make):
 
 def drawn(batches: CaptionBatches, epoch: int) -> list[int]:
     """Return the rows of an epoch in order."""
-    return [row for rows in batches._order(epoch) for row in rows]
+    return batches._order(epoch, len(batches.tokens))
 
 
 def test_every_epoch_has_every_caption_once_in_another_order(make):
@@ -99,7 +99,7 @@ def test_every_epoch_has_every_caption_once_in_another_order(make):
     orders = [drawn(each, epoch) for each in (batches, other) for epoch in range(3)]
     assert all(sorted(order) == list(range(len(batches.tokens))) for order in orders)
     assert len({tuple(order) for order in orders}) == 6
-    assert batches.steps_per_epoch == len(batches._order(0)) == -(-len(batches.tokens) // 16)
+    assert batches.steps_per_epoch == -(-len(batches.tokens) // 16)
 
 
 def test_a_batch_depends_on_the_step_alone(make):
@@ -128,3 +128,42 @@ def test_parts_of_a_batch_weigh_every_token_the_same(make, writer, parts):
         shares = [batch.part(index, parts) for index in range(parts)]
         losses = [captioner(**part._asdict()).loss * weight for part, weight in shares]
         torch.testing.assert_close(sum(losses) / parts, whole)
+
+
+def test_every_second_epoch_shows_a_caption_its_mirrored_image(make, cache):
+    batches = make(batch_size=50)
+    plain = [batches.at(step) for step in range(3 * batches.steps_per_epoch)]
+    batches.add_mirrored(-batches.embeddings[:])
+    mirrored = [batches.at(step) for step in range(3 * batches.steps_per_epoch)]
+    turned = {}  # by caption, in which epochs its image was mirrored
+    for step, (one, other) in enumerate(zip(plain, mirrored, strict=True)):
+        assert torch.equal(one.input_ids, other.input_ids)
+        is_turned = (one.embeddings == -other.embeddings).all(dim=1)
+        assert torch.equal(other.embeddings, torch.where(is_turned[:, None], -one.embeddings, one.embeddings))
+        for ids, labels, turn in zip(one.input_ids, one.labels, is_turned.tolist(), strict=True):
+            caption = tuple(ids[labels != IGNORE].tolist())
+            turned.setdefault((step // batches.steps_per_epoch, turn), []).append(caption)
+    halves = [len(turned[epoch, turn]) for epoch in range(3) for turn in (False, True)]
+    assert max(halves) - min(halves) <= 1
+    assert sorted(turned[0, True]) == sorted(turned[1, False]) == sorted(turned[2, True])
+
+
+def test_text_without_an_image_joins_every_training_batch_and_each_once_per_turn(make, tokenizer):
+    texts = [f"a text number {number}" for number in range(25)]
+    tokens, _ = caption_tokens(tokenizer, texts, 20)
+    batches, plain, nothing = make(batch_size=20), make(batch_size=20), torch.full((128,), 7.0)
+    batches.add_text(tokens, share=0.5, embedding=nothing)
+    read = []
+    for step in range(5):
+        batch, own = batches.at(step), plain.at(step)
+        assert len(batch.input_ids) == 30
+        assert torch.equal(batch.embeddings[:20], own.embeddings)
+        assert torch.equal(batch.embeddings[20:], nothing.expand(10, -1))
+        kept = [ids[labels != IGNORE] for ids, labels in zip(batch.input_ids, batch.labels, strict=True)]
+        assert all(torch.equal(one, row[labels != IGNORE]) for one, row, labels
+                   in zip(kept[:20], own.input_ids, own.labels, strict=True))  # fmt: skip
+        read += [tokenizer.decode(ids[:-1]) for ids in kept[20:]]
+    assert sorted(read[:25]) == sorted(read[25:]) == sorted(texts)
+    assert read[:25] != read[25:]
+    assert torch.equal(batches.rows([3]).embeddings, plain.rows([3]).embeddings)  # validation has no text
+    assert len(batches.longest().input_ids) == 30

@@ -1,9 +1,10 @@
 """A verdict claims no more than the seeds support."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.experiments.significance import compare_arms, summarise_arms
+from helpers.experiments.significance import compare_arms, paired_effects, summarise_arms
 
 
 def results(**shares: list[float]) -> pd.DataFrame:
@@ -62,3 +63,42 @@ def test_what_has_one_seed_is_in_an_answer_too():
     assert list(compare_arms(table, "mapper").stands) == ["not judged", "not judged"]
     found = {name: text for name, text in summarise_arms(table, "mapper").items() if text}
     assert found == {"best, or base": "encoder: 0.95", "not judged": "mlp 0.81", "seeds": "1 to 2"}
+
+
+def test_differences_are_paired_by_seed_and_corrected_for_their_number():
+    rng = np.random.default_rng(0)
+    seeds = rng.normal(0, 1, size=6)  # what a seed adds to every arm
+    table = pd.concat(
+        pd.DataFrame({"arm": arm, "seed": range(6), "cider": shift + seeds + rng.normal(0, 0.01, size=6)})
+        for arm, shift in (("base", 0.0), ("better", 0.1), ("same", 0.0))
+    )
+    effects = paired_effects(table, "arm", measure="cider", base="base").set_index("arm")
+    assert list(effects.index) == ["base", "better", "same"]
+    better, same = effects.loc["better"], effects.loc["same"]
+    assert better.low < 0.1 < better.high
+    assert better.low > 0.05
+    assert same.low < 0 < same.high
+    assert better.p_holm == pytest.approx(2 * better.p)
+    assert same.p_holm == pytest.approx(max(same.p, better.p_holm))
+    assert list(effects.seeds) == [6, 6, 6]
+
+
+def test_equal_arms_seldom_seem_different():
+    rng, tables, arms = np.random.default_rng(1), 400, 5
+    false = 0
+    for _ in range(tables):
+        values = rng.normal(size=(arms, 5))
+        table = pd.DataFrame([(arm, seed, values[arm, seed]) for arm in range(arms) for seed in range(5)],
+                             columns=["arm", "seed", "cider"])  # fmt: skip
+        false += (paired_effects(table, "arm", measure="cider", base=0).p_holm < 0.05).any()
+    assert false / tables < 0.08  # 5 % and what 400 tables scatter
+
+
+def test_one_seed_has_no_interval_and_a_missing_run_costs_only_its_pair():
+    table = pd.DataFrame({"arm": ["a", "b", "a", "a"], "seed": [0, 0, 1, 2], "cider": [1.0, 2.0, 1.0, 1.0]})
+    effects = paired_effects(table, "arm", measure="cider", base="a")
+    assert list(effects.seeds) == [3, 1]
+    assert effects.difference[1] == 1
+    assert effects[["low", "high", "p", "p_holm"]].isna().all(axis=None)
+    with pytest.raises(ValueError, match="no row has arm 'c'"):
+        paired_effects(table, "arm", measure="cider", base="c")

@@ -67,7 +67,9 @@ def test_a_result_stays_and_what_is_large_goes(config, data, cache, tmp_path):
     assert run_trial(trial, data, cache.folder, folder=folder) == {"steps": 1}
 
 
-def test_photos_are_judged_by_their_loss_alone(config, data, cache, tmp_path):
+def test_photos_are_judged_by_their_captions_and_their_loss(config, data, cache, tmp_path):
     trial = Trial(config.with_values(epochs=1), defect="double-softmax")
     result = run_trial(trial, replace(data, facts=None), cache.folder, folder=tmp_path / "run")
-    assert set(result) == {"val_loss", "steps", "seconds"}
+    assert set(result) == {"cider", "bleu_4", "distinct", "val_loss", "steps", "seconds"}
+    assert 0 <= result["cider"] <= 10
+    assert 1 <= result["distinct"] <= len(data.image_names("val"))

@@ -17,10 +17,11 @@ from transformers import (
     GPT2LMHeadModel,
 )
 
+from helpers.data.captions import read_text
 from helpers.data.scenes import draw_world
 from helpers.errors import UserError
 from helpers.models.loading import load_gpt2
-from helpers.pretraining.data import read_pictures, read_text
+from helpers.pretraining.data import read_pictures
 from helpers.pretraining.pretrain import pretrain, pretrain_gpt2
 from helpers.pretraining.recipe import RECIPES, Recipe
 from helpers.pretraining.small_clip import build_clip, build_processor, embed_pictures, pixel_values, retrieval
