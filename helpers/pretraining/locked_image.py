@@ -16,7 +16,7 @@ from ..data.build_cache import open_cache
 from ..data.dataset import Data
 from ..encoders.locked_clip import LockedClip, LockedClipConfig, WordBagConfig
 from ..errors import UserError
-from ..models.loading import load_encoder
+from ..models.loading import load_encoder, quietly
 from ..runtime.device import use_threads_for
 from ..runtime.files import atomic_path, write_json
 from ..training.optimizer import lr_at
@@ -136,6 +136,6 @@ def _save(folder: Path, clip: LockedClip, *, processor: Any, tokenizer: PreTrain
         tokenizer_object=tokenizer.backend_tokenizer, eos_token=END_OF_TEXT, pad_token=END_OF_TEXT,
         model_max_length=clip.config.text_config.max_position_embeddings,
     )  # fmt: skip
-    with atomic_path(folder) as partial:
+    with atomic_path(folder) as partial, quietly():
         for part in (clip, processor, reading):
             part.save_pretrained(partial)
