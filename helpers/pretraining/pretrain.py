@@ -15,7 +15,7 @@ from transformers import CLIPModel, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from ..data.captions import read_text
 from ..errors import UserError
-from ..models.loading import CLIPImageProcessor
+from ..models.loading import CLIPImageProcessor, quietly
 from ..runtime.device import use_threads_for
 from ..runtime.files import atomic_path, write_json
 from .data import Facts, read_pictures
@@ -166,7 +166,7 @@ def _mean(values: list[float]) -> float:
 
 
 def _save_gpt2(folder: Path, gpt2: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    with atomic_path(folder) as partial:
+    with atomic_path(folder) as partial, quietly():
         gpt2.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
 
@@ -185,7 +185,7 @@ def _save_clip(
         tokenizer_object=tokenizer.backend_tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT,
         pad_token=END_OF_TEXT, model_max_length=TEXT_TOKENS,
     )  # fmt: skip
-    with atomic_path(folder) as partial:
+    with atomic_path(folder) as partial, quietly():
         clip.save_pretrained(partial)
         processor.save_pretrained(partial)
         closing.save_pretrained(partial)

@@ -87,6 +87,21 @@ def test_only_clip_has_a_projection(encoder, pictures):
             load_encoder(folder, pooling="projected")
 
 
+def test_only_a_convolutional_encoder_has_stages(encoder, pictures):
+    kind, folder = encoder
+    if kind != "efficientnet":
+        with pytest.raises(UserError, match=r"pooling is 'stages', but a model of type .* has no stages"):
+            load_encoder(folder, pooling="stages")
+        return
+    loaded, pooled = load_encoder(folder, pooling="stages"), load_encoder(folder)
+    assert loaded.shape == (16 + 24 + 40 + 80 + 112 + 192 + 320 + 48,)
+    embeddings = loaded.embed(pictures)
+    torch.testing.assert_close(embeddings[:, -48:], pooled.embed(pictures))  # the last of them is the pooled output
+    first = loaded.vision.blocks[0](loaded.vision.stem(loaded.pixel_values(pictures)))
+    torch.testing.assert_close(embeddings[:, :16], first.mean(dim=(2, 3)))
+    assert loaded.fingerprint()["pooling"] != pooled.fingerprint()["pooling"]
+
+
 @pytest.mark.parametrize("pooling", ["pooled", "patches"])
 def test_a_captioner_with_it_is_saved_and_loaded_as_it_was(encoder, pictures, pooling, tmp_path):
     _, folder = encoder

@@ -111,14 +111,14 @@ def test_the_folder_loads_and_sees_the_same(model, weights, pictures, tmp_path):
         assert torch.equal(encoder.embed(pictures), expected)
 
 
-def test_pixels_are_cropped_to_the_middle_and_scaled(weights, pictures, tmp_path):
+def test_pixels_are_squeezed_to_a_square_and_scaled(weights, pictures, tmp_path):
     encoder = load_encoder(convert_efficientnet(NAME, tmp_path / "lite0"))
     exact = torch.frombuffer(bytearray(pictures[0].tobytes()), dtype=torch.uint8).view(224, 224, 3).permute(2, 0, 1)
     made = encoder.pixel_values(pictures)
     torch.testing.assert_close(made[0], (exact.float() - 127) / 128)
     wide = pictures[1].resize((448, 224))
-    middle = wide.crop((112, 0, 336, 224))
-    assert torch.equal(*encoder.pixel_values([wide, middle]))
+    squeezed = wide.resize((224, 224), Image.Resampling.BICUBIC)
+    assert torch.equal(*encoder.pixel_values([wide, squeezed]))
 
 
 def test_the_card_says_where_the_weights_are_from(weights, tmp_path):
