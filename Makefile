@@ -5,7 +5,7 @@ READY := .venv/ready
 # Jupyter's servers cut the connection at a message of 10 MB, such as the upload of a large photo; these take 100 MB.
 LARGE := "{'websocket_max_message_size': 104857600}"
 
-.PHONY: help setup run test test-unit test-browser test-real test-kaggle kaggle bench bench-quick bench-growth bench-quality bench-gpu bench-threads lab app pair clean
+.PHONY: help setup run test test-unit test-browser test-real test-kaggle kaggle bench bench-quick bench-growth bench-quality bench-gpu bench-threads lab app pair photo clean
 
 help:  ## show these lines
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -77,6 +77,22 @@ app: $(READY)  ## the explorer as a page of its own, served by voila: CLIPXGPT_C
 pair: $(READY)  ## draw the pretraining world and rebuild the pair in helpers/tiny (about ten minutes)
 	$(BIN)/clipxgpt draw --out data/pretraining --images 8000 --seed 1000
 	$(BIN)/clipxgpt pretrain --images data/pretraining/flickr30k_images --captions data/pretraining/results.csv --out helpers/tiny
+
+# The photos of Flickr8k as Kaggle has them, with a CSV of splits, and a CSV of Flickr30k's captions with theirs.
+FLICKR8K ?= data/flickr8k
+TEXT ?= data/flickr30k-captions.csv.gz
+SCORED := --images $(FLICKR8K)/Images --captions $(FLICKR8K)/captions.txt --splits $(FLICKR8K)/splits.csv --cache runs/photo/embeddings
+
+photo: $(READY)  ## rebuild the captioner in helpers/photo: make photo FLICKR8K=folder TEXT=captions.csv (45 minutes)
+	$(BIN)/clipxgpt convert efficientnet-lite2 --out runs/photo/encoder
+	$(BIN)/clipxgpt pretrain --text $(TEXT) --out runs/photo/language
+	for seed in 0 1 2; do \
+	  $(BIN)/clipxgpt train --preset photo --clip runs/photo/encoder --gpt2 runs/photo/language/gpt2 --text $(TEXT) \
+	    $(SCORED) --seed $$seed --out runs/photo/$$seed --resume || exit; \
+	done
+	$(BIN)/python -m benchmarks.photo runs/photo/0 runs/photo/1 runs/photo/2 $(SCORED) --split test --out benchmarks/results/photo-test.json
+	$(BIN)/python -c "from helpers import CaptionWriter; CaptionWriter.load('runs/photo/0').save('runs/photo/half', half=True)"
+	cp runs/photo/half/* helpers/photo/
 
 .PHONY: docs
 docs: $(READY)  ## draw the pictures of README and docs, after make run

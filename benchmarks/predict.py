@@ -1,7 +1,7 @@
 """How long does `clipxgpt predict` take with the captioner of photos? `python -m benchmarks.predict [--photos DIR]`.
 
-- One photo: the time of the whole command, less that of importing torch and transformers' GPT-2 in the same Python, five
-  turns of both.
+- One photo: the time of the whole command, less that of importing torch and transformers' GPT-2 in the same Python,
+  five turns of both.
 - A folder: photos per second after the first answer, end to end with the decoding of JPEGs, in batches as the command
   makes them and one by one.
 

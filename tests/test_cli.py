@@ -296,10 +296,10 @@ def test_one_broken_picture_is_one_line(refused, captioner, tmp_path, content, s
             ["draw", "--out", "w", "--images", "many"],
             "Invalid value for '--images': 'many' is no whole number (see clipxgpt draw --",
         ),
-        (["train", "--out", "r", "--preset", "huge"], "preset is 'huge', but must be one of tiny, small, large"),
+        (["train", "--out", "r", "--preset", "huge"], "preset is 'huge', but must be one of tiny, photo, small, large"),
         (
             ["train", "--out", "r", "--preset", "smal"],
-            "preset is 'smal', but must be one of tiny, small, large; did you m",
+            "preset is 'smal', but must be one of tiny, photo, small, large; did you m",
         ),
         (
             ["train", "--out", "r", "--preset", "tiny", "--mapper-lr", "x"],

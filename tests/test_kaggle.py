@@ -242,7 +242,9 @@ def test_the_command_prints_the_push_in_order(built, copy, monkeypatch, capsys):
     checks.main()
     pushed = re.findall(r"kernels push -p \S*/(\S+)", capsys.readouterr().out)
     sessions = [f"04-training-run-{number}" for number in (1, 2, 3)]
-    assert pushed == [FIRST, SECOND, "07-ablation", *sessions[1:], "05-qualitative-results", "06-evaluation"]
+    assert pushed == [
+        FIRST, "08-flickr8k", SECOND, "07-ablation", *sessions[1:], "05-qualitative-results", "06-evaluation",
+    ]  # fmt: skip
     edit(copy / FIRST / KERNEL_FILE, kernel_type="script")
     monkeypatch.setattr(sys, "argv", ["check.py", str(copy)])
     with pytest.raises(SystemExit, match="1"):

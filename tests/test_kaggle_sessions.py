@@ -5,6 +5,7 @@ KAGGLE_PYTHON chooses the Python that runs the kernels; `make test-kaggle` gives
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from kaggle_session import LAYOUTS, SessionError, run_session, why_impossible
 from nbformat.v4 import new_code_cell, new_notebook
 from safetensors.torch import load_file
 
+from helpers.data.captions import read_captions
 from helpers.data.scenes import draw_world
 from helpers.training.run import HISTORY, Run
 
@@ -28,6 +30,7 @@ from check import push_order
 
 PYTHON = Path(os.environ.get("KAGGLE_PYTHON", sys.executable))
 PHOTOS = "hsankesara/flickr-image-dataset"
+FLICKR8K = "adityajn105/flickr8k"
 CLOCK = ("captions_per_second", "elapsed_seconds")
 CUT = 20 / 3600  # hours, for a session that is cut
 OBSTACLE = why_impossible()
@@ -65,9 +68,13 @@ Path(tempfile.gettempdir(), "for the next session").touch()
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """The folder of all sessions, with a drawn world in the layout of the real data set."""
+    """The folder of all sessions, with a drawn world in the layouts of Flickr30k and of Flickr8k."""
     place = tmp_path_factory.mktemp("kaggle")
-    draw_world(place / "photos" / "flickr30k_images", images=3000)
+    world = draw_world(place / "photos" / "flickr30k_images", images=3000)
+    flickr8k = place / "flickr8k"
+    shutil.copytree(world / "flickr30k_images", flickr8k / "Images")
+    captions, _ = read_captions(world / "results.csv")
+    captions.rename(columns={"image_name": "image"}).to_csv(flickr8k / "captions.txt", index=False)
     (place / "tmp").mkdir()
     return place
 
@@ -79,7 +86,7 @@ def outputs(place) -> dict[str, Path]:
         pytest.skip("the sessions take ten minutes: make test-kaggle")
     for built, max_hours in (("cut", CUT), ("last", None)):
         build("me", place / built, {"PRESET": "tiny", "JUDGE": "tiny", "MAX_HOURS": max_hours, "SEEDS": 1})
-    sources = {PHOTOS: place / "photos", f"me/{DATASET}": place / "last" / DATASET}
+    sources = {PHOTOS: place / "photos", FLICKR8K: place / "flickr8k", f"me/{DATASET}": place / "last" / DATASET}
     folders = [file.parent for file in (place / "last").glob(f"*/{KERNEL_FILE}")]
     kernels = push_order({folder: json.loads((folder / KERNEL_FILE).read_text()) for folder in folders})
     outputs = {}
@@ -163,7 +170,8 @@ def test_the_last_session_ends_where_an_uncut_run_ends(outputs, place):
 
 def test_an_output_holds_what_the_next_session_needs_and_no_pictures(outputs):
     for kernel, output in outputs.items():
-        wanted = {"__notebook__.ipynb", "flickr30k-embeddings"} | ({"runs"} if kernel[:2] != "01" else set())
+        embeddings = "flickr8k-embeddings" if kernel[:2] == "08" else "flickr30k-embeddings"
+        wanted = {"__notebook__.ipynb", embeddings} | ({"runs"} if kernel[:2] != "01" else set())
         assert {path.name for path in output.iterdir()} == wanted
 
 

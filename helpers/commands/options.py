@@ -15,7 +15,7 @@ from ..runtime.model_folders import captioner_design
 
 
 def choose(names: Any) -> str:
-    """Return how the help shows the values that an option takes: [tiny|small|large]."""
+    """Return how the help shows the values that an option takes: [tiny|photo|small|large]."""
     return f"[{'|'.join(names)}]"
 
 

@@ -1,0 +1,101 @@
+"""What do a few photos of one's own teach the captioner that ships? `python -m benchmarks.own_photos --shared DIR`.
+
+The captioner learned Flickr8k; one's own photos are here those of the Flickr30k sample that are not in Flickr8k. A
+training goes on from `photo` with the first 30, 100, 300 and 1,000 of them in an order drawn by the seed. It is judged
+on 300 others and on Flickr8k's validation photos: what does it learn, and what does it forget? Beside it, the same
+photos teach a new captioner with the same encoder and GPT-2. CIDEr of greedy captions. Results: results/own_photos.csv.
+
+DIR: a folder with flickr8k/ and flickr30k-sample/, each with its pictures, captions and splits.csv.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from helpers.config import Config, preset
+from helpers.data.build_cache import open_cache
+from helpers.data.dataset import Data, open_data
+from helpers.data.embedding_cache import EmbeddingCache
+from helpers.evaluation.scores import measure
+from helpers.models.writer import CaptionWriter
+from helpers.training.loop import train
+
+RESULTS = Path(__file__).parent / "results" / "own_photos.csv"
+PHOTOS = (30, 100, 300, 1000)
+JUDGED = 300  # photos of one's own that are not trained on
+SEEDS = 3
+STEPS = 150  # at least; small sets are seen more often
+GOING_ON = {"start_from": "photo", "mapper_lr": 3e-4, "gpt2_lr": 1e-4, "batch_size": 32, "mirror": False}
+
+
+def number(name: str) -> str:
+    """Return the number by which Flickr8k's and Flickr30k's name of a photo agree."""
+    return name.split("_")[0].split(".")[0]
+
+
+def cider(writer: CaptionWriter, data: Data, names: list[str], cache: EmbeddingCache) -> float:
+    """Return CIDEr of the greedy captions of these photos."""
+    references = data.captions.groupby("image_name").caption.apply(list)
+    written = writer.write(cache.rows(names))
+    return measure(written, [references[name] for name in names], meteor=False).measured["cider"].value
+
+
+def config_of(arm: str, photos: int, seed: int) -> Config:
+    """Return the config of one training on that many photos with five captions each."""
+    config = preset("photo").with_values(**GOING_ON if arm == "goes on" else {"batch_size": 32, "mirror": False})
+    per_epoch = -(-5 * photos // config.batch_size)
+    epochs = max(3, -(-STEPS // per_epoch))
+    return config.with_values(seed=seed, epochs=epochs, eval_every=epochs * per_epoch)
+
+
+def main() -> None:
+    """Train, judge, print and save the results; what is finished is not trained again."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shared", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, default=Path("runs/own-photos"))
+    chosen = parser.parse_args()
+    flickr8k, sample = (
+        open_data(*(chosen.shared / folder / name for name in (pictures, captions, "splits.csv")))
+        for folder, pictures, captions in (
+            ("flickr8k", "Images", "captions.txt"), ("flickr30k-sample", "flickr30k_images", "results.csv"),
+        )
+    )  # fmt: skip
+    known = {number(name) for name in flickr8k.image_names()}
+    own = [name for name in sample.image_names("train") if number(name) not in known]
+    before = flickr8k.image_names("val")
+    eyes = preset("photo").with_values(mirror=False)
+    cache, cache_before = (
+        open_cache(data, eyes, chosen.runs / f"{name}-embeddings")
+        for name, data in (("own", sample), ("flickr8k", flickr8k))
+    )
+    shipped = CaptionWriter.load("photo")
+    rows = []
+    for seed in range(SEEDS):
+        order = list(np.random.default_rng(seed).permutation(own))
+        judged, pool = order[:JUDGED], order[JUDGED:]
+        rows.append({"arm": "as it ships", "photos": 0, "seed": seed, "own": cider(shipped, sample, judged, cache),
+                     "flickr8k": cider(shipped, flickr8k, before, cache_before)})  # fmt: skip
+        for arm in ("goes on", "new"):
+            for photos in PHOTOS:
+                training = sample.captions.assign(split="other")
+                training.loc[training.image_name.isin(pool[:photos]), "split"] = "train"
+                training.loc[training.image_name.isin(judged[:20]), "split"] = "val"  # for the history alone
+                begun = time.process_time()
+                run = train(config_of(arm, photos, seed), training, cache.folder, resume=True,
+                            out=chosen.runs / f"{arm.replace(' ', '-')}-{photos}-{seed}")  # fmt: skip
+                seconds = time.process_time() - begun
+                writer = CaptionWriter.load(run.captioner)
+                rows.append({"arm": arm, "photos": photos, "seed": seed, "own": cider(writer, sample, judged, cache),
+                             "flickr8k": cider(writer, flickr8k, before, cache_before),
+                             "cpu_seconds": round(seconds, 1)})  # fmt: skip
+                print(rows[-1], flush=True)
+    table = pd.DataFrame(rows)
+    table.to_csv(RESULTS, index=False)
+    print(table.groupby(["arm", "photos"])[["own", "flickr8k", "cpu_seconds"]].mean().round(3).to_string())
+
+
+if __name__ == "__main__":
+    main()
