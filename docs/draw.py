@@ -22,7 +22,7 @@ from helpers import CaptionWriter, Data, UserError, open_data, open_picture, plo
 from helpers.data.scene_captions import is_right  # noqa: E402
 from helpers.runtime.model_folders import captioner_folder  # noqa: E402
 
-RESULTS = ROOT / "notebooks" / "results"
+RESULTS, PHOTOS = ROOT / "notebooks" / "results", ROOT / "notebooks" / "photos"
 DOTS_PER_INCH = 190  # two dots per CSS pixel where GitHub shows a picture about 900 pixels wide
 GREEN, RED = "#1a7f37", "#b3261e"  # of a right and a wrong caption
 
@@ -47,10 +47,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def draw_from_the_repository(out: Path) -> None:
-    """Draw what needs neither a trained captioner nor a browser: the architecture and the learning curve."""
+    """Draw what needs neither `make run` nor a browser: the architecture, the learning curve, photos with captions."""
     _save(diagram.draw_architecture(diagram.LIGHT), out / "architecture.png")
     _save(diagram.draw_architecture(diagram.DARK), out / "architecture-dark.png")
     _save(plot_learning_curve(pd.read_csv(RESULTS / "train_images.csv")), out / "learning_curve.png")
+    _save(draw_photos(CaptionWriter.load("photo"), sorted(PHOTOS.glob("*.jpg"))), out / "photos.png")
+
+
+def draw_photos(writer: CaptionWriter, paths: Sequence[Path], *, columns: int = 4) -> Figure:
+    """Return the photos with their captions by greedy decoding, as `clipxgpt predict` writes them."""
+    pictures = [open_picture(path) for path in paths]
+    rows = -(-len(pictures) // columns)
+    figure = Figure(figsize=(2.35 * columns, 2.6 * rows), facecolor="white")
+    for place, (picture, caption) in enumerate(zip(pictures, writer.write(writer.embed(pictures)), strict=True)):
+        row, column = divmod(place, columns)
+        box = (column / columns + 0.005, 1 - (row + 0.72) / rows, 1 / columns - 0.01, 0.7 / rows)
+        axis = figure.add_axes(box, anchor="S")
+        axis.imshow(picture)
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+        axis.set_xlabel(textwrap.fill(caption, 28), fontsize=10)
+    return figure
 
 
 def draw_captions(writer: CaptionWriter, data: Data, *, right: int = 3, wrong: int = 1) -> Figure:
