@@ -62,14 +62,16 @@ class CaptionWriter:
 
     @classmethod
     def assemble(
-        cls, config: Config, clip: ImageEncoder, *, captioner_class: type[Captioner] = Captioner
+        cls, config: Config, clip: ImageEncoder | None = None, *, captioner_class: type[Captioner] = Captioner
     ) -> "CaptionWriter":
         """Build a new captioner: the pretrained pair, a fresh mapping module, and GPT-2 frozen as the config says.
 
-        If the config starts from a captioner, that one is loaded. Raises UserError if the parts do not fit together.
+        If the config starts from a captioner, that one is loaded. clip: the image encoder, by default the config's.
+        Raises UserError if the parts do not fit together.
         """
         if config.start_from:
             return cls._assemble_from(config, captioner_class)
+        clip = load_configs_encoder(config) if clip is None else clip
         gpt2, tokenizer = load_gpt2(config.gpt2)
         torch.manual_seed(config.seed)
         shapes = CaptionerConfig(

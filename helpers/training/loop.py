@@ -17,7 +17,7 @@ from ..config import Config
 from ..data.dataset import Data
 from ..data.embedding_cache import EmbeddingCache
 from ..errors import UserError
-from ..models.writer import CaptionWriter, load_configs_encoder
+from ..models.writer import CaptionWriter
 from ..runtime.device import choose_accelerator
 from .checkpoint import best_of, checkpoints, load_newest, save_checkpoint
 from .estimate import rehearse
@@ -49,9 +49,8 @@ def train(
     say = functools.partial(tqdm.write, file=sys.stderr) if main else _say_nothing
 
     # The pieces: the frozen CLIP's embeddings, the captions in batches, the captioner and what of it trains.
-    clip = load_configs_encoder(config)
-    embeddings = EmbeddingCache.open(cache, clip)
-    writer = CaptionWriter.assemble(config, clip, captioner_class=parts.captioner)
+    writer = CaptionWriter.assemble(config, captioner_class=parts.captioner)
+    embeddings = EmbeddingCache.open(cache, writer.clip(config.start_from or config.clip))
     captioner = writer.captioner
     batches, held_out = (
         split_batches(captions, split, config, cache=embeddings, writer=writer, say=say) for split in ("train", "val")
