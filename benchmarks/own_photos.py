@@ -28,7 +28,7 @@ PHOTOS = (30, 100, 300, 1000)
 JUDGED = 300  # photos of one's own that are not trained on
 SEEDS = 3
 STEPS = 150  # at least; small sets are seen more often
-GOING_ON = {"start_from": "photo", "mapper_lr": 3e-4, "gpt2_lr": 1e-4, "batch_size": 32, "mirror": False}
+GOING_ON = {"start_from": "photo", "mapper_lr": 3e-4, "gpt2_lr": 1e-4, "batch_size": 32}
 
 
 def number(name: str) -> str:
@@ -45,7 +45,7 @@ def cider(writer: CaptionWriter, data: Data, names: list[str], cache: EmbeddingC
 
 def config_of(arm: str, photos: int, seed: int) -> Config:
     """Return the config of one training on that many photos with five captions each."""
-    config = preset("photo").with_values(**GOING_ON if arm == "goes on" else {"batch_size": 32, "mirror": False})
+    config = preset("photo").with_values(**GOING_ON if arm == "goes on" else {"batch_size": 32})
     per_epoch = -(-5 * photos // config.batch_size)
     epochs = max(3, -(-STEPS // per_epoch))
     return config.with_values(seed=seed, epochs=epochs, eval_every=epochs * per_epoch)
@@ -66,7 +66,7 @@ def main() -> None:
     known = {number(name) for name in flickr8k.image_names()}
     own = [name for name in sample.image_names("train") if number(name) not in known]
     before = flickr8k.image_names("val")
-    eyes = preset("photo").with_values(mirror=False)
+    eyes = preset("photo")
     cache, cache_before = (
         open_cache(data, eyes, chosen.runs / f"{name}-embeddings")
         for name, data in (("own", sample), ("flickr8k", flickr8k))

@@ -22,6 +22,7 @@ def _setting(group: str, default: Any, help: str, **rule: Any) -> Any:
 
 _connected = partial(_setting, "What is connected")
 _mapping = partial(_setting, "Mapping module")
+_writing = partial(_setting, "How it writes")
 _freezing = partial(_setting, "Freezing of GPT-2")
 _training = partial(_setting, "Training")
 _watching = partial(_setting, "Watching it")
@@ -70,6 +71,13 @@ class Config:
         most=2,
     )
 
+    length_penalty: float = _writing(
+        1.0,
+        "Power of the length by which beam search divides a caption's log-probability; less than 1 for shorter ones.",
+        least=0,
+        most=2,
+    )
+
     freezing: str = _freezing(
         "first-and-last",
         "Which tensors train: none, first and last block (the original's), the last blocks, low-rank adapters, or all.",
@@ -98,9 +106,6 @@ class Config:
     warmup: float = _training(1 / 3, "Share of the steps in which the learning rate rises.", least=0, most=1)
     weight_decay: float = _training(0.01, "AdamW's weight decay, on matrices only.", least=0, most=1)
     max_grad_norm: float = _training(1.0, "L2 norm to which gradients are clipped.", above=0)
-    mirror: bool = _training(
-        False, "Train on the photos' mirror images too, in every second epoch; not if captions say left and right."
-    )
     text_share: float = _training(
         0.0,
         "Captions learned without a picture beside each one learned with its own, so that GPT-2 does not forget how to "
@@ -193,17 +198,17 @@ PRESETS = {
         gpt2="photo",
         pooling="stages",
         mapper="mlp",
-        dropout=0.4,
-        embedding_noise=0.4,
+        dropout=0.5,
+        embedding_noise=0.5,
         freezing="full",
-        epochs=10,
+        epochs=12,
         batch_size=128,
         mapper_lr=2e-3,
         gpt2_lr=1e-3,
         warmup=0.05,
         weight_decay=0.05,
-        mirror=True,
-        text_share=0.25,
+        text_share=0.5,
+        length_penalty=0.5,
         eval_every=446,
         log_every=50,
     ),

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import UserError
-from .embedding_cache import EmbeddingCache, ImageEmbeddings
+from .embedding_cache import EmbeddingCache
 
 IGNORE = -100  # the label of padding, which PyTorch's cross-entropy ignores
 TOGETHER = 1000  # captions that are tokenised at a time; the tokenizer holds kilobytes for each until it is done
@@ -96,16 +96,8 @@ class CaptionBatches:
         self.tokens, self.cut = caption_tokens(tokenizer, list(self.captions.caption), max_tokens)
         self.batch_size, self.seed = batch_size, seed
         self._order_of = lru_cache(maxsize=4)(self._order)
-        self.mirrored: ImageEmbeddings | None = None
         self.text: list[torch.Tensor] = []
         self._texts = 0  # of them in a batch
-
-    def add_mirrored(self, mirrored: ImageEmbeddings) -> None:
-        """Let a caption go with its image's mirror image in every second epoch.
-
-        mirrored: the mirror images' embeddings in the order of image_names.
-        """
-        self.mirrored = mirrored
 
     def add_text(self, tokens: list[torch.Tensor], share: float, embedding: torch.Tensor) -> None:
         """Add captions without an image to every training batch, `share` times as many as it has.
@@ -121,12 +113,8 @@ class CaptionBatches:
     def at(self, step: int) -> Batch:
         """Return the batch of training step `step`, which counts from 0 over all epochs."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        rows = torch.tensor(self._order_of(epoch, len(self.tokens))[position * self.batch_size :][: self.batch_size])
-        images = self.image_of[rows]
-        embeddings = self.embeddings[images]
-        if self.mirrored is not None:
-            turned = (rows + epoch) % 2 == 1
-            embeddings[turned] = self.mirrored[images[turned]]
+        rows = self._order_of(epoch, len(self.tokens))[position * self.batch_size :][: self.batch_size]
+        embeddings = self.embeddings[self.image_of[rows]]
         texts = [divmod(place, len(self.text)) for place in range(step * self._texts, (step + 1) * self._texts)]
         chosen = [self.text[self._order_of(-1 - turn, len(self.text))[place]] for turn, place in texts]
         return self._batch(embeddings, [self.tokens[row] for row in rows], chosen)

@@ -19,7 +19,7 @@ from ..runtime.device import choose_accelerator
 from ..runtime.files import only_one, sweep_partial, write_json, write_text
 from .dataset import Data
 from .embedding_cache import FINGERPRINT, SHARDS, EmbeddingCache, read_fingerprint
-from .images import MIRRORED, PictureError, open_named, picture_path
+from .images import PictureError, open_picture, picture_path
 from .shards import WHOLE, Part, Shard, rows_sha256
 
 DRAWN_CACHES = {
@@ -31,14 +31,11 @@ DRAWN_CACHES = {
 def open_cache(data: Data, config: Config, folder: str | Path | None = None, *, part: Part = WHOLE) -> EmbeddingCache:
     """Open the cache of all images of `data`, or of a part of them, by the config's CLIP; embed what is missing.
 
-    If the config trains on mirror images, those of the training images are embedded too. folder: the cache's place; by
-    default that of the drawn world, one for each pooling. Under torchrun the processes share the work, and all wait
-    until it is done. A card is used only if there is something to embed.
+    folder: the cache's place; by default that of the drawn world, one for each pooling. Under torchrun the processes
+    share the work, and all wait until it is done. A card is used only if there is something to embed.
     """
     folder = folder or DRAWN_CACHES[config.pooling]
     clip, names = load_configs_encoder(config), data.image_names()
-    if config.mirror:
-        names += [name + MIRRORED for name in data.image_names("train")]
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes == 1:
         return build_cache(folder, data.images, names, clip=clip, part=part)
@@ -159,7 +156,7 @@ class _Builder:
     def _prepare(self, name: str) -> torch.Tensor | str:
         """Return the picture's pixel values [1, 3, H, W], or the reason why it is left out."""
         try:
-            return self.clip.pixel_values([open_named(self.images, name)])
+            return self.clip.pixel_values([open_picture(picture_path(self.images, name))])
         except PictureError as error:
             return error.reason
         except UserError as error:
@@ -167,7 +164,7 @@ class _Builder:
 
     def _exists(self, name: str) -> bool:
         try:
-            return picture_path(self.images, name.removesuffix(MIRRORED)).exists()
+            return picture_path(self.images, name).exists()
         except UserError:
             return False
 

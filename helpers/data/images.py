@@ -13,7 +13,6 @@ ENDINGS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".gif", ".webp", ".bmp", "
                      ".jp2", ".j2k", ".avif"})  # fmt: skip
 MOST_PIXELS = 89_478_485  # a quarter of a gigabyte as RGB: Pillow's own limit, at which it warns of decompression bombs
 MOST_ELONGATED = 50  # times as long as wide; resizing the short edge to CLIP's 224 pixels would make it enormous
-MIRRORED = "|mirrored"  # ends the name of a picture's mirror image
 ORIENTATION = 0x0112  # the EXIF tag of how the camera was held
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -56,15 +55,6 @@ def open_picture(path: str | Path, content: bytes | None = None) -> Image.Image:
     except Exception as error:  # what a decoder raises on broken bytes is documented nowhere
         reason = " ".join(str(error).split()) or type(error).__name__
         raise PictureError(path, f"cannot be read ({reason}); give a whole picture") from error
-
-
-def open_named(folder: str | Path, name: str) -> Image.Image:
-    """Open the picture `name` of a folder, or its mirror image if the name ends with MIRRORED.
-
-    Raises UserError as `open_picture` and `picture_path` do.
-    """
-    picture = open_picture(picture_path(folder, name.removesuffix(MIRRORED)))
-    return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if name.endswith(MIRRORED) else picture
 
 
 def picture_folder(path: str | Path) -> Path:

@@ -44,6 +44,7 @@ class CaptionerConfig(PreTrainedConfig):
         dropout: float = 0.1,
         pooling: str = "pooled",
         embedding_noise: float = 0.0,
+        beam_length_penalty: float = 1.0,  # transformers allows no `length_penalty` in a model's config
         familiarity: bool = False,  # captioners of before have none
         **kwargs: Any,
     ):
@@ -53,16 +54,11 @@ class CaptionerConfig(PreTrainedConfig):
             vision_config = AutoConfig.for_model(**vision_config) if vision_config else CLIPVisionConfig()
         if not isinstance(text_config, GPT2Config):
             text_config = GPT2Config(**text_config or {})
-        self.vision_config = vision_config
-        self.text_config = text_config
-        self.mapper = mapper
-        self.prefix_length = prefix_length
-        self.mapper_layers = mapper_layers
-        self.mapper_heads = mapper_heads
-        self.dropout = dropout
-        self.pooling = pooling
-        self.embedding_noise = embedding_noise
-        self.familiarity = familiarity
+        self.vision_config, self.text_config = vision_config, text_config
+        self.mapper, self.prefix_length = mapper, prefix_length
+        self.mapper_layers, self.mapper_heads = mapper_layers, mapper_heads
+        self.dropout, self.embedding_noise = dropout, embedding_noise
+        self.pooling, self.beam_length_penalty, self.familiarity = pooling, beam_length_penalty, familiarity
 
 
 AutoConfig.register(CaptionerConfig.model_type, CaptionerConfig, exist_ok=True)  # a captioner's folder has a known type
@@ -152,7 +148,7 @@ class Captioner(PreTrainedModel, GenerationMixin):
 
     @property
     def mean_embedding(self) -> torch.Tensor:
-        """The mean of the training images' vectors, [D] or [S, D]: an embedding that says nothing about its image."""
+        """The mean of the training images' vectors, [D] or [S, D], which stands for no image."""
         return self.embedding_mean.expand(self.embedding_shape)
 
     @property
@@ -210,9 +206,8 @@ class Captioner(PreTrainedModel, GenerationMixin):
         tokens = self.gpt2.transformer.wte(input_ids)  # [B, T, E]
         inputs = torch.cat([prefix.to(tokens.dtype), tokens], dim=1)  # [B, P+T, E]
         hidden = self.gpt2.transformer(inputs_embeds=inputs, use_cache=False).last_hidden_state  # [B, P+T, E]
-        logits = self.gpt2.lm_head(
-            hidden[:, prefix.shape[1] - 1 : -1]
-        )  # [B, T, V]: the last of the prefix scores token 0
+        hidden = hidden[:, prefix.shape[1] - 1 : -1]  # [B, T, E]: the last of the prefix scores token 0
+        logits = self.gpt2.lm_head(hidden)  # [B, T, V]
         loss = None
         if labels is not None:
             loss = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=-100)
@@ -229,12 +224,15 @@ class Captioner(PreTrainedModel, GenerationMixin):
         """Write captions by GPT-2's own `generate`: int64 [B, at most max_new_tokens], padded with end-of-text.
 
         `kwargs` are those of transformers' `generate`: num_beams, do_sample, temperature, top_p, max_new_tokens, ...
+        length_penalty is by default the config's beam_length_penalty.
         guidance_scale above 1 pushes away from what the mean embedding of the training images would say (guidance.py).
         """
         prefix = self.generation_prefix(embeddings, pixel_values).to(self.gpt2.dtype)
         mask = torch.ones(prefix.shape[:2], dtype=torch.long, device=prefix.device)
         config = copy.deepcopy(self.generation_config if generation_config is None else generation_config)
         others = config.update(**kwargs)  # arguments that are no decoding settings, such as a streamer
+        if generation_config is None and "length_penalty" not in kwargs and (config.num_beams or 1) > 1:
+            config.length_penalty = self.config.beam_length_penalty
         strength, config.guidance_scale = config.guidance_scale, None
         if strength not in (None, 1):
             mean = self.generation_prefix(self.mean_embedding.unsqueeze(0)).to(prefix.dtype)  # [1, P, E]

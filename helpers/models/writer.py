@@ -78,7 +78,7 @@ class CaptionWriter:
             vision_config=clip.vision.config, text_config=gpt2.config, mapper=config.mapper,
             prefix_length=config.prefix_length, mapper_layers=config.mapper_layers, mapper_heads=config.mapper_heads,
             dropout=config.dropout, pooling=config.pooling, embedding_noise=config.embedding_noise,
-            familiarity=True,
+            beam_length_penalty=config.length_penalty, familiarity=True,
         )  # fmt: skip
         captioner = captioner_class(shapes, clip.vision, gpt2)
         if captioner.longest_caption < 2:
@@ -98,6 +98,7 @@ class CaptionWriter:
                 raise UserError(f"{name} is {wanted!r}, but the captioner in {config.start_from} has {found!r}: a "
                                 "training that starts from it keeps its design; use that value")  # fmt: skip
         writer.captioner.config.embedding_noise = config.embedding_noise
+        writer.captioner.config.beam_length_penalty = config.length_penalty
         freeze(writer.captioner.gpt2, config)
         return writer
 

@@ -19,7 +19,6 @@ from ..config import Config
 from ..data.batches import CaptionBatches, caption_tokens
 from ..data.captions import read_text
 from ..data.embedding_cache import EmbeddingCache
-from ..data.images import MIRRORED
 from ..errors import UserError
 from ..models.writer import CaptionWriter
 from ..runtime.device import Choice, used_memory
@@ -67,8 +66,6 @@ def split_batches(
     batches = CaptionBatches(
         rows, cache, writer.tokenizer, batch_size=batch_size, max_tokens=max_tokens, seed=config.seed
     )
-    if split == "train" and config.mirror:
-        batches.add_mirrored(cache.of(name + MIRRORED for name in batches.image_names))
     if batches.missing:
         say(f"{split}: {len(batches.missing)} images have no embedding and are left out, such as {batches.missing[0]}")
     if batches.cut:

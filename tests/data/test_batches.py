@@ -130,24 +130,6 @@ def test_parts_of_a_batch_weigh_every_token_the_same(make, writer, parts):
         torch.testing.assert_close(sum(losses) / parts, whole)
 
 
-def test_every_second_epoch_shows_a_caption_its_mirrored_image(make, cache):
-    batches = make(batch_size=50)
-    plain = [batches.at(step) for step in range(3 * batches.steps_per_epoch)]
-    batches.add_mirrored(-batches.embeddings[:])
-    mirrored = [batches.at(step) for step in range(3 * batches.steps_per_epoch)]
-    turned = {}  # by caption, in which epochs its image was mirrored
-    for step, (one, other) in enumerate(zip(plain, mirrored, strict=True)):
-        assert torch.equal(one.input_ids, other.input_ids)
-        is_turned = (one.embeddings == -other.embeddings).all(dim=1)
-        assert torch.equal(other.embeddings, torch.where(is_turned[:, None], -one.embeddings, one.embeddings))
-        for ids, labels, turn in zip(one.input_ids, one.labels, is_turned.tolist(), strict=True):
-            caption = tuple(ids[labels != IGNORE].tolist())
-            turned.setdefault((step // batches.steps_per_epoch, turn), []).append(caption)
-    halves = [len(turned[epoch, turn]) for epoch in range(3) for turn in (False, True)]
-    assert max(halves) - min(halves) <= 1
-    assert sorted(turned[0, True]) == sorted(turned[1, False]) == sorted(turned[2, True])
-
-
 def test_text_without_an_image_joins_every_training_batch_and_each_once_per_turn(make, tokenizer):
     texts = [f"a text number {number}" for number in range(25)]
     tokens, _ = caption_tokens(tokenizer, texts, 20)

@@ -211,6 +211,15 @@ def test_beams_that_share_a_prefix_find_what_gpt2_finds_for_each_alone(prefix_le
     assert captioner.generate(embeddings, **choices, use_cache=False).equal(wanted)
 
 
+def test_beams_are_ranked_by_the_captioners_own_length_penalty():
+    embeddings = torch.randn(20, 32, generator=torch.Generator().manual_seed(7))
+    plain, short = (random_captioner(beam_length_penalty=power) for power in (1.0, 0.0))
+    choices = {"num_beams": 4, "max_new_tokens": 12}
+    assert short.generate(embeddings, **choices).equal(plain.generate(embeddings, **choices, length_penalty=0.0))
+    assert plain.generate(embeddings, **choices).equal(short.generate(embeddings, **choices, length_penalty=1.0))
+    assert short.generate(embeddings, max_new_tokens=12).equal(plain.generate(embeddings, max_new_tokens=12))  # greedy
+
+
 def test_batched_captions_are_the_single_ones(captioner):
     embeddings, _ = batch(rows=5)
     for beams in (1, 3):
