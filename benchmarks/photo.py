@@ -61,6 +61,7 @@ def main() -> None:
 
     scored = {arm: measure(written, references, meteor=False) for arm, written in arms.items()}
     results = {"photos": len(names), "split": chosen.split, "beams": chosen.beams,
+               "tokenizer": next(iter(scored.values())).tokenizer,
                "arms": {arm: summary(scores, arms[arm]) for arm, scores in scored.items()}}  # fmt: skip
     first = scored[str(chosen.runs[0])]
     results["first run minus"] = {

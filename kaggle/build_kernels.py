@@ -64,8 +64,8 @@ def build(username: str, out: Path = OUT, values: dict[str, Any] | None = None) 
     if unused:
         raise UserError(f"no kernel sets {', '.join(sorted(unused))}: name one from a kaggle/*/{PARAMETERS_FILE}")
     shutil.copytree(ROOT / "helpers", out / DATASET / "helpers", ignore=shutil.ignore_patterns("__pycache__"))
-    results = Path("notebooks", "results")  # plotted in notebooks, but too slow to compute there
-    shutil.copytree(ROOT / results, out / DATASET / results)
+    for name in ("results", "photos"):  # plotted in notebooks, but too slow to compute there, and examples
+        shutil.copytree(ROOT / "notebooks" / name, out / DATASET / "notebooks" / name)
     (out / DATASET / DATASET_FILE).write_text(_for_user(HERE / DATASET / DATASET_FILE, username), encoding="utf-8")
 
 

@@ -338,10 +338,7 @@ def test_one_broken_picture_is_one_line(refused, captioner, tmp_path, content, s
         (["predict", "-I", "a", "--beams", "0"], "beams is 0"),
         (["predict", "-I", "a", "--guidance", "0"], "guidance is 0.0, but must be above 0 and finite; 1 is off"),
         (["predict", "-I", "a", "-C", "nowhere"], "nowhere holds no captioner: give the folder of a run or of a cap"),
-        (
-            ["predict", "-I", "a"],
-            "runs/tiny/captioner holds no captioner: give the folder of a run or of a captioner, or train one first",
-        ),
+        (["predict", "-I", "a"], "a is missing; give the path of a picture"),
         (["ablate", "--vary", "colour=1", "--out", "a.csv"], "--vary colour=1: colour is no field of the config"),
         (
             ["ablate", "--vary", "defect=double", "--out", "a.csv"],

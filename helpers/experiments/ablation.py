@@ -146,6 +146,8 @@ def _begin_results(out: Path, base: Config, vary: dict[str, list[Any]], *, data:
     file = out.with_suffix(".json")
     fixed = {name: value for name, value in base.to_dict().items() if name not in (*vary, "seed")}
     fixed |= {"varied": list(vary), "data_sha256": data}
-    if file.exists() and json.loads(file.read_text(encoding="utf-8")) != fixed:
+    found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else fixed
+    defaults = {name: value for name, value in Config().to_dict().items() if name in fixed}
+    if {**defaults, **found} != fixed:  # a field that is younger than the results had its default
         raise UserError(f"{out} holds results of another base config or other captions (see {file}): name another file")
     write_json(file, fixed)

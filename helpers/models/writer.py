@@ -23,8 +23,6 @@ from .decoding import Decoding
 from .freezing import freeze, merged_state
 from .loading import load_config, load_encoder, load_gpt2, load_processor, load_weights, one_line_errors, quietly
 
-SURENESS = ((0.9, "very sure"), (0.7, "fairly sure"), (0.4, "unsure"), (0.0, "guessing"))  # by least probability
-
 
 class Embeddings(Protocol):
     """Embeddings of N images, [N, D] or [N, S, D]: a tensor, or rows of a cache that are read when they are sliced."""
@@ -45,11 +43,6 @@ class Candidate:
     def probability(self) -> float:
         """The geometric mean of its tokens' probabilities, 0 to 1."""
         return math.exp(self.log_probability)
-
-    @property
-    def sureness(self) -> str:
-        """The probability in words. A captioner may well be sure of a wrong caption."""
-        return next(words for least, words in SURENESS if self.probability >= least)
 
 
 @dataclass(frozen=True)

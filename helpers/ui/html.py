@@ -38,12 +38,12 @@ STYLE = """<style>
 
 
 def in_words(candidate: Candidate) -> str:
-    """Return the probability of a caption in words, such as "81% per token, fairly sure"."""
-    return f"{candidate.probability:.0%} per token, {candidate.sureness}"
+    """Return the probability of a caption in words, such as "81% per token"."""
+    return f"{candidate.probability:.0%} per token"
 
 
 def as_bar(candidate: Candidate) -> str:
-    """Return the probability of a caption as HTML: a bar, a percentage and words."""
+    """Return the probability of a caption as HTML: a bar and a percentage."""
     filled = f'<i style="width: {candidate.probability:.1%}"></i>'
     return f'<span class="clipxgpt-bar" aria-hidden="true">{filled}</span> <small>{in_words(candidate)}</small>'
 

@@ -131,6 +131,26 @@ def wait_for(condition) -> None:
     raise TimeoutError("it did not come true within two minutes")
 
 
+def test_each_encoder_gets_embeddings_of_its_own(experiment, cache, tiny_clip):
+    results = experiment({"clip": ["tiny", str(tiny_clip)]}, mapper="mlp")
+    assert results.clip.tolist() == ["tiny", str(tiny_clip)]
+    beside = Path(f"{cache.folder}-clip-pooled")
+    assert json.loads((beside / "fingerprint.json").read_text())["width"] == 32
+    assert results.val_loss.nunique() == 2
+
+
+def test_results_of_before_a_new_field_go_on(experiment, tmp_path):
+    experiment({"prefix_length": [1]})
+    file = tmp_path / "results.json"
+    found = json.loads(file.read_text())
+    assert found.pop("text_share") == 0
+    file.write_text(json.dumps(found))
+    assert len(experiment({"prefix_length": [1]})) == 1
+    file.write_text(json.dumps({**found, "text_share": 0.5}))
+    with pytest.raises(UserError, match="holds results of another base config"):
+        experiment({"prefix_length": [1]})
+
+
 def test_a_wrong_value_is_found_before_the_first_run(experiment, tmp_path):
     with pytest.raises(UserError, match="prefix_length is 0, but must be at least 1"):
         experiment({"prefix_length": [4, 0]})

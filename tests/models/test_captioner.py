@@ -214,7 +214,11 @@ def test_beams_that_share_a_prefix_find_what_gpt2_finds_for_each_alone(prefix_le
 def test_beams_are_ranked_by_the_captioners_own_length_penalty():
     embeddings = torch.randn(20, 32, generator=torch.Generator().manual_seed(7))
     plain, short = (random_captioner(beam_length_penalty=power) for power in (1.0, 0.0))
+    for captioner in (plain, short):
+        captioner.gpt2.transformer.wte.weight.data[END] *= 3  # so that captions end
     choices = {"num_beams": 4, "max_new_tokens": 12}
+    lengths = [(each.generate(embeddings, **choices) != END).sum() for each in (plain, short)]
+    assert lengths[0] > lengths[1]
     assert short.generate(embeddings, **choices).equal(plain.generate(embeddings, **choices, length_penalty=0.0))
     assert plain.generate(embeddings, **choices).equal(short.generate(embeddings, **choices, length_penalty=1.0))
     assert short.generate(embeddings, max_new_tokens=12).equal(plain.generate(embeddings, max_new_tokens=12))  # greedy
