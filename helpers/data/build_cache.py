@@ -63,6 +63,8 @@ def build_cache(
     disk is full, and if another process makes this part.
     """
     folder, images, names = Path(folder), Path(images), list(dict.fromkeys(image_names))
+    if cache := _finished(folder, clip, part.of(names)):  # several trainings may read it at a time
+        return cache
     with only_one(folder, f"making part {part} of the embeddings", wait=False):
         try:
             cache = _Builder(folder, images, clip, part).build(names, batch_size, shard_size)
@@ -169,9 +171,33 @@ class _Builder:
             return False
 
 
+def _finished(folder: Path, clip: ImageEncoder, names: list[str]) -> EmbeddingCache | None:
+    """Return the cache in `folder` if each of these pictures has its row there and nothing is broken, else None.
+
+    Raises UserError if it is another CLIP's.
+    """
+    if not (folder / FINGERPRINT).exists():
+        return None
+    read_fingerprint(folder, clip)
+    try:
+        cache = EmbeddingCache.open(folder)
+        for name, text in _tables(cache).items():
+            if (folder / name).read_text(encoding="utf-8") != text:
+                return None
+        cache.verify()
+    except (UserError, OSError):  # the builder mends it
+        return None
+    return cache if set(names) <= set(cache.image_names) else None
+
+
+def _tables(cache: EmbeddingCache) -> dict[str, str]:
+    tables = {"index.csv": cache.index(), "left_out.csv": cache.left_out}
+    return {name: table.to_csv(index=False, lineterminator="\n") for name, table in tables.items()}
+
+
 def _save_tables(cache: EmbeddingCache) -> None:
     """Save index.csv and left_out.csv if they have changed: a finished cache may lie on a read-only disk."""
-    for name, table in (("index.csv", cache.index()), ("left_out.csv", cache.left_out)):
-        path, text = cache.folder / name, table.to_csv(index=False, lineterminator="\n")
+    for name, text in _tables(cache).items():
+        path = cache.folder / name
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             write_text(path, text)

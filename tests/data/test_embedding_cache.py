@@ -22,6 +22,7 @@ from helpers.data.images import open_picture
 from helpers.encoders.vision import ImageEncoder
 from helpers.errors import UserError
 from helpers.models.loading import load_encoder
+from helpers.runtime.files import only_one
 
 NAMES = [f"{number:02}.png" for number in range(30)]
 SMALL = {"batch_size": 4, "shard_size": 7}  # batches and shards that do not divide the pictures evenly
@@ -339,3 +340,13 @@ def test_a_few_rows_do_not_load_the_cache(tmp_path):
     shard = Shard.read(tmp_path / "shard.safetensors")
     assert shard.embeddings[torch.tensor([5, 59_999])].float().sum() == 0
     assert resident() - before < 30
+
+
+def test_a_finished_cache_is_read_while_another_process_holds_it(data, tmp_path):
+    encoder, names = load_encoder("tiny"), data.image_names()[:20]
+    cache = build_cache(tmp_path / "cache", data.images, names, clip=encoder)
+    with only_one(cache.folder, "making part 1/1 of the embeddings"):
+        again = build_cache(cache.folder, data.images, names, clip=encoder)
+        assert again.rows(names).equal(cache.rows(names))
+        with pytest.raises(UserError, match="another process"):
+            build_cache(cache.folder, data.images, data.image_names()[:21], clip=encoder)
