@@ -18,14 +18,15 @@ def train_tokenizer(captions: list[str], vocabulary: int, *, lowercase: bool = F
     """Return a tokenizer of GPT-2's kind, with at most `vocabulary` tokens, learned from these captions.
 
     It is a byte-level BPE, so any text has ids. `<|endoftext|>` is the only special token. lowercase: turn text into
-    lower case and drop a full stop at its end.
+    lower case and drop a full stop at its end; and write "man's" where Flickr's captions have "man 's".
     """
     tokenizer = Tokenizer(models.BPE())
+    joined = [decoders.Replace(f" {end}", end) for end in ("'s", "n't", ",")] if lowercase else []
     if lowercase:
         stop = normalizers.Replace(Regex(r"\s*\.\s*$"), "")
         tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), stop])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), *joined]) if joined else decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     tokenizer.train_from_iterator(
         captions,
