@@ -25,6 +25,7 @@ from helpers.runtime.model_folders import captioner_folder  # noqa: E402
 RESULTS, PHOTOS = ROOT / "notebooks" / "results", ROOT / "notebooks" / "photos"
 DOTS_PER_INCH = 190  # two dots per CSS pixel where GitHub shows a picture about 900 pixels wide
 GREEN, RED = "#1a7f37", "#b3261e"  # of a right and a wrong caption
+GRAY = "#6b7280"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -55,18 +56,24 @@ def draw_from_the_repository(out: Path) -> None:
 
 
 def draw_photos(writer: CaptionWriter, paths: Sequence[Path], *, columns: int = 4) -> Figure:
-    """Return the photos with their captions by greedy decoding, as `clipxgpt predict` writes them."""
+    """Return the photos with their captions, as `clipxgpt predict` writes them.
+
+    The caption of a photo unlike those of the training is gray and says so.
+    """
     pictures = [open_picture(path) for path in paths]
     rows = -(-len(pictures) // columns)
     figure = Figure(figsize=(2.35 * columns, 2.6 * rows), facecolor="white")
-    for place, (picture, caption) in enumerate(zip(pictures, writer.write(writer.embed(pictures)), strict=True)):
+    embeddings = writer.embed(pictures)
+    written = zip(pictures, writer.write(embeddings), writer.unlike_training(embeddings), strict=True)
+    for place, (picture, caption, unlike) in enumerate(written):
         row, column = divmod(place, columns)
         box = (column / columns + 0.005, 1 - (row + 0.72) / rows, 1 / columns - 0.01, 0.7 / rows)
         axis = figure.add_axes(box, anchor="S")
         axis.imshow(picture)
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-        axis.set_xlabel(textwrap.fill(caption, 28), fontsize=10)
+        text = f"{caption} (unlike its training)" if unlike else caption
+        axis.set_xlabel(textwrap.fill(text, 28), fontsize=10, color=GRAY if unlike else "black")
     return figure
 
 
