@@ -94,6 +94,19 @@ photo: $(READY)  ## rebuild the captioner in helpers/photo: make photo FLICKR8K=
 	$(BIN)/python -c "from helpers import CaptionWriter; CaptionWriter.load('runs/photo/0').save('runs/photo/half', half=True)"
 	cp runs/photo/half/* helpers/photo/
 
+# One thing changed at a time, five seeds each, one epoch; what is finished is not trained again.
+ABLATE = $(BIN)/clipxgpt ablate --preset photo --clip runs/photo/encoder --gpt2 runs/photo/language/gpt2 --text $(TEXT) $(SCORED) \
+  --epochs 1 --batch-size 64 --seeds 5
+
+.PHONY: photo-ablations
+photo-ablations:  ## the original's questions on photos, into notebooks/results/photo, after make photo (three hours)
+	$(BIN)/python -m benchmarks.untrained runs/photo/encoder runs/photo/language/gpt2 runs/untrained
+	$(ABLATE) --vary gpt2=runs/photo/language/gpt2,runs/untrained/gpt2 --out notebooks/results/photo/gpt2.csv
+	$(ABLATE) --vary clip=runs/photo/encoder,runs/untrained/encoder --out notebooks/results/photo/clip.csv
+	$(ABLATE) --vary freezing=full,frozen,first-and-last,last-n,lora --out notebooks/results/photo/freezing.csv
+	$(ABLATE) --vary train_images=5705,100,300,1000,3000 --out notebooks/results/photo/train_images.csv
+	$(ABLATE) --vary prefix_length=4,1,2,10 --out notebooks/results/photo/prefix_length.csv
+
 .PHONY: docs
 docs: $(READY)  ## draw the pictures of README and docs, after make run
 	$(BIN)/python docs/draw.py

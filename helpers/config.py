@@ -73,7 +73,7 @@ class Config:
 
     length_penalty: float = _writing(
         1.0,
-        "Power of the length by which beam search divides a caption's log-probability; less than 1 for shorter ones.",
+        "Power of the length by which beam search divides a caption's log probability; less than 1 for shorter ones.",
         least=0,
         most=2,
     )

@@ -573,7 +573,7 @@ def test_the_help_of_each_field_comes_from_the_config(help_of):
             assert f" {each.metadata['group']}: " in said
         assert "--prefix-length INT " in said
         assert "--freezing [frozen|first-and-last|last-n|lora|full] " in said
-        assert "Passes over all captions. [tiny 3, small 150, large 150]" in said
+        assert "Passes over all captions. [tiny 3, photo 12, small 150, large 150]" in said
         assert "Captions per optimizer step. [default: 64]" in said
 
 

@@ -67,7 +67,6 @@ def pretrain(
 
     Examples:
       clipxgpt pretrain --images photos --captions captions.csv --out pair
-      clipxgpt pretrain --text captions.csv --out language
       clipxgpt pretrain --vision encoders/lite2 --images photos --captions captions.csv --out search
     """
     from ..config import check_value

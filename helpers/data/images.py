@@ -49,6 +49,8 @@ def open_picture(path: str | Path, content: bytes | None = None) -> Image.Image:
             return _as_rgb(_turned(image))
     except PictureError:
         raise
+    except Image.DecompressionBombError:
+        raise PictureError(path, f"has too many pixels; at most {MOST_PIXELS:,} are read, so make it smaller") from None
     except Image.UnidentifiedImageError:
         known = ", ".join(FORMATS)
         raise PictureError(path, f"is no picture of a kind that can be read; give one of {known}") from None

@@ -14,6 +14,7 @@ from .bootstrap import Score
 from .ptb_tokenizer import command, jar
 
 ORDERS = 4  # n-grams of 1 to so many words, in BLEU and in CIDEr
+LENGTHS, CHUNKS, MATCHED = [0, 1], 20, [21, 22]  # METEOR's counts: words of caption and reference, chunks, matches
 SMALL, TINY = 1e-9, 1e-15  # keep pycocoevalcap's BLEU from dividing by zero
 
 
@@ -48,7 +49,19 @@ def meteor_score(written: Sequence[str], references: Sequence[Sequence[str]]) ->
     """Return METEOR of the corpus, 0 to 1, from counts summed over images. Raises ChildProcessError if Java dies."""
     with Meteor() as process:
         counts = process.counts(written, references)
-        return Score.of(counts, process.scores, process.scores(counts))
+        return Score.of(to_sum(counts), process.scores, process.scores(counts))
+
+
+def to_sum(counts: np.ndarray) -> np.ndarray:
+    """Return METEOR's counts [N, K] as the corpus sums them: a caption that is a reference has no chunk.
+
+    METEOR punishes a caption that matches in many chunks. The jar leaves the one chunk of a caption that matches its
+    reference completely out of its own sum; with it, every perfect caption would lower the score of the corpus.
+    """
+    counts = counts.copy()
+    complete = (counts[:, CHUNKS] == 1) & (counts[:, MATCHED] == counts[:, LENGTHS]).all(axis=1)
+    counts[complete, CHUNKS] = 0
+    return counts
 
 
 def rouge_l(written: Sequence[str], references: Sequence[Sequence[str]]) -> Score:

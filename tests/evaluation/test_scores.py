@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from helpers.evaluation.bootstrap import RESAMPLES, Score
-from helpers.evaluation.coco import Meteor, bleu, cider
+from helpers.evaluation.coco import Meteor, bleu, cider, to_sum
 from helpers.evaluation.ptb_tokenizer import PTB, ptb_words, stand_in, why_no_java
 from helpers.evaluation.scores import measure, summary_lines
 
@@ -227,6 +227,20 @@ def test_an_image_without_a_value_is_left_out_of_the_mean():
 
 
 @needs_java
+def test_meteor_of_a_corpus_is_pycocoevalcaps_also_if_captions_equal_a_reference(meteor):
+    from pycocoevalcap.meteor.meteor import Meteor as Theirs
+
+    known = [["a dog runs on the beach", "the dog is running"], ["two men play soccer in the park", "people play"],
+             ["a red car is parked"], ["a dog is running on a beach"]]  # fmt: skip
+    written = [known[0][0], "two men play football in a park", "a red car", known[3][0]]
+    their = Theirs()
+    corpus, each = their.compute_score(dict(enumerate(known)), {row: [caption] for row, caption in enumerate(written)})
+    counts = meteor.counts(written, known)
+    assert meteor.scores(to_sum(counts).sum(axis=0, keepdims=True))[0] == pytest.approx(corpus, abs=1e-4)
+    assert meteor.scores(counts) == pytest.approx(each, abs=1e-4)
+    assert meteor.scores(counts.sum(axis=0, keepdims=True))[0] < corpus - 0.005  # the sum of all chunks is too low
+
+
 def test_meteor_of_a_corpus_is_no_mean(meteor):
     captions, references = ["a dog runs fast", "cat"], [["a dog runs fast"], ["a red cat sits on the mat"]]
     counts = meteor.counts(captions, references)
