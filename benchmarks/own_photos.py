@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.config import Config, preset
+from helpers.config import preset
 from helpers.data.build_cache import open_cache
 from helpers.data.dataset import Data, open_data
 from helpers.data.embedding_cache import EmbeddingCache
@@ -27,8 +27,10 @@ RESULTS = Path(__file__).parent / "results" / "own_photos.csv"
 PHOTOS = (30, 100, 300, 1000)
 JUDGED = 300  # photos of one's own that are not trained on
 SEEDS = 3
-STEPS = 150  # at least; small sets are seen more often
-GOING_ON = {"start_from": "photo", "mapper_lr": 3e-4, "gpt2_lr": 1e-4, "batch_size": 32}
+ARMS = {  # what is changed of preset photo
+    "goes on": {"start_from": "photo", "mapper_lr": 1e-4, "gpt2_lr": 3e-5, "batch_size": 32, "epochs": 5},
+    "new": {"batch_size": 32, "epochs": 10},
+}
 
 
 def number(name: str) -> str:
@@ -41,14 +43,6 @@ def cider(writer: CaptionWriter, data: Data, names: list[str], cache: EmbeddingC
     references = data.captions.groupby("image_name").caption.apply(list)
     written = writer.write(cache.rows(names))
     return measure(written, [references[name] for name in names], meteor=False).measured["cider"].value
-
-
-def config_of(arm: str, photos: int, seed: int) -> Config:
-    """Return the config of one training on that many photos with five captions each."""
-    config = preset("photo").with_values(**GOING_ON if arm == "goes on" else {"batch_size": 32})
-    per_epoch = -(-5 * photos // config.batch_size)
-    epochs = max(3, -(-STEPS // per_epoch))
-    return config.with_values(seed=seed, epochs=epochs, eval_every=epochs * per_epoch)
 
 
 def main() -> None:
@@ -78,13 +72,14 @@ def main() -> None:
         judged, pool = order[:JUDGED], order[JUDGED:]
         rows.append({"arm": "as it ships", "photos": 0, "seed": seed, "own": cider(shipped, sample, judged, cache),
                      "flickr8k": cider(shipped, flickr8k, before, cache_before)})  # fmt: skip
-        for arm in ("goes on", "new"):
+        for arm, values in ARMS.items():
             for photos in PHOTOS:
                 training = sample.captions.assign(split="other")
                 training.loc[training.image_name.isin(pool[:photos]), "split"] = "train"
                 training.loc[training.image_name.isin(judged[:20]), "split"] = "val"  # for the history alone
                 begun = time.process_time()
-                run = train(config_of(arm, photos, seed), training, cache.folder, resume=True,
+                config = preset("photo").with_values(seed=seed, eval_every=10_000, **values)
+                run = train(config, training, cache.folder, resume=True,
                             out=chosen.runs / f"{arm.replace(' ', '-')}-{photos}-{seed}")  # fmt: skip
                 seconds = time.process_time() - begun
                 writer = CaptionWriter.load(run.captioner)

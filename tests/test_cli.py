@@ -574,7 +574,7 @@ def test_the_help_of_each_field_comes_from_the_config(help_of):
         assert "--prefix-length INT " in said
         assert "--freezing [frozen|first-and-last|last-n|lora|full] " in said
         assert "Passes over all captions. [tiny 3, photo 12, small 150, large 150]" in said
-        assert "Captions per optimizer step. [default: 64]" in said
+        assert "Captions per optimizer step. [tiny 64, photo 128, small 64, large 64]" in said
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)

@@ -95,9 +95,10 @@ def test_the_dataset_has_helpers_as_they_are(built):
 
 
 def test_the_dataset_has_the_results_that_notebooks_draw(built):
-    wanted = {path.name: path.read_text() for path in (ROOT / "notebooks" / "results").iterdir()}
-    copied = {path.name: path.read_text() for path in (built / DATASET / "notebooks" / "results").iterdir()}
-    assert copied == wanted
+    for name in ("results", "photos"):
+        here, there = ROOT / "notebooks" / name, built / DATASET / "notebooks" / name
+        wanted = {path.relative_to(here): path.read_bytes() for path in here.rglob("*.*")}
+        assert {path.relative_to(there): path.read_bytes() for path in there.rglob("*.*")} == wanted
 
 
 def test_other_values_for_a_simulation(tmp_path):

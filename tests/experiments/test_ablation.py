@@ -133,7 +133,7 @@ def wait_for(condition) -> None:
 
 def test_each_encoder_gets_embeddings_of_its_own(experiment, cache, tiny_clip):
     results = experiment({"clip": ["tiny", str(tiny_clip)]}, mapper="mlp")
-    assert results.clip.tolist() == ["tiny", str(tiny_clip)]
+    assert results["clip"].tolist() == ["tiny", str(tiny_clip)]
     beside = Path(f"{cache.folder}-clip-pooled")
     assert json.loads((beside / "fingerprint.json").read_text())["width"] == 32
     assert results.val_loss.nunique() == 2
