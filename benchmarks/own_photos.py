@@ -3,32 +3,45 @@
 The captioner learned Flickr8k; one's own photos are here those of the Flickr30k sample that are not in Flickr8k. A
 training goes on from `photo` with the first 30, 100, 300 and 1,000 of them in an order drawn by the seed. It is judged
 on 300 others and on Flickr8k's validation photos: what does it learn, and what does it forget? Beside it, the same
-photos teach a new captioner with the same encoder and GPT-2. CIDEr of greedy captions. Results: results/own_photos.csv.
+photos teach a new captioner with the same encoder and GPT-2. Measured are CIDEr and words of captions by 3 beams, and
+the loss in nats per token of the references. Results: results/own_photos.csv.
 
 DIR: a folder with flickr8k/ and flickr30k-sample/, each with its pictures, captions and splits.csv.
 """
 
 import argparse
+import itertools
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from helpers.config import preset
+from helpers.data.batches import CaptionBatches
 from helpers.data.build_cache import open_cache
 from helpers.data.dataset import Data, open_data
 from helpers.data.embedding_cache import EmbeddingCache
 from helpers.evaluation.scores import measure
+from helpers.models.decoding import Decoding
 from helpers.models.writer import CaptionWriter
 from helpers.training.loop import train
+from helpers.training.loss import CaptionLoss, validation_loss
 
 RESULTS = Path(__file__).parent / "results" / "own_photos.csv"
 PHOTOS = (30, 100, 300, 1000)
 JUDGED = 300  # photos of one's own that are not trained on
 SEEDS = 3
 ARMS = {  # what is changed of preset photo
-    "goes on": {"start_from": "photo", "mapper_lr": 1e-4, "gpt2_lr": 3e-5, "batch_size": 32, "epochs": 5},
+    "goes on": {
+        "start_from": "photo",
+        "mapper_lr": 1e-4,
+        "gpt2_lr": 3e-5,
+        "batch_size": 32,
+        "epochs": 5,
+        "text_share": 0.0,
+    },
     "new": {"batch_size": 32, "epochs": 10},
 }
 
@@ -38,11 +51,15 @@ def number(name: str) -> str:
     return name.split("_")[0].split(".")[0]
 
 
-def cider(writer: CaptionWriter, data: Data, names: list[str], cache: EmbeddingCache) -> float:
-    """Return CIDEr of the greedy captions of these photos."""
+def judge(writer: CaptionWriter, data: Data, names: list[str], cache: EmbeddingCache) -> dict[str, float]:
+    """Return CIDEr and words of the captions of these photos, and the loss of their references."""
     references = data.captions.groupby("image_name").caption.apply(list)
-    written = writer.write(cache.rows(names))
-    return measure(written, [references[name] for name in names], meteor=False).measured["cider"].value
+    written = writer.write(cache.rows(names), Decoding(beams=3))
+    scores = measure(written, [references[name] for name in names], meteor=False).measured
+    rows = data.captions[data.captions.image_name.isin(names)]
+    batches = CaptionBatches(rows, cache, writer.tokenizer, batch_size=64)
+    loss = validation_loss(CaptionLoss(writer.captioner), batches)
+    return {"cider": scores["cider"].value, "words": scores["words"].value, "loss": loss}
 
 
 def main() -> None:
@@ -65,31 +82,32 @@ def main() -> None:
         open_cache(data, eyes, chosen.runs / f"{name}-embeddings")
         for name, data in (("own", sample), ("flickr8k", flickr8k))
     )
-    shipped = CaptionWriter.load("photo")
-    rows = []
+    shipped, rows = CaptionWriter.load("photo"), []
     for seed in range(SEEDS):
         order = list(np.random.default_rng(seed).permutation(own))
         judged, pool = order[:JUDGED], order[JUDGED:]
-        rows.append({"arm": "as it ships", "photos": 0, "seed": seed, "own": cider(shipped, sample, judged, cache),
-                     "flickr8k": cider(shipped, flickr8k, before, cache_before)})  # fmt: skip
-        for arm, values in ARMS.items():
-            for photos in PHOTOS:
-                training = sample.captions.assign(split="other")
-                training.loc[training.image_name.isin(pool[:photos]), "split"] = "train"
-                training.loc[training.image_name.isin(judged[:20]), "split"] = "val"  # for the history alone
-                begun = time.process_time()
-                config = preset("photo").with_values(seed=seed, eval_every=10_000, **values)
-                run = train(config, training, cache.folder, resume=True,
-                            out=chosen.runs / f"{arm.replace(' ', '-')}-{photos}-{seed}")  # fmt: skip
-                seconds = time.process_time() - begun
-                writer = CaptionWriter.load(run.captioner)
-                rows.append({"arm": arm, "photos": photos, "seed": seed, "own": cider(writer, sample, judged, cache),
-                             "flickr8k": cider(writer, flickr8k, before, cache_before),
-                             "cpu_seconds": round(seconds, 1)})  # fmt: skip
+
+        def record(writer: CaptionWriter, judged: list[str] = judged, **what: Any) -> None:
+            for name, found in (
+                ("own", judge(writer, sample, judged, cache)),
+                ("flickr8k", judge(writer, flickr8k, before, cache_before)),
+            ):
+                rows.append({**what, "judged_on": name, **{key: round(value, 4) for key, value in found.items()}})
                 print(rows[-1], flush=True)
-    table = pd.DataFrame(rows)
-    table.to_csv(RESULTS, index=False)
-    print(table.groupby(["arm", "photos"])[["own", "flickr8k", "cpu_seconds"]].mean().round(3).to_string())
+
+        record(shipped, arm="as it ships", photos=0, seed=seed, cpu_seconds=0.0)
+        for (arm, values), photos in itertools.product(ARMS.items(), PHOTOS):
+            training = sample.captions.assign(split="other")
+            training.loc[training.image_name.isin(pool[:photos]), "split"] = "train"
+            training.loc[training.image_name.isin(judged[:20]), "split"] = "val"  # for the history alone
+            config = preset("photo").with_values(seed=seed, eval_every=10_000, **values)
+            folder, begun = chosen.runs / f"{arm.replace(' ', '-')}-{photos}-{seed}", time.process_time()
+            run = train(config, training, cache.folder, out=folder, resume=True)
+            seconds = round(time.process_time() - begun, 1)
+            record(CaptionWriter.load(run.captioner), arm=arm, photos=photos, seed=seed, cpu_seconds=seconds)
+        pd.DataFrame(rows).to_csv(RESULTS, index=False)
+    table = pd.DataFrame(rows).groupby(["judged_on", "arm", "photos"])
+    print(table[["cider", "words", "loss", "cpu_seconds"]].mean().round(3).to_string())
 
 
 if __name__ == "__main__":
