@@ -11,7 +11,6 @@ DIR: a folder with flickr8k/ and flickr30k-sample/, each with its pictures, capt
 
 import argparse
 import itertools
-import time
 from pathlib import Path
 from typing import Any
 
@@ -82,32 +81,33 @@ def main() -> None:
         open_cache(data, eyes, chosen.runs / f"{name}-embeddings")
         for name, data in (("own", sample), ("flickr8k", flickr8k))
     )
-    shipped, rows = CaptionWriter.load("photo"), []
-    for seed in range(SEEDS):
+    rows: list[dict[str, Any]] = []
+
+    def record(writer: CaptionWriter, judged: list[str], **what: Any) -> None:
+        for name, found in (
+            ("own", judge(writer, sample, judged, cache)),
+            ("flickr8k", judge(writer, flickr8k, before, cache_before)),
+        ):
+            rows.append({**what, "judged_on": name, **{key: round(value, 4) for key, value in found.items()}})
+            print(rows[-1], flush=True)
+        pd.DataFrame(rows).to_csv(RESULTS, index=False)
+
+    for arm, seed in itertools.product(ARMS, range(SEEDS)):
         order = list(np.random.default_rng(seed).permutation(own))
         judged, pool = order[:JUDGED], order[JUDGED:]
-
-        def record(writer: CaptionWriter, judged: list[str] = judged, **what: Any) -> None:
-            for name, found in (
-                ("own", judge(writer, sample, judged, cache)),
-                ("flickr8k", judge(writer, flickr8k, before, cache_before)),
-            ):
-                rows.append({**what, "judged_on": name, **{key: round(value, 4) for key, value in found.items()}})
-                print(rows[-1], flush=True)
-
-        record(shipped, arm="as it ships", photos=0, seed=seed, cpu_seconds=0.0)
-        for (arm, values), photos in itertools.product(ARMS.items(), PHOTOS):
+        if arm == "goes on":
+            record(CaptionWriter.load("photo"), judged, arm="as it ships", photos=0, seed=seed, seconds=0.0)
+        for photos in PHOTOS:
             training = sample.captions.assign(split="other")
             training.loc[training.image_name.isin(pool[:photos]), "split"] = "train"
             training.loc[training.image_name.isin(judged[:20]), "split"] = "val"  # for the history alone
-            config = preset("photo").with_values(seed=seed, eval_every=10_000, **values)
-            folder, begun = chosen.runs / f"{arm.replace(' ', '-')}-{photos}-{seed}", time.process_time()
+            config = preset("photo").with_values(seed=seed, eval_every=10_000, **ARMS[arm])
+            folder = chosen.runs / f"{arm.replace(' ', '-')}-{photos}-{seed}"
             run = train(config, training, cache.folder, out=folder, resume=True)
-            seconds = round(time.process_time() - begun, 1)
-            record(CaptionWriter.load(run.captioner), arm=arm, photos=photos, seed=seed, cpu_seconds=seconds)
-        pd.DataFrame(rows).to_csv(RESULTS, index=False)
+            seconds = run.history().elapsed_seconds.iloc[-1]
+            record(CaptionWriter.load(run.captioner), judged, arm=arm, photos=photos, seed=seed, seconds=seconds)
     table = pd.DataFrame(rows).groupby(["judged_on", "arm", "photos"])
-    print(table[["cider", "words", "loss", "cpu_seconds"]].mean().round(3).to_string())
+    print(table[["cider", "words", "loss", "seconds"]].mean().round(3).to_string())
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -177,3 +178,19 @@ def test_committed_results_are_those_of_preset_tiny(file):
     assert found.get("mapper_lr", 2e-4) in (2e-4, 7e-4)  # the preset's value today and before; the notebooks say which
     assert {*found["varied"], "seed"} <= set(table.columns)
     assert not table.duplicated([*found["varied"], "seed"]).any()
+
+
+PHOTO_RESULTS = sorted((Path(__file__).parents[2] / "notebooks" / "results" / "photo").glob("*.csv"))
+
+
+@pytest.mark.parametrize("file", PHOTO_RESULTS, ids=lambda path: path.stem)
+def test_committed_results_on_photos_are_those_of_preset_photo_with_five_seeds(file):
+    found, table = json.loads(file.with_suffix(".json").read_text()), pd.read_csv(file)
+    config = preset("photo").to_dict()
+    other = {name for name in found.keys() & config.keys() if found[name] != config[name]}
+    assert other <= {"clip", "gpt2", "text", "epochs", "batch_size"}
+    (varied,) = found["varied"]
+    assert table.groupby(varied).seed.nunique().eq(5).all()
+    makefile = (Path(__file__).parents[2] / "Makefile").read_text()
+    values = re.search(rf"--vary {varied}=(\S+) --out notebooks/results/photo/{file.name}", makefile)[1].split(",")
+    assert sorted(map(str, table[varied].unique())) == sorted(values)
