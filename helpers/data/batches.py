@@ -114,18 +114,15 @@ class CaptionBatches:
         """Return the batch of training step `step`, which counts from 0 over all epochs."""
         epoch, position = divmod(step, self.steps_per_epoch)
         rows = self._order_of(epoch, len(self.tokens))[position * self.batch_size :][: self.batch_size]
-        embeddings = self.embeddings[self.image_of[rows]]
         texts = [divmod(place, len(self.text)) for place in range(step * self._texts, (step + 1) * self._texts)]
         chosen = [self.text[self._order_of(-1 - turn, len(self.text))[place]] for turn, place in texts]
-        return self._batch(embeddings, [self.tokens[row] for row in rows], chosen)
+        return self._batch(rows, chosen)
 
     def longest(self) -> Batch:
         """Return a batch of the longest captions, which needs the most memory of all."""
         rows = _longest(self.tokens)[-self.batch_size :]
         texts = _longest(self.text)[len(self.text) - self._texts :]
-        return self._batch(
-            self.embeddings[self.image_of[rows]], [self.tokens[row] for row in rows], [self.text[row] for row in texts]
-        )
+        return self._batch(rows, [self.text[row] for row in texts])
 
     def in_order(self) -> list[list[int]]:
         """Return the rows of each batch in the table's order, every row once: for validation and evaluation."""
@@ -133,13 +130,11 @@ class CaptionBatches:
 
     def rows(self, rows: list[int]) -> Batch:
         """Return the batch of these rows of the captions table."""
-        return self._batch(self.embeddings[self.image_of[rows]], [self.tokens[row] for row in rows])
+        return self._batch(rows)
 
-    def _batch(
-        self, embeddings: torch.Tensor, captions: list[torch.Tensor], text: Sequence[torch.Tensor] = ()
-    ) -> Batch:
-        """Return a batch of captions with their embeddings, and of text without an image behind them."""
-        tokens = [*captions, *text]
+    def _batch(self, rows: list[int], text: Sequence[torch.Tensor] = ()) -> Batch:
+        """Return the batch of these rows of the captions table, and of text without an image behind them."""
+        tokens, embeddings = [*(self.tokens[row] for row in rows), *text], self.embeddings[self.image_of[rows]]
         input_ids = pad_sequence(tokens, batch_first=True)  # [B, T], padded with 0
         lengths = torch.tensor([len(ids) for ids in tokens])
         padding = torch.arange(input_ids.shape[1]) >= lengths.unsqueeze(1)  # [B, T]

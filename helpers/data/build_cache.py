@@ -181,13 +181,14 @@ def _finished(folder: Path, clip: ImageEncoder, names: list[str]) -> EmbeddingCa
     read_fingerprint(folder, clip)
     try:
         cache = EmbeddingCache.open(folder)
-        for name, text in _tables(cache).items():
-            if (folder / name).read_text(encoding="utf-8") != text:
-                return None
-        cache.verify()
+        whole = set(names) <= set(cache.image_names) and all(
+            (folder / name).read_text(encoding="utf-8") == text for name, text in _tables(cache).items()
+        )
+        if whole:
+            cache.verify()  # last, because it reads every row
     except (UserError, OSError):  # the builder mends it
         return None
-    return cache if set(names) <= set(cache.image_names) else None
+    return cache if whole else None
 
 
 def _tables(cache: EmbeddingCache) -> dict[str, str]:

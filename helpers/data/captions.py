@@ -231,5 +231,5 @@ def _text_column(path: Path, *, held_out: bool) -> list[str]:
         )
     if "split" not in table.columns:
         return [] if held_out else [str(caption) for caption in table[column]]
-    training = table["split"].isin(["train", "restval"])
+    training = table["split"].map(SPLITS) == "train"
     return [str(caption) for caption in table[column][~training if held_out else training]]

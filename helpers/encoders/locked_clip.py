@@ -28,11 +28,8 @@ class WordBagConfig(PreTrainedConfig):
         eos_token_id: int = 0, **kwargs: Any,
     ):  # fmt: skip
         super().__init__(eos_token_id=eos_token_id, **kwargs)
-        self.vocab_size, self.hidden_size, self.max_position_embeddings = (
-            vocab_size,
-            hidden_size,
-            max_position_embeddings,
-        )
+        self.vocab_size, self.hidden_size = vocab_size, hidden_size
+        self.max_position_embeddings = max_position_embeddings
 
 
 class LockedClipConfig(PreTrainedConfig):
@@ -73,9 +70,9 @@ class WordBag(nn.Module):
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
     ) -> BaseModelOutputWithPooling:
         """Pool token ids [B, T] into [B, W]. attention_mask: [B, T], 0 for tokens to leave out beside the ending."""
-        counted = (
-            input_ids != self.ending if attention_mask is None else (input_ids != self.ending) & attention_mask.bool()
-        )
+        counted = input_ids != self.ending
+        if attention_mask is not None:
+            counted = counted & attention_mask.bool()
         vectors = self.tokens(input_ids)  # [B, T, W]
         weights = self.weights(input_ids).exp() * counted.unsqueeze(2)  # [B, T, 1]
         pooled = (vectors * weights).sum(dim=1) / weights.sum(dim=1).clamp_min(1e-6)

@@ -20,7 +20,7 @@ from ..models.loading import load_encoder, quietly
 from ..runtime.device import use_threads_for
 from ..runtime.files import atomic_path, write_json
 from ..training.optimizer import lr_at
-from .small_clip import MAX_LOGIT_SCALE, retrieval
+from .small_clip import MAX_LOGIT_SCALE, contrastive_loss, decay_matrices, retrieval
 from .small_gpt2 import END_OF_TEXT, train_tokenizer
 
 VOCABULARY = 6000  # tokens
@@ -53,14 +53,15 @@ def pretrain_locked(
         tokenizer = train_tokenizer(list(splits["train"].caption), VOCABULARY, lowercase=True)
         texts = WordBagConfig(vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id)
         clip = LockedClip(LockedClipConfig(encoder.vision.config, texts), encoder.vision)
-        use_threads_for(sum(parameter.numel() for parameter in clip.parameters() if parameter.requires_grad))
+        trained = clip.num_parameters(only_trainable=True)
+        use_threads_for(trained)
         of_split = {split: _by_photo(part, tokenizer) for split, part in splits.items()}
         losses = train_locked(clip, cache.rows(of_split["train"]), list(of_split["train"].values()), steps=steps)
     report = {
         "vision": str(vision),
         "photos": len(of_split["train"]),
         "captions": len(splits["train"]),
-        "trained_parameters": sum(parameter.numel() for parameter in clip.parameters() if parameter.requires_grad),
+        "trained_parameters": trained,
         "first_loss": losses[0],
         "last_loss": sum(losses[-20:]) / len(losses[-20:]),
         "cpu_seconds": round(time.process_time() - started, 1),
@@ -85,10 +86,7 @@ def train_locked(
     projection.mean.copy_(pooled.mean(dim=0))
     projection.std.copy_(pooled.std(dim=0).clamp_min(1e-4))
     parameters = [parameter for parameter in clip.parameters() if parameter.requires_grad]
-    matrices, vectors = ([p for p in parameters if (p.ndim > 1) == wanted] for wanted in (True, False))
-    optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0}], betas=(0.9, 0.98)
-    )
+    optimizer = torch.optim.AdamW(decay_matrices(parameters, 0.1), betas=(0.9, 0.98))
     batch, losses = min(BATCH, len(pooled)), []
     clip.train()
     for step in (bar := trange(steps, desc="locked clip", unit="step")):
@@ -97,9 +95,7 @@ def train_locked(
         noise = NOISE * projection.std * torch.randn(batch, pooled.shape[1])
         image = F.normalize(projection(pooled[rows] + noise), dim=1)  # [B, PROJECTION]
         text = F.normalize(clip.text_projection(_read(clip, captions)), dim=1)
-        logits = clip.logit_scale.exp() * image @ text.T  # [B, B]: each photo against each caption
-        targets = torch.arange(batch)
-        loss = (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+        loss = contrastive_loss(clip, image, text)
         for group in optimizer.param_groups:
             group["lr"] = lr_at(step, steps, peak=PEAK, warmup=0.1)
         optimizer.zero_grad()

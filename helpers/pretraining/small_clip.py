@@ -1,6 +1,7 @@
 """A small CLIP trained from scratch to match pictures with captions and, if facts are known, to name them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -78,8 +79,7 @@ def train_clip(
     generator = torch.Generator().manual_seed(recipe.seed)
     heads = nn.Linear(clip.vision_embed_dim, sum(sizes)) if sizes else None
     parameters = [*clip.parameters(), *(heads.parameters() if heads else ())]
-    matrices, vectors = ([p for p in parameters if (p.ndim > 1) == wanted] for wanted in (True, False))
-    optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0}])
+    optimizer = torch.optim.AdamW(decay_matrices(parameters, 0.05))
     losses: list[float] = []
     order = torch.empty(0, dtype=torch.long)
     batch = min(recipe.clip_batch, len(pictures))
@@ -93,9 +93,7 @@ def train_clip(
         shown = _vary(pictures[rows], recipe.image_size, generator) if recipe.vary else pictures[rows]
         pooled = clip.vision_model(pixel_values=pixel_values(shown, processor)).pooler_output  # [B, D]
         image = F.normalize(clip.visual_projection(pooled), dim=1)
-        logits = clip.logit_scale.exp() * image @ encode_texts(clip, captions).T  # [B, B]
-        targets = torch.arange(batch)
-        loss = (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+        loss = contrastive_loss(clip, image, encode_texts(clip, captions))
         if heads is not None:
             answers = heads(pooled).split(sizes, dim=1)
             loss = loss + recipe.fact_weight * sum(map(F.cross_entropy, answers, classes[rows].unbind(1)))
@@ -111,6 +109,22 @@ def train_clip(
         bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
     clip.eval()
     return losses, heads
+
+
+def contrastive_loss(clip: TwoTowers, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+    """Return how badly pictures and captions find each other, a scalar in nats (CLIP: Radford et al. 2021).
+
+    image, text: vectors of length 1, float32 [B, PROJECTION]; the rows of both are pairs.
+    """
+    logits = clip.logit_scale.exp() * image @ text.T  # [B, B]: each picture against each caption
+    targets = torch.arange(len(logits))
+    return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+
+
+def decay_matrices(parameters: Sequence[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Return AdamW's groups: weight decay on matrices, none on vectors and scalars."""
+    matrices, vectors = ([p for p in parameters if (p.ndim > 1) == wanted] for wanted in (True, False))
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0}]
 
 
 def encode_texts(clip: TwoTowers, texts: list[list[int]]) -> torch.Tensor:

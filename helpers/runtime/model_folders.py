@@ -20,7 +20,7 @@ def find_model(name: str | Path, part: str) -> str:
     "tiny" and "photo" are those that ship with the package. part: "clip" or "gpt2", the folder of the tiny pair.
     Raises UserError if `name` is a path, but no folder.
     """
-    path = {"tiny": TINY / part, "photo": PHOTO}.get(str(name)) or Path(name).expanduser()
+    path = {"tiny": TINY / part, "photo": PHOTO}.get(name) or Path(name).expanduser()
     if path.is_dir():
         return str(path)
     text = str(name)

@@ -54,7 +54,7 @@ def split_batches(
 
     Raises UserError if the split has no captions.
     """
-    max_tokens = min(config.max_caption_tokens, writer.captioner.longest_caption)
+    max_tokens = _max_tokens(config, writer)
     rows = captions[captions.split == split]
     if rows.empty:
         raise UserError(
@@ -76,8 +76,13 @@ def split_batches(
 def add_text(batches: CaptionBatches, config: Config, writer: CaptionWriter) -> None:
     """Add the config's captions without a picture; the mean embedding of the training images stands for it."""
     text = read_text(config.text) if config.text else list(batches.captions.caption)
-    tokens, _ = caption_tokens(writer.tokenizer, text, min(config.max_caption_tokens, writer.captioner.longest_caption))
+    tokens, _ = caption_tokens(writer.tokenizer, text, _max_tokens(config, writer))
     batches.add_text(tokens, config.text_share, writer.captioner.mean_embedding)
+
+
+def _max_tokens(config: Config, writer: CaptionWriter) -> int:
+    """Return the number of tokens at which captions are cut: the config's, or what fits into GPT-2's context."""
+    return min(config.max_caption_tokens, writer.captioner.longest_caption)
 
 
 class Stop:
