@@ -87,6 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=Path, required=True, help="folder of photos")
     parser.add_argument("--names", type=Path, help="CSV with image_name and split, of which val and test are taken")
+    parser.add_argument("--more", type=Path, action="append", default=[], help="folder of other photos to judge")
     options = parser.parse_args()
     paths = sorted(options.photos.iterdir())
     if options.names:
@@ -95,6 +96,7 @@ def main() -> None:
     photos = [open_picture(path) for path in paths]
     data = open_drawn_world()
     drawn = [open_picture(data.images / name) for name in data.image_names("test")]
+    more = {folder.name: [open_picture(path) for path in sorted(folder.iterdir())] for folder in options.more}
     results = {}
     print("tiny")
     results["tiny"] = judge(
@@ -103,7 +105,7 @@ def main() -> None:
     print("photo")
     results["photo"] = judge(
         CaptionWriter.load("photo"), ("photos not trained on", photos),
-        {**other_pictures(), "drawn pictures": drawn[:PICTURES]},
+        {**other_pictures(), "drawn pictures": drawn[:PICTURES], **more},
     )  # fmt: skip
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 
