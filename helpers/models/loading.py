@@ -19,6 +19,7 @@ from transformers import (
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import logging
 
+from ..config import REDUCED_TO, check_value
 from ..encoders.locked_clip import LockedClipConfig
 from ..encoders.vision import TOWERS, ImageEncoder, plain_setting, tower_choices, tower_class
 from ..errors import UserError
@@ -129,7 +130,14 @@ def load_weights(kind: type[PreTrainedModel], source: str, *, what: str, **choic
 def load_processor(source: str, *, what: str) -> BaseImageProcessor:
     """Load a model's image processor, in the version that resizes by Pillow. what: the model's name in messages."""
     with one_line_errors(source, what), quietly():
-        return AutoImageProcessor.from_pretrained(source, **PILLOW)
+        processor = AutoImageProcessor.from_pretrained(source, **PILLOW)
+    side = getattr(processor, "reduce_to", None)
+    if side is not None:
+        setting = f"reduce_to in the preprocessor_config.json of {source}"
+        if type(side) is not int:
+            raise UserError(f"{setting} is {side!r}, but must be a whole number of pixels")
+        check_value(setting, side, **REDUCED_TO)
+    return processor
 
 
 def _match_size(name: str, config: PreTrainedConfig, processor: BaseImageProcessor) -> None:

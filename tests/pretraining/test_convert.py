@@ -4,6 +4,8 @@ Most tests make a package of random weights with the published names, so they ne
 """
 
 import hashlib
+import io
+import json
 import pickle
 import sys
 from importlib.util import find_spec
@@ -238,3 +240,25 @@ def test_the_published_classifier_knows_what_the_encoder_saw(package, place, _na
     encoder = load_encoder(convert_efficientnet(NAME, tmp_path / "lite0"))
     logits = encoder.embed([picture]) @ classifier["_fc.weight"].T + classifier["_fc.bias"]  # [1, 1000]
     assert logits.argmax() == number
+
+
+def test_larger_pictures_are_first_made_into_small_files(weights, pictures, tmp_path):
+    plain = load_encoder(convert_efficientnet(NAME, tmp_path / "plain"))
+    encoder = load_encoder(convert_efficientnet(NAME, tmp_path / "reducing", reduce_to=224))
+    small, large = encoder.pixel_values(pictures)
+    assert torch.equal(small, plain.pixel_values(pictures)[0])  # no larger than 224: as it is
+    file = io.BytesIO()
+    pictures[1].resize((224, 224), Image.Resampling.BICUBIC).save(file, "JPEG", quality=80)
+    assert torch.equal(large, plain.pixel_values([Image.open(file)])[0])
+    assert encoder.fingerprint()["reduce_to"] == 224
+    assert "reduce_to" not in plain.fingerprint()
+
+
+@pytest.mark.parametrize("value", [31, 4097, "wide", [224], True])
+def test_a_processor_that_reduces_to_no_sensible_size_is_refused(weights, tmp_path, value):
+    folder = convert_efficientnet(NAME, tmp_path / "lite0")
+    file = folder / "preprocessor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"reduce_to": value}))
+    with pytest.raises(UserError, match="reduce_to") as caught:
+        load_encoder(folder)
+    assert "\n" not in str(caught.value)
