@@ -59,6 +59,7 @@ _NAMES = {  # module: its public names
     "evaluation.published_scores": "published_lines",
     "plots.base": "LiveFigure",
     "plots.training": "plot_comparison plot_learning_curve plot_loss_and_lr plot_time_to_quality",
+    "plots.diagrams": "plot_prefix_and_words",
     "plots.captions": "as_image plot_attention plot_confidence show_pictures show_rows",
     "plots.scores": "plot_differences plot_score_and_truth plot_scores",
     "experiments.ablation": "ablate",

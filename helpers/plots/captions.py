@@ -1,5 +1,6 @@
 """Figures of single captions: pictures in a grid or in rows, words shaded by confidence, attention per word."""
 
+import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from .base import CAPTION_COLORS, draw_picture, png
+from .base import CAPTION_COLORS, draw_picture
 
 if TYPE_CHECKING:
     from IPython.display import Image as ShownImage
@@ -66,14 +67,16 @@ def show_rows(rows: Mapping[str, Sequence[tuple[Image.Image, str, bool | None]]]
     return figure
 
 
-def as_image(figure: Figure) -> "ShownImage":
-    """Return the figure as IPython's image, for a figure whose size depends on the data.
+def as_image(figure: Figure, kind: str = "png") -> "ShownImage":
+    """Return the figure as IPython's image, for a figure whose size depends on the data, or one of photos ("jpeg").
 
     A notebook describes a figure by its size and an image always alike, so the stored output holds for other data too.
     """
     from IPython.display import Image as ShownImage
 
-    return ShownImage(png(figure))
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind)
+    return ShownImage(buffer.getvalue(), format=kind)
 
 
 def plot_confidence(pictures: Sequence[Image.Image], confidence: Sequence[Sequence[tuple[str, float]]]) -> Figure:
