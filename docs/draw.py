@@ -4,6 +4,7 @@ The screenshot of the explorer needs a Chromium, and is taken only with --browse
 """
 
 import argparse
+import random
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -15,11 +16,12 @@ from matplotlib.figure import Figure
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # this script runs from any folder
 
-import diagram  # noqa: E402
 import screenshot  # noqa: E402
 
 from helpers import CaptionWriter, Data, UserError, open_data, open_picture, plot_learning_curve  # noqa: E402
-from helpers.data.scene_captions import is_right  # noqa: E402
+from helpers.data.scene_captions import Scene, is_right  # noqa: E402
+from helpers.data.scenes import draw_scene  # noqa: E402
+from helpers.plots.architecture import DARK, plot_architecture  # noqa: E402
 from helpers.runtime.model_folders import captioner_folder  # noqa: E402
 
 RESULTS, PHOTOS = ROOT / "notebooks" / "results", ROOT / "notebooks" / "photos"
@@ -49,8 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def draw_from_the_repository(out: Path) -> None:
     """Draw what needs neither `make run` nor a browser: the architecture, the learning curve, photos with captions."""
-    _save(diagram.draw_architecture(diagram.LIGHT), out / "architecture.png")
-    _save(diagram.draw_architecture(diagram.DARK), out / "architecture-dark.png")
+    star = draw_scene(Scene("gray", "yellow", "star"), random.Random(1))
+    _save(plot_architecture(star, "a yellow star"), out / "architecture.png")
+    _save(plot_architecture(star, "a yellow star", DARK), out / "architecture-dark.png")
     _save(plot_learning_curve(pd.read_csv(RESULTS / "train_images.csv")), out / "learning_curve.png")
     _save(draw_photos(CaptionWriter.load("photo"), sorted(PHOTOS.glob("*.jpg"))), out / "photos.png")
 

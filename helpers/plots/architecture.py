@@ -1,14 +1,12 @@
-"""The diagram of the architecture, drawn with matplotlib for a light and for a dark page."""
+"""The diagram of the architecture, for a light and for a dark page: the road from pixels and caption to the loss."""
 
-import random
+import textwrap
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
-
-from helpers.data.scene_captions import Scene
-from helpers.data.scenes import draw_scene
+from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -26,29 +24,33 @@ class Theme:
 LIGHT = Theme("#ffffff", "#1f2328", "#59636e", ("#8c959f", "#f1f3f5"), ("#3b6fb6", "#dce8f7"), ("#c46a12", "#fde7cf"))
 DARK = Theme("#0d1117", "#f0f6fc", "#9ea7b3", ("#6e7681", "#21262d"), ("#6ea8fe", "#152c4f"), ("#f0a050", "#4a2c0c"))
 
-WORDS = ("a", "yellow", "star", "<end>")  # the caption, and the end that is learned with it
+WORDS = 4  # places for the caption's words and the end that is learned with them
 PREFIX = 4
 ROW = 0.62  # height of one place of the sequence; all lengths are in half inches
 TOP = 6.05  # y of the first place
 
 
-def draw_architecture(theme: Theme) -> Figure:
-    """Return the road from pixels and caption to the loss: what is frozen, what trains, and the shapes between."""
+def plot_architecture(picture: Image.Image, caption: str, theme: Theme = LIGHT) -> Figure:
+    """Return the road from pixels and caption to the loss: what is frozen, what trains, and the shapes between.
+
+    The words of a long caption are cut to the first two.
+    """
+    words = caption.split()
+    words = [*(words if len(words) < WORDS else [*words[: WORDS - 2], "…"]), "<end>"]
     figure = Figure(figsize=(9.4, 3.7), facecolor=theme.page)
     axis = figure.add_axes((0, 0, 1, 1))
     axis.set(xlim=(0, 18.8), ylim=(0, 7.4))
     axis.axis("off")
     pen = _Pen(axis, theme)
-    _draw_image_lane(pen)
-    _draw_caption_lane(pen)
-    _draw_gpt2(pen)
+    _draw_image_lane(pen, picture)
+    _draw_caption_lane(pen, caption, words)
+    _draw_gpt2(pen, words)
     _draw_legend(pen)
     return figure
 
 
-def _draw_image_lane(pen: "_Pen") -> None:
+def _draw_image_lane(pen: "_Pen", picture: Image.Image) -> None:
     middle = TOP - 1.5 * ROW
-    picture = draw_scene(Scene("gray", "yellow", "star"), random.Random(1))
     pen.axis.imshow(picture, extent=(0.35, 2.15, middle - 0.9, middle + 0.9), zorder=3)
     pen.axis.set(xlim=(0, 18.8), ylim=(0, 7.4), aspect="auto")
     pen.note(1.25, middle + 1.1, "pixel values\n[B, 3, H, W]", above=True)
@@ -63,9 +65,9 @@ def _draw_image_lane(pen: "_Pen") -> None:
     pen.note(10.75, TOP + 0.45, f"prefix\n[B, {PREFIX}, E]", above=True)
 
 
-def _draw_caption_lane(pen: "_Pen") -> None:
+def _draw_caption_lane(pen: "_Pen", caption: str, words: list[str]) -> None:
     middle = TOP - (PREFIX + 1.5) * ROW - 0.25
-    pen.box(0.35, middle - 0.65, 3.4, 1.3, "“a yellow star”", "data")
+    pen.box(0.35, middle - 0.65, 3.4, 1.3, textwrap.fill(f"“{caption}”", 18), "data")
     pen.note(2.05, middle - 1.0, "caption")
     pen.box(4.35, middle - 0.65, 2.55, 1.3, "tokens", "data")
     pen.note(5.62, middle - 1.0, "caption tokens [B, T]")
@@ -73,20 +75,20 @@ def _draw_caption_lane(pen: "_Pen") -> None:
     pen.note(8.42, middle - 1.0, "token embeddings")
     for start, end in ((3.75, 4.35), (6.9, 7.5), (9.35, 9.95)):
         pen.arrow(start, middle, end, middle)
-    for number, word in enumerate(WORDS):
+    for number, word in enumerate(words):
         pen.place(9.95, PREFIX + number, word, "data", gap=True)
-    pen.note(10.75, TOP - (PREFIX + len(WORDS)) * ROW - 0.2, "[B, T, E]")
+    pen.note(10.75, TOP - (PREFIX + len(words)) * ROW - 0.2, "[B, T, E]")
 
 
-def _draw_gpt2(pen: "_Pen") -> None:
-    bottom, height = TOP - (PREFIX + len(WORDS) - 0.5) * ROW - 0.25, (PREFIX + len(WORDS)) * ROW + 0.25
+def _draw_gpt2(pen: "_Pen", words: list[str]) -> None:
+    bottom, height = TOP - (PREFIX + len(words) - 0.5) * ROW - 0.25, (PREFIX + len(words)) * ROW + 0.25
     for left, kind in ((12.15, "trained"), (12.65, "frozen"), (13.15, "frozen"), (13.65, "frozen"), (14.15, "trained")):
         pen.box(left, bottom, 0.4, height, "", kind)
     pen.note(13.35, TOP + 0.45, "GPT-2: only first and\nlast block train", above=True)
     middle = bottom + height / 2
     pen.arrow(11.55, middle, 12.1, middle)
     pen.arrow(14.6, middle, 15.15, middle)
-    targets = [None] * (PREFIX - 1) + list(WORDS) + [None]
+    targets = [None] * (PREFIX - 1) + words + [None]
     for number, word in enumerate(targets):
         pen.place(15.2, number, word or "-", "data" if word else None, gap=number >= PREFIX)
     pen.note(16.0, TOP + 0.45, "logits [B, T, V]\nscore the targets", above=True)
