@@ -226,6 +226,6 @@ def preset(name: str) -> Config:
 # Names that an ablation can vary beside the fields of the config, with their types (experiments/trial.py).
 VARIED_BESIDE = {"defect": str, "train_images": int}
 DEFECTS = (  # the values of `defect`: the original's bugs, by name
-    "none", "double-softmax", "absolute-lr", "mixed-images", "double-wpe", "bos-at-inference", "first-token-lost",
-    "padding-learned", "split-by-rows", "all",
+    "none", "double-softmax", "absolute-lr", "mixed-images", "double-wpe", "triple-wpe", "bos-at-inference",
+    "first-token-lost", "end-never-learned", "padding-learned", "split-by-rows", "all",
 )  # fmt: skip
