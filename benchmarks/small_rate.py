@@ -43,7 +43,7 @@ ARMS = {  # learning rates of mapping module and GPT-2, and the most steps they 
     (9e-4, 9e-4): 1500,
     (2e-4, 9e-6): 3000,
 }
-LOOKS = (0, 93, 186, 372, 750, 1500, 3000, 6000, 12_000, 24_000, 48_000, 96_000)  # steps done
+LOOKS = (0, 12, 23, 46, 93, 186, 372, 750, 1500, 3000, 6000, 12_000, 24_000, 48_000, 96_000)  # steps done
 
 
 def constant(_step: int, _total: int, *, peak: float, warmup: float) -> float:
@@ -63,10 +63,13 @@ def train_seed(seed: int, last: int) -> None:
 
 
 def advance(config: Config, steps: int, *, data: Data, cache: EmbeddingCache) -> None:
-    """Train one arm from its newest checkpoint until `steps` are done, judge it, and add a row to its looks.csv."""
+    """Train one arm from its newest checkpoint until `steps` are done, judge it, and add a row to its looks.csv.
+
+    If it has been judged at as many steps or more, do nothing.
+    """
     folder = RUNS / f"{config.mapper_lr:g}-{config.gpt2_lr:g}-{config.seed}"
     looks = read_looks(folder)
-    if steps in set(looks.steps):
+    if (looks.steps >= steps).any():
         return
     writer = CaptionWriter.assemble(config, load_encoder(config.clip))
     batches, held_out = (
@@ -94,8 +97,7 @@ def advance(config: Config, steps: int, *, data: Data, cache: EmbeddingCache) ->
     save_checkpoint(
         folder, writer.captioner, learner.optimizer.optimizer, step=steps, state={"minutes": minutes}, keep=1
     )
-    write_text(folder / "looks.csv", pd.concat([looks, pd.DataFrame([row])] if len(looks) else [pd.DataFrame([row])])
-               .to_csv(index=False))  # fmt: skip
+    write_text(folder / "looks.csv", pd.DataFrame([*looks.to_dict("records"), row]).to_csv(index=False))
     print(row, flush=True)
 
 
