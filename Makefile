@@ -5,7 +5,7 @@ READY := .venv/ready
 # Jupyter's servers cut the connection at a message of 10 MB, such as the upload of a large photo; these take 100 MB.
 LARGE := "{'websocket_max_message_size': 104857600}"
 
-.PHONY: help setup run test test-unit test-browser test-real test-kaggle kaggle bench bench-quick bench-growth bench-quality bench-gpu bench-threads lab app pair photo clean
+.PHONY: help setup run test test-unit test-browser test-real test-kaggle kaggle bench bench-quick bench-growth bench-quality bench-small-rate bench-gpu bench-threads lab app pair photo clean
 
 help:  ## show these lines
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -67,6 +67,9 @@ bench-threads: $(READY)  ## a small model's time on an idle machine and beside b
 
 bench-quality: $(READY)  ## minutes until 0.8 of the drawn world's captions are right, by recipe (20 minutes)
 	$(BIN)/python -m benchmarks.quality
+
+bench-small-rate: $(READY)  ## right captions against the number of steps at 9e-6, resumable (an hour of one CPU thread)
+	$(BIN)/python -m benchmarks.small_rate
 
 lab: $(READY)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks --ServerApp.tornado_settings=$(LARGE)

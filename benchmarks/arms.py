@@ -33,7 +33,7 @@ from helpers.models.captioner import Captioner
 from helpers.models.loading import CLIPImageProcessor
 from helpers.runtime.device import PRECISIONS, Choice, keep_freed_memory
 from helpers.training.loss import CaptionLoss
-from helpers.training.optimizer import Learner, parameter_groups
+from helpers.training.optimizer import Learner, Parts, parameter_groups
 from helpers.training.session import make_accelerator
 
 TOKENS = 16  # per written caption
@@ -51,13 +51,15 @@ def our_step(size: str, *, captions: int = 64, prefix: int = 4, precision: str =
     return arm
 
 
-def make_learner(captioner: Captioner, config: Config, *, total: int, device: str = "cpu") -> Learner:
+def make_learner(
+    captioner: Captioner, config: Config, *, total: int, device: str = "cpu", parts: Parts | None = None
+) -> Learner:
     """Return the trainer's own step on that device, in the config's precision. total: the steps of the schedule."""
     optimizer = torch.optim.AdamW(parameter_groups(captioner, config), fused=True)
     choice = Choice(torch.device(device), config.precision, "a benchmark")
     accelerator = make_accelerator(choice, tracker=None, folder=".")
     model, optimizer = accelerator.prepare(CaptionLoss(captioner).train(), optimizer)
-    return Learner(accelerator, model, optimizer, config=config, total=total)
+    return Learner(accelerator, model, optimizer, config=config, total=total, parts=parts)
 
 
 def padded_step(size: str, **changed: object) -> Arm:
@@ -166,7 +168,7 @@ def in_both(make: Callable[..., Arm], *choices: object) -> dict[str, Arm]:
 WORKS: dict[str, dict[str, Arm]] = {
     "training step, GPT-2 small": {"baseline": padded_step("small"), **in_both(our_step, "small")},
     "training step, GPT-2 medium": {"baseline": padded_step("medium"), **in_both(our_step, "medium")},
-    "training step, ClipCap's": {
+    "training step, after ClipCap": {
         "baseline": padded_step("small", mapper="mlp", prefix=10, freezing="full"),
         **in_both(our_step, "small"),
     },

@@ -1,10 +1,10 @@
-"""The baselines of the benchmarks, written from the descriptions of the original project and of ClipCap.
+"""The baselines of the benchmarks, written after the original project and after ClipCap.
 
-The original (jmisilo/clip-gpt-captioning): captions padded to the longest, logits at every position, Adam over all
-parameters, one picture at a time in caching and captioning, no key-value cache, a pickled list of tuples.
-ClipCap (Mokady et al. 2021): the same padded step with an MLP, a prefix of 10 and all of GPT-2 trained; beam search
-that computes the whole text again for every token. Where the original computes something wrong (notebook 04), the
-baseline computes the right thing, so that both sides of a comparison have the same loss.
+The original (jmisilo/clip-gpt-captioning, 2b22c04 and its head alike): captions padded to the longest, logits at every
+position, Adam over all parameters, one picture at a time in caching and captioning, no key-value cache, a pickled list
+of tuples. After ClipCap (Mokady et al. 2021): the same padded step with an MLP, a prefix of 10 and all of GPT-2
+trained; beam search that computes the whole text again for every token. Where the original computes something wrong
+(notebook 04), the baseline computes the right thing, so that both sides of a comparison have the same loss.
 """
 
 import pickle
@@ -24,9 +24,11 @@ from helpers.models.mapping import MapperConfig
 
 
 class MixingMapper(nn.Module):
-    """The original's mapper, which reads `[B, D]` as one sequence: in training the images attend to each other.
+    """A mapper like the original's, which reads `[B, D]` as one sequence: in training the images attend to each other.
 
-    In evaluation it gets one picture at a time, as in the original.
+    In evaluation it gets one picture at a time, as in the original. Like there, its layers normalise after each sum
+    (post-norm) and have ReLU. Other than there, feed-forwards are twice the width, not four times, and the heads are
+    the config's, not 16.
     """
 
     def __init__(self, config: MapperConfig, embedding_width: int, width: int):
@@ -46,7 +48,7 @@ class MixingMapper(nn.Module):
 def padded_step(
     captioner: Captioner, optimizer: torch.optim.Optimizer | None = None, loss_of: Callable = F.cross_entropy
 ) -> Callable[[Batch], float]:
-    """Return the original's training step; with an MLP as mapper and all of GPT-2 trained it is ClipCap's.
+    """Return the original's training step; with an MLP as mapper and all of GPT-2 trained, one after ClipCap.
 
     The batch may be on another device than the captioner. optimizer: by default Adam over all parameters, the
     original's. The step returns the loss in nats per token.

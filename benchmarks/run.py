@@ -25,7 +25,7 @@ RESULTS = Path(__file__).parent / "results"
 GOALS = {  # times as fast as the baseline: in float32, in the machine's best precision; share of its memory
     "training step, GPT-2 small": (2.2, 5.0, 0.45),
     "training step, GPT-2 medium": (None, 4.0, 0.5),
-    "training step, ClipCap's": (None, 15.0, None),
+    "training step, after ClipCap": (None, 15.0, None),
     "greedy captions": (20.0, 55.0, None),
     "beam search, 5 beams": (None, 30.0, None),
     "embedding photos": (None, 4.5, None),
@@ -34,7 +34,7 @@ GOALS = {  # times as fast as the baseline: in float32, in the machine's best pr
 ROUNDS = {  # turns of all arms, and repetitions of the work in each
     "training step, GPT-2 small": (2, 2),
     "training step, GPT-2 medium": (1, 2),
-    "training step, ClipCap's": (1, 2),
+    "training step, after ClipCap": (1, 2),
     "beam search, 5 beams": (1, 2),
     "embedding photos": (2, 2),
 }
@@ -42,7 +42,7 @@ QUICK = ("greedy captions", "embedding photos", "reading 10,000 of 100,000 rows"
 LIMITS: dict[str, Callable[[], tuple[Counter, int]]] = {  # the bare matrix products, and the items they are for
     "training step, GPT-2 small": lambda: (limit.training_step("small"), 64),
     "training step, GPT-2 medium": lambda: (limit.training_step("medium"), 64),
-    "training step, ClipCap's": lambda: (limit.training_step("small"), 64),
+    "training step, after ClipCap": lambda: (limit.training_step("small"), 64),
     "greedy captions": lambda: (limit.captions(), 64),
     "beam search, 5 beams": lambda: (limit.captions(beams=5), 64),
     "embedding photos": lambda: (limit.vision_tower(), 32),

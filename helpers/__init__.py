@@ -64,6 +64,7 @@ _NAMES = {  # module: its public names
     "plots.captions": "as_image plot_attention plot_confidence show_pictures show_rows",
     "plots.scores": "plot_differences plot_score_and_truth plot_scores",
     "experiments.ablation": "ablate",
+    "experiments.original_bugs": "BUGS",
     "experiments.significance": "compare_arms summarise_arms",
     "ui.explorer": "Explorer",
     "ui.voila_app": "open_app",

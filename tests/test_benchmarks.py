@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from small_models import random_batch, random_captioner
 from torch.nn import functional as F
 
-from benchmarks import baselines, gpu, gpu_sections, limit, linear_cross_entropy, models
+from benchmarks import baselines, gpu, gpu_sections, limit, linear_cross_entropy, models, small_rate
 from benchmarks.arms import in_a_process
 from benchmarks.run import RESULTS, as_markdown
 from helpers.config import Config
@@ -179,3 +179,16 @@ def test_auroc_is_the_chance_that_a_strange_picture_is_stranger():
 
     assert auroc(torch.tensor([0.1, 0.2]), torch.tensor([0.3, 0.4, 0.5])) == 1
     assert auroc(torch.tensor([0.3, 0.4]), torch.tensor([0.3, 0.1])) == pytest.approx(0.125)
+
+
+def test_steps_at_a_small_rate_go_on_where_they_were(data, config, cache, tmp_path, monkeypatch):
+    losses = []
+    for stages in ((4,), (2, 4)):
+        monkeypatch.setattr(small_rate, "RUNS", tmp_path / str(len(stages)))
+        for steps in stages * 2:  # a look that is there is not taken again
+            small_rate.advance(config.with_values(mapper_lr=9e-5), steps, data=data, cache=cache)
+        (folder,) = small_rate.RUNS.iterdir()
+        looks = small_rate.read_looks(folder)
+        assert looks.steps.tolist() == list(stages)
+        losses.append(looks.val_loss.iloc[-1])
+    assert losses[0] == losses[1] != looks.val_loss.iloc[0]

@@ -24,7 +24,7 @@ class MapperConfig(Protocol):
 
 
 class MlpMapper(nn.Module):
-    """One hidden layer, then all P vectors at once (the MLP of ClipCap, section 3.2 of Mokady et al. 2021)."""
+    """One hidden layer, then all P vectors at once (after ClipCap's MLP, section 3.2 of Mokady et al. 2021)."""
 
     def __init__(self, config: MapperConfig, embedding_width: int, width: int):
         super().__init__()
@@ -66,6 +66,8 @@ class EncoderMapper(nn.Module):
 class QueryMapper(nn.Module):
     """P learned queries beside the projected embedding in one encoder at GPT-2's width (after ClipCap's Transformer).
 
+    ClipCap's own expands the embedding to several vectors. It has 8 layers with ReLU, feed-forwards of twice the width
+    and no bias in queries, keys and values, and no linear layer behind them.
     Each patch is projected, and the queries attend to all of them. CLIP's own position embeddings have already told
     the patches where they are.
     """

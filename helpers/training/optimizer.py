@@ -27,7 +27,7 @@ def lr_at(step: int, total_steps: int, *, peak: float, warmup: float = 1 / 3) ->
 
     `step` counts from 0 and the value is absolute, never a factor on another learning rate. The first step already
     trains at `peak / warm-up steps`, and the rate is 0 only at `total_steps`, after the last step. Warming up for a
-    third of the steps is the original's shape (`LRWarmup` in its utils/lr_warmup.py).
+    third of the steps is the original's shape, in both its versions (`LRWarmup` in its utils/lr_warmup.py).
     """
     warmup_steps = max(1, round(total_steps * warmup))
     if step < warmup_steps:

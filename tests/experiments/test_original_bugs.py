@@ -15,6 +15,7 @@ from helpers.experiments.original_bugs import (
     FirstTokenLost,
     MixedImages,
     PublishedCaptioner,
+    TripleWpe,
     softmax_twice,
 )
 from helpers.models.captioner import Captioner
@@ -120,6 +121,42 @@ def test_positions_are_added_twice_in_training_and_in_writing(batch):
     assert torch.equal(*(each.generate(batch.embeddings, max_new_tokens=6) for each in (wrong, right)))
 
 
+@torch.no_grad()
+def written_as_published(captioner: Captioner, embedding: torch.Tensor, tokens: int) -> list[int]:
+    """Write as the original's loop does: positions by hand, added in place, then again by GPT-2."""
+    transformer, written = captioner.gpt2.transformer, []
+    start = captioner.prefix(embedding)[0]  # [P, E]
+    for _ in range(tokens):
+        inputs = torch.cat([start, transformer.wte(torch.tensor(written))]) if written else start
+        inputs += transformer.wpe(torch.arange(len(inputs)))
+        written.append(captioner.gpt2(inputs_embeds=inputs.unsqueeze(0)).logits[0, -1].argmax().item())
+    return written
+
+
+def test_positions_are_added_a_third_time_to_the_prefix_once_a_token_is_written(batch):
+    wrong, twice = random_captioner(seed=3, kind=TripleWpe), random_captioner(seed=3, kind=DoubleWpe)
+    right = random_captioner(seed=3)
+    for captioner in (wrong, twice, right):
+        captioner.gpt2.transformer.wpe.weight.data *= 3  # so that the third time changes a token here
+        captioner.generation_config.eos_token_id = None
+    found, otherwise = (each.generate(batch.embeddings, max_new_tokens=8) for each in (wrong, twice))
+    wanted = [written_as_published(right, row.unsqueeze(0), 8) for row in batch.embeddings]
+    assert all(END not in tokens for tokens in wanted)
+    assert found.tolist() == wanted
+    assert torch.equal(found[:, 0], otherwise[:, 0])
+    assert not torch.equal(found, otherwise)
+    assert CaptionLoss(wrong)(pack(batch, 4)).item() == CaptionLoss(twice)(pack(batch, 4)).item()
+    assert wrong.generate(batch.embeddings, max_new_tokens=1).tolist() == [[tokens[0]] for tokens in wanted]
+
+
+def test_a_caption_whose_first_token_is_the_end_has_no_others(batch):
+    captioner = random_captioner(seed=3, kind=TripleWpe)
+    first = captioner.generate(batch.embeddings, max_new_tokens=1)[0, 0].item()
+    captioner.config.text_config.eos_token_id = first
+    written = captioner.generate(batch.embeddings[:1], max_new_tokens=5, eos_token_id=None)
+    assert written.tolist() == [[first] * 5]
+
+
 def test_the_first_word_stands_before_the_prefix_when_writing_and_only_then(batch):
     captioner, packed = random_captioner(kind=BosAtInference), pack(batch, 4)
     prefix = captioner.prefix(batch.embeddings)
@@ -148,6 +185,29 @@ def test_padding_counts_as_end_of_text(batch):
     assert len(packed.targets) == 15
     assert (packed.targets == END).sum() == 1 + 3 + 4
     assert len(pack(batch, 4).targets) == 10
+
+
+def test_the_end_is_never_a_target_and_all_other_tokens_are(batch):
+    packed, right = BUGS["end-never-learned"].parts.pack(batch, 4), pack(batch, 4)
+    assert END not in packed.targets
+    assert packed.targets.equal(right.targets[right.targets != END])
+    assert packed.sources.equal(right.sources[right.targets != END])
+    assert torch.equal(packed.tokens, right.tokens)
+
+
+@pytest.mark.parametrize(("name", "ends"), [("none", True), ("end-never-learned", False)])
+def test_a_captioner_that_never_learned_the_end_runs_on_past_it(name, ends, batch):
+    captioner = random_captioner().train()
+    loss, optimizer = CaptionLoss(captioner), torch.optim.AdamW(captioner.parameters(), lr=3e-3)
+    for _ in range(60):
+        loss(BUGS[name].parts.pack(batch, 4)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    written = captioner.eval().generate(batch.embeddings, max_new_tokens=20)
+    for caption, labels in zip(written, batch.labels, strict=True):
+        words = labels[(labels != IGNORE) & (labels != END)]
+        assert caption[: len(words)].equal(words)
+        assert (END in caption) == ends
 
 
 def test_a_split_by_rows_puts_the_same_images_into_train_and_val(data, config, cache, writer):

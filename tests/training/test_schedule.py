@@ -6,7 +6,7 @@ from helpers.training.optimizer import lr_at
 
 
 def test_it_peaks_at_the_value_itself_a_third_of_the_way():
-    """The original's 3e-3 went into a multiplier on another rate, so its real peak was 9e-6."""
+    """The original's 3e-3 went into a multiplier on another rate, so by its code the peak was 9e-6."""
     rates = [lr_at(step, 300, peak=3e-3) for step in range(300)]
     assert max(rates) == pytest.approx(3e-3)
     assert rates.index(max(rates)) == 99
