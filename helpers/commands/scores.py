@@ -157,10 +157,9 @@ def score(
 
 
 def _print_scores(metrics: dict[str, Any], written: dict[str, str], *, photos: bool, examples: int = 0) -> None:
-    """Print the scores of {image_name: caption}, with published ones beside them if the photos are Flickr30k's."""
-    from ..evaluation.published_scores import beside, is_flickr30k
+    """Print the scores of {image_name: caption}, with published ones beside them if the photos are Flickr's."""
+    from ..evaluation.published_scores import beside
     from ..evaluation.scores import summary_lines
 
-    if photos and "cider" in metrics and is_flickr30k(written):
-        print("\n".join(beside(metrics["cider"], images=metrics["images"])))
-    print("\n".join(summary_lines(metrics, examples=list(written.items())[:examples])))
+    lines = beside(metrics, written) if photos else []
+    print("\n".join([*lines, *summary_lines(metrics, examples=list(written.items())[:examples])]))

@@ -12,13 +12,14 @@ from ..analysis.scene_errors import share_right
 from ..config import Config
 from ..data.batches import CaptionBatches
 from ..data.embedding_cache import EmbeddingCache
-from ..data.scene_captions import Scene
+from ..data.scene_captions import Scene, is_right
 from ..errors import UserError
 from ..models.decoding import Decoding
 from ..models.loading import load_gpt2
 from ..models.writer import CaptionWriter
 from ..runtime.files import atomic_path, write_json
 from . import controls
+from .bootstrap import Score
 from .clipscore import ClipJudge, add_clip_scores
 from .scores import INTERVAL, measure
 
@@ -91,7 +92,10 @@ def evaluate(
     }
     metrics["not_measured"] |= unknown
     if facts is not None:
-        metrics["correct"] = share_right(names, written, facts)
+        right = Score.mean(
+            np.array([is_right(*pair) for pair in zip(written, map(facts.get, names), strict=True)], dtype=float)
+        )
+        metrics |= {"correct": right.value, f"correct{INTERVAL}": list(right.interval)}
         if control is None:
             other = writer.write(controls.shuffled(cache, names), decoding)
             metrics["correct_shuffled"] = share_right(names, other, facts)
