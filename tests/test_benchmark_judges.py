@@ -16,14 +16,8 @@ def test_a_preference_is_the_share_of_references_that_fit_less_well():
 
 
 def test_the_same_judge_under_two_names_flatters_nobody(finished, data, tmp_path, monkeypatch, capsys):
-    world = [
-        "--images",
-        data.images,
-        "--captions",
-        data.images.with_name("results.csv"),
-        "--out",
-        tmp_path / "out.json",
-    ]
+    captions, out = data.images.with_name("results.csv"), tmp_path / "out.json"
+    world = ["--images", data.images, "--captions", captions, "--out", out]
     eyes = ["--eyes", "own", "tiny", f"{finished.folder},{finished.captioner}", "--eyes", "other", "tiny", "-"]
     monkeypatch.setattr(sys, "argv", ["judges", *map(str, [*eyes, *world])])
     judges.main()
