@@ -108,10 +108,8 @@ photo-ablations:  ## the original's questions on photos, into notebooks/results/
 	$(ABLATE) --vary prefix_length=4,1,2,10 --out notebooks/results/photo/prefix_length.csv
 
 DRAWN := --images data/drawn/flickr30k_images --captions data/drawn/results.csv
-SECOND := --clip runs/judges/drawn-1/clip --cache runs/judges/drawn-1-embeddings
 PHOTOS := --images $(FLICKR8K)/Images --captions $(FLICKR8K)/captions.txt --splits $(FLICKR8K)/splits.csv
-SEEN = --eyes tiny tiny runs/judges/tiny-0,runs/judges/tiny-1,runs/judges/tiny-2 \
-  --eyes second runs/judges/drawn-1/clip runs/judges/drawn-1-0,runs/judges/drawn-1-1,runs/judges/drawn-1-2
+SEEN = --eyes tiny tiny runs/judges/tiny-0,runs/judges/tiny-1,runs/judges/tiny-2 --eyes second runs/judges/drawn-1/clip runs/judges/drawn-1-0
 LITE = --eyes lite2 runs/judges/lite2-0/clip,runs/judges/lite2-1/clip runs/photo/0,runs/photo/1,runs/photo/2 \
   --eyes lite0 runs/judges/lite0-0/clip -
 
@@ -121,12 +119,13 @@ judges: $(READY)  ## spread of trainings, and second judges, into notebooks/resu
 	$(BIN)/clipxgpt pretrain --images data/pretraining/flickr30k_images --captions data/pretraining/results.csv --seed 1 --out runs/judges/drawn-1
 	for seed in 0 1 2; do \
 	  $(BIN)/clipxgpt train --preset tiny $(DRAWN) --cache data/drawn-embeddings --seed $$seed --out runs/judges/tiny-$$seed --resume || exit; \
-	  $(BIN)/clipxgpt train --preset tiny $(DRAWN) $(SECOND) --seed $$seed --out runs/judges/drawn-1-$$seed --resume || exit; \
 	done
+	$(BIN)/clipxgpt train --preset tiny $(DRAWN) --clip runs/judges/drawn-1/clip --cache runs/judges/drawn-1-embeddings --out runs/judges/drawn-1-0 --resume
 	$(BIN)/clipxgpt train --preset tiny $(DRAWN) --cache data/drawn-embeddings --text-share 1 --out runs/judges/tiny-blind --resume
 	$(BIN)/clipxgpt evaluate -C runs/judges/tiny-0 -C runs/judges/tiny-1 -C runs/judges/tiny-2 $(DRAWN) --out runs/judges/test
 	cp runs/judges/test/trainings.json notebooks/results/trainings.json
 	$(BIN)/clipxgpt evaluate -C runs/judges/tiny-blind $(DRAWN) --out runs/judges/tiny-blind/test
+	cp runs/judges/tiny-blind/test/metrics.json notebooks/results/blind.json
 	$(BIN)/python -m benchmarks.judges $(SEEN) $(DRAWN) --out notebooks/results/judges-drawn.json
 	$(BIN)/clipxgpt convert efficientnet-lite0 --out runs/judges/lite0
 	$(BIN)/clipxgpt pretrain --vision runs/judges/lite0 $(PHOTOS) --out runs/judges/lite0-0

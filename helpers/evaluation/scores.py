@@ -141,7 +141,7 @@ GROUPS = {  # by heading: keys of metrics.json and what people call them
     },
 }  # fmt: skip
 NAMES = {key: name for names in GROUPS.values() for key, name in names.items()}
-VALUES = {"true": "the pictures' own", "True": "yes, which flatters it", "False": "no", "None": "not known"}
+VALUES = {"true": "the pictures' own", "True": "yes, with the same blind spots", "False": "no", "None": "not known"}
 WIDTH = 30  # characters of a name and the space behind it
 
 

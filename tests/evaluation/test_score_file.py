@@ -139,7 +139,7 @@ def test_clipscore_and_the_captioners_own_clip(data, cache, tmp_path):
         assert metrics["clipscore"] > 0
         assert metrics["clip_is_the_captioners"] is (True if known else None)
         assert any("the captioner's own CLIP" in str(each.message) for each in warned) is known
-        said = "yes, which flatters it" if known else "not known"
+        said = "yes, with the same blind spots" if known else "not known"
         assert any(line.endswith(said) for line in summary_lines(metrics))
         (tmp_path / "mine/embeddings/fingerprint.json").write_text(json.dumps(cache.fingerprint))
 
