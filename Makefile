@@ -127,6 +127,8 @@ judges: $(READY)  ## spread of trainings, and second judges, into notebooks/resu
 	$(BIN)/clipxgpt evaluate -C runs/judges/tiny-blind $(DRAWN) --out runs/judges/tiny-blind/test
 	cp runs/judges/tiny-blind/test/metrics.json notebooks/results/blind.json
 	$(BIN)/python -m benchmarks.judges $(SEEN) $(DRAWN) --out notebooks/results/judges-drawn.json
+	$(BIN)/clipxgpt evaluate -C runs/photo/0 -C runs/photo/1 -C runs/photo/2 $(PHOTOS) --out runs/judges/photo-test
+	cp runs/judges/photo-test/trainings.json notebooks/results/trainings-photo.json
 	$(BIN)/clipxgpt convert efficientnet-lite0 --out runs/judges/lite0
 	$(BIN)/clipxgpt pretrain --vision runs/judges/lite0 $(PHOTOS) --out runs/judges/lite0-0
 	for seed in 0 1; do $(BIN)/clipxgpt pretrain --vision runs/photo/encoder $(PHOTOS) --seed $$seed --out runs/judges/lite2-$$seed || exit; done

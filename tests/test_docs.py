@@ -172,3 +172,12 @@ def test_what_the_picture_tells_is_quoted_from_the_table_and_no_more_than_there_
         low, high = found["over_trainings"]
         assert f"{found['mean']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]" in text
     assert f"gets {tells['mean']:.2f} into the words" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_what_a_photo_tells_is_quoted_from_the_table():
+    table = json.loads((ROOT / "notebooks" / "results" / "trainings-photo.json").read_text(encoding="utf-8"))["scores"]
+    text = " ".join((ROOT / "docs" / "real_photos.md").read_text(encoding="utf-8").split())
+    for name, digits in (("picture_tells_per_caption", 2), ("picture_tells_per_token", 2),
+                         ("wrong_picture_costs_per_caption", 1), ("cider", 3)):  # fmt: skip
+        low, high = table[name]["over_trainings"]
+        assert f"{table[name]['mean']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]" in text, name
