@@ -110,6 +110,33 @@ photo-ablations:  ## the original's questions on photos, into notebooks/results/
 	$(ABLATE) --vary train_images=5705,100,300,1000,3000 --out notebooks/results/photo/train_images.csv
 	$(ABLATE) --vary prefix_length=4,1,2,10 --out notebooks/results/photo/prefix_length.csv
 
+DRAWN := --images data/drawn/flickr30k_images --captions data/drawn/results.csv
+PHOTOS := --images $(FLICKR8K)/Images --captions $(FLICKR8K)/captions.txt --splits $(FLICKR8K)/splits.csv
+SEEN = --eyes tiny tiny runs/judges/tiny-0,runs/judges/tiny-1,runs/judges/tiny-2 --eyes second runs/judges/drawn-1/clip runs/judges/drawn-1-0
+LITE = --eyes lite2 runs/judges/lite2-0/clip,runs/judges/lite2-1/clip runs/photo/0,runs/photo/1,runs/photo/2 \
+  --eyes lite0 runs/judges/lite0-0/clip -
+
+.PHONY: judges
+judges: $(READY)  ## spread of trainings, and second judges, into notebooks/results, after make run and make photo (half an hour)
+	$(BIN)/clipxgpt draw --out data/pretraining --images 8000 --seed 1000
+	$(BIN)/clipxgpt pretrain --images data/pretraining/flickr30k_images --captions data/pretraining/results.csv --seed 1 --out runs/judges/drawn-1
+	for seed in 0 1 2; do \
+	  $(BIN)/clipxgpt train --preset tiny $(DRAWN) --cache data/drawn-embeddings --seed $$seed --out runs/judges/tiny-$$seed --resume || exit; \
+	done
+	$(BIN)/clipxgpt train --preset tiny $(DRAWN) --clip runs/judges/drawn-1/clip --cache runs/judges/drawn-1-embeddings --out runs/judges/drawn-1-0 --resume
+	$(BIN)/clipxgpt train --preset tiny $(DRAWN) --cache data/drawn-embeddings --text-share 1 --out runs/judges/tiny-blind --resume
+	$(BIN)/clipxgpt evaluate -C runs/judges/tiny-0 -C runs/judges/tiny-1 -C runs/judges/tiny-2 $(DRAWN) --out runs/judges/test
+	cp runs/judges/test/trainings.json notebooks/results/trainings.json
+	$(BIN)/clipxgpt evaluate -C runs/judges/tiny-blind $(DRAWN) --out runs/judges/tiny-blind/test
+	cp runs/judges/tiny-blind/test/metrics.json notebooks/results/blind.json
+	$(BIN)/python -m benchmarks.judges $(SEEN) $(DRAWN) --out notebooks/results/judges-drawn.json
+	$(BIN)/clipxgpt evaluate -C runs/photo/0 -C runs/photo/1 -C runs/photo/2 $(PHOTOS) --out runs/judges/photo-test
+	cp runs/judges/photo-test/trainings.json notebooks/results/trainings-photo.json
+	$(BIN)/clipxgpt convert efficientnet-lite0 --out runs/judges/lite0
+	$(BIN)/clipxgpt pretrain --vision runs/judges/lite0 $(PHOTOS) --out runs/judges/lite0-0
+	for seed in 0 1; do $(BIN)/clipxgpt pretrain --vision runs/photo/encoder $(PHOTOS) --seed $$seed --out runs/judges/lite2-$$seed || exit; done
+	$(BIN)/python -m benchmarks.judges $(LITE) $(PHOTOS) --out notebooks/results/judges-photo.json
+
 .PHONY: docs
 docs: $(READY)  ## draw the pictures of README and docs, after make run
 	$(BIN)/python docs/draw.py

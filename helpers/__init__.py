@@ -38,7 +38,7 @@ _NAMES = {  # module: its public names
     "data.captions": "read_captions split_by_image",
     "data.images": "open_picture",
     "data.scenes": "draw_world",
-    "data.scene_captions": "SHAPES is_right read_caption",
+    "data.scene_captions": "SHAPES is_right read_caption scene_entropy wording_entropy",
     "data.dataset": "Data open_data open_drawn_world",
     "data.embedding_cache": "EmbeddingCache",
     "data.build_cache": "build_cache open_cache",

@@ -145,6 +145,11 @@ class Config:
             raise UserError(f"config has no field {', '.join(unknown)}; its fields are {known}")
         return replace(self, **values)
 
+    @property
+    def language_model(self) -> str:
+        """The name or folder of the GPT-2 as it is before the training, for `load_gpt2`."""
+        return self.start_from or self.gpt2
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a run's config.json holds them."""
         return asdict(self)

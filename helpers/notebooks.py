@@ -50,15 +50,20 @@ def run_series(out: Path) -> None:
 def summary(out: Path) -> str:
     """Return a text that lists the files in the run folder `out` and the results of the series.
 
-    Reads history.csv and metrics.json, which notebooks 04 and 05 save.
+    Reads history.csv and metrics.json, which notebooks 04 and 05 save. Raises UserError if metrics.json lacks a figure.
     """
     history = pd.read_csv(out / "history.csv")
     metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-    low, high = metrics["gain_95_interval"]
+    if "picture_tells_per_caption" not in metrics:
+        raise UserError(f"{out / 'metrics.json'} is of an earlier version: run notebook 05 again")
+    tells, (low, high) = metrics["picture_tells_per_caption"], metrics["picture_tells_per_caption_95_interval"]
     results = [
         ("held-out captions with every fact right", f"{metrics['correct']:.3f}"),
         ("the same with shuffled embeddings", f"{metrics['correct_shuffled']:.3f}"),
-        ("what the picture tells, nats per token", f"{metrics['gain']:.3f} [{low:.3f}, {high:.3f}]"),
+        (
+            "what the picture tells, nats per caption",
+            f"{tells:.2f} [{low:.2f}, {high:.2f}]",
+        ),
         ("distinct captions", f"{metrics['distinct_captions']} for {metrics['images']} pictures"),
         ("last validation loss, nats per token", f"{history.val_loss.dropna().iloc[-1]:.3f}"),
         ("training", f"{history.step.iloc[-1]} steps in {history.elapsed_seconds.iloc[-1]:.0f} s"),

@@ -113,8 +113,9 @@ def test_embed_train_resume_and_evaluate(run, photos, world, tmp_path, finished)
     status, said, _ = run(*evaluate, "--split", "val", "--out", "scores")
     metrics = json.loads((tmp_path / "scores" / "metrics.json").read_text())
     assert status == 0
-    assert {"correct", "correct_shuffled", "gain"} <= metrics.keys()
+    assert {"correct", "correct_shuffled", "picture_tells_per_caption"} <= metrics.keys()
     assert said.splitlines()[-2].startswith(("the picture helps: ", "no evidence that the picture helps: "))
+    assert {"nats_per_token_language_model", "without_picture"} <= metrics.keys()
     for row in pd.read_csv("scores/captions.csv").head(3).itertuples():
         assert f"  {row.image_name}: {row.caption}\n" in said
     assert not re.search(r"nats_per_token|_95_interval|distinct_\d", said)  # the keys are for programs
@@ -126,6 +127,19 @@ def test_embed_train_resume_and_evaluate(run, photos, world, tmp_path, finished)
     assert (status, metrics["images"], metrics["embeddings"]) == (0, 30, "shuffled")
     assert metrics["decoding"] == "2 beams, guidance 1.5"
     assert list(pd.read_csv("control/captions.csv").image_name) == list(names[:30])
+
+
+def test_evaluate_shows_the_spread_of_several_trainings(run, photos, finished, tmp_path):
+    both = ("-C", finished.folder, "-C", finished.captioner)
+    status, said, _ = run("evaluate", *both, *photos, "--split", "val,test", "--out", "scores")
+    assert status == 0
+    first, second = (json.loads((tmp_path / "scores" / place / "metrics.json").read_text()) for place in "01")
+    assert first == second
+    found = json.loads((tmp_path / "scores" / "trainings.json").read_text())
+    assert found["captioners"] == [str(finished.folder), str(finished.captioner)]
+    assert found["scores"]["cider"]["of_each"] == [first["cider"]] * 2
+    assert "Over 2 trainings: the mean and its 95 % interval over trainings; the first" in said
+    assert said.splitlines()[-1] == "the spread of the trainings lies in scores/trainings.json"
 
 
 def validations(said: str) -> dict[int, tuple[str, str]]:

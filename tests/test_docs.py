@@ -3,6 +3,7 @@
 The steps are diffs: in each, the lines that begin with a space or a minus are replaced by those with a space or a plus.
 """
 
+import json
 import os
 import re
 import shlex
@@ -15,6 +16,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from helpers.data.scene_captions import scene_entropy
 from helpers.experiments.significance import compare_arms
 from helpers.training.checkpoint import newest_step
 
@@ -157,3 +159,25 @@ def test_without_a_captioner_the_command_says_how_to_get_one(tmp_path):
     assert done.returncode == 1
     assert "make run" in done.stderr
     assert (tmp_path / "architecture.png").exists()
+
+
+def test_what_the_picture_tells_is_quoted_from_the_table_and_no_more_than_there_is_to_tell():
+    table = json.loads((ROOT / "notebooks" / "results" / "trainings.json").read_text(encoding="utf-8"))["scores"]
+    text = " ".join((ROOT / "docs" / "scores.md").read_text(encoding="utf-8").split())
+    tells, costs = table["picture_tells_per_caption"], table["wrong_picture_costs_per_caption"]
+    assert len(tells["of_each"]) >= 3
+    assert max(tells["of_each"]) < scene_entropy()
+    assert f"an entropy of {scene_entropy():.2f} nats" in text
+    for found, digits in ((tells, 2), (costs, 1)):
+        low, high = found["over_trainings"]
+        assert f"{found['mean']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]" in text
+    assert f"gets {tells['mean']:.2f} into the words" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_what_a_photo_tells_is_quoted_from_the_table():
+    table = json.loads((ROOT / "notebooks" / "results" / "trainings-photo.json").read_text(encoding="utf-8"))["scores"]
+    text = " ".join((ROOT / "docs" / "real_photos.md").read_text(encoding="utf-8").split())
+    for name, digits in (("picture_tells_per_caption", 2), ("picture_tells_per_token", 2),
+                         ("wrong_picture_costs_per_caption", 1), ("cider", 3)):  # fmt: skip
+        low, high = table[name]["over_trainings"]
+        assert f"{table[name]['mean']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]" in text, name

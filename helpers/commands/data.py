@@ -58,6 +58,9 @@ def pretrain(
             help="A pretrained image encoder to keep frozen; only a text tower learns to match it.",
         ),
     ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", parser=whole, help="Another one makes a second, independent judge.")
+    ] = 0,
 ) -> None:  # fmt: skip
     """Train a small CLIP and a small GPT-2 from scratch.
 
@@ -87,7 +90,7 @@ def pretrain(
     if images is None:
         from ..pretraining.pretrain import pretrain_gpt2
 
-        _print_report(pretrain_gpt2(text, out, preset=recipe or "captions"))
+        _print_report(pretrain_gpt2(text, out, preset=recipe or "captions", seed=seed))
         print(f"GPT-2 lies in {out / 'gpt2'}")
         return
     images, captions, splits = checks.photos(images, captions, splits)
@@ -99,12 +102,12 @@ def pretrain(
     if vision is not None:
         from ..pretraining.locked_image import pretrain_locked
 
-        _print_report(pretrain_locked(data, vision, out))
+        _print_report(pretrain_locked(data, vision, out, seed=seed))
         print(f"the CLIP lies in {out / 'clip'}")
         return
     facts = captions.with_name("facts.json") if data.facts else None
     preset = recipe or ("drawn" if facts else "photos")
-    report = pretrain_pair(images, data.captions, out, preset=preset, facts=facts, text=text)
+    report = pretrain_pair(images, data.captions, out, preset=preset, facts=facts, text=text, seed=seed)
     _print_report(report)
     print(f"the pair lies in {out / 'clip'} and {out / 'gpt2'}")
 

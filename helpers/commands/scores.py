@@ -10,7 +10,7 @@ from ..errors import UserError
 from ..runtime.model_folders import captioner_folder
 from . import checks
 from .messages import report_cache, report_left_out
-from .options import BEAMS, CAPTIONER, CAPTIONS, CLIP, GUIDANCE, IMAGES, SPLITS
+from .options import BEAMS, CAPTIONS, CLIP, GUIDANCE, IMAGES, SPLITS
 
 EXAMPLES = 3  # captions that evaluate shows
 
@@ -21,7 +21,11 @@ def _control(control: str, help: str) -> Any:
 
 def evaluate(
     *,
-    captioner: Annotated[Path, CAPTIONER],
+    captioners: Annotated[
+        list[Path],
+        typer.Option("--captioner", "-C", metavar="DIR", help="Folder of a run or of a captioner, or photo. Several of "
+                     "one recipe with different seeds also show the spread of the trainings."),
+    ],
     images: Annotated[Path, IMAGES],
     captions: Annotated[Path, CAPTIONS],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the captions and their scores.")],
@@ -50,6 +54,7 @@ def evaluate(
     Examples:
       clipxgpt evaluate -C runs/mine --images photos --captions captions.csv --out runs/mine/test
       clipxgpt evaluate -C runs/mine --images photos --captions captions.csv --out runs/mine/5 --beams 5
+      clipxgpt evaluate -C runs/0 -C runs/1 -C runs/2 --images photos --captions captions.csv --out runs/012
     """
     from ..models.decoding import Decoding
 
@@ -59,7 +64,8 @@ def evaluate(
     controls = [name for name, on in {"shuffled": shuffled, "mean": mean, "nearest": nearest}.items() if on]
     if len(controls) > 1:
         raise UserError("--shuffle-embeddings, --mean-embedding and --nearest-caption exclude each other: give one")
-    captioner_folder(captioner)
+    for captioner in captioners:
+        captioner_folder(captioner)
     images, captions, splits = checks.photos(images, captions, splits)
     checks.clip(clip)
     checks.output_folder(out)
@@ -67,11 +73,14 @@ def evaluate(
     from ..data.dataset import open_data
     from ..evaluation.clipscore import ClipJudge
     from ..evaluation.evaluate import evaluate as evaluate_captioner
+    from ..evaluation.evaluate import over_trainings
     from ..evaluation.score_file import read_written
+    from ..evaluation.scores import training_lines
     from ..models.writer import CaptionWriter
     from ..runtime.device import choose_accelerator
+    from ..runtime.files import write_json
+    from ..training.run import training_config
 
-    writer = CaptionWriter.load(captioner, device=choose_accelerator("fp32").device)
     data = open_data(images, captions, splits)
     report_left_out(data)
     known = sorted(set(data.captions.split))
@@ -82,15 +91,25 @@ def evaluate(
         )
     references, training = (data.captions[data.captions.split.isin(some)] for some in (wanted, ["train"]))
     names = [*references.image_name.unique(), *(training.image_name.unique() if nearest else ())]
-    cache = build_cache(out / "embeddings", images, names, clip=writer.clip(str(captioner)))
-    report_cache(cache, out / "embeddings")
-    metrics = evaluate_captioner(
-        writer, references, cache, out=out, decoding=decoding, facts=data.facts, control=next(iter(controls), None),
-        training=training, judge=clip and ClipJudge.load(clip), images=images, meteor=meteor,
-    )  # fmt: skip
-    written = read_written(out / "captions.csv")
-    _print_scores(metrics, written, photos=data.facts is None, examples=EXAMPLES)
-    print(f"captions.csv, metrics.json and by_image.csv lie in {out}")
+    found = {}
+    for number, captioner in enumerate(captioners):
+        writer = CaptionWriter.load(captioner, device=choose_accelerator("fp32").device)
+        cache = build_cache(out / "embeddings", images, names, clip=writer.clip(str(captioner)))
+        report_cache(cache, out / "embeddings")
+        place = out / str(number) if captioners[1:] else out
+        metrics = evaluate_captioner(
+            writer, references, cache, out=place, decoding=decoding, facts=data.facts,
+            control=next(iter(controls), None), config=training_config(captioner), training=training,
+            judge=clip and ClipJudge.load(clip), images=images, meteor=meteor,
+        )  # fmt: skip
+        _print_scores(metrics, read_written(place / "captions.csv"), photos=data.facts is None, examples=EXAMPLES)
+        print(f"captions.csv, metrics.json and by_image.csv lie in {place}")
+        found[str(captioner)] = metrics
+    if captioners[1:]:
+        trainings = over_trainings(found)
+        write_json(out / "trainings.json", trainings)
+        print("\n".join(training_lines(trainings)))
+        print(f"the spread of the trainings lies in {out / 'trainings.json'}")
 
 
 def score(
@@ -138,10 +157,9 @@ def score(
 
 
 def _print_scores(metrics: dict[str, Any], written: dict[str, str], *, photos: bool, examples: int = 0) -> None:
-    """Print the scores of {image_name: caption}, with published ones beside them if the photos are Flickr30k's."""
-    from ..evaluation.published_scores import beside, is_flickr30k
+    """Print the scores of {image_name: caption}, with published ones beside them if the photos are Flickr's."""
+    from ..evaluation.published_scores import beside
     from ..evaluation.scores import summary_lines
 
-    if photos and "cider" in metrics and is_flickr30k(written):
-        print("\n".join(beside(metrics["cider"], images=metrics["images"])))
-    print("\n".join(summary_lines(metrics, examples=list(written.items())[:examples])))
+    lines = beside(metrics, written) if photos else []
+    print("\n".join([*lines, *summary_lines(metrics, examples=list(written.items())[:examples])]))

@@ -1,5 +1,6 @@
 """The facts of a drawn scene, the English captions that state them, and the exact way back."""
 
+import math
 import random
 import re
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ BACKGROUNDS = ("white", "gray", "black", "pink")
 NUMBERS = {1: ("a", "one", "a single"), 2: ("two",), 3: ("three",), 4: ("four",)}
 RELATIONS = {"left": ("to the left of", "left of"), "above": ("above", "over")}
 INVERSES = {"left": ("to the right of", "right of"), "above": ("below", "under")}
+GROUPS = 0.4  # share of scenes that are groups
 FIRST_FIRST = 0.9  # share of captions that name the left or the upper object first
 FRAMES = (
     "{subject} on a {background} background",
@@ -43,10 +45,26 @@ class Scene:
 def random_scene(rng: random.Random) -> Scene:
     """Draw a scene at random: two in five are a group of one to four, the others two objects in a relation."""
     background, color, shape = rng.choice(BACKGROUNDS), rng.choice(COLORS), rng.choice(SHAPES)
-    if rng.random() < 0.4:
+    if rng.random() < GROUPS:
         return Scene(background, color, shape, count=rng.choice(tuple(NUMBERS)))
     others = [(c, s) for c in COLORS for s in SHAPES if (c, s) != (color, shape)]
     return Scene(background, color, shape, 1, rng.choice(tuple(RELATIONS)), *rng.choice(others))
+
+
+def scene_entropy() -> float:
+    """Return the entropy of `random_scene` in nats: what a caption that states every fact tells of its picture."""
+    things = len(COLORS) * len(SHAPES)
+    pairs = len(RELATIONS) * (things - 1)  # relations and second objects, given the first
+    kinds = GROUPS * math.log(len(NUMBERS) / GROUPS) + (1 - GROUPS) * math.log(pairs / (1 - GROUPS))
+    return math.log(len(BACKGROUNDS) * things) + kinds
+
+
+def wording_entropy() -> float:
+    """Return the entropy of a caption whose scene is known, in nats: the choice among all its wordings."""
+    numbers = sum(math.log(len(words)) for words in NUMBERS.values()) / len(NUMBERS)
+    orders = sum(-share * math.log(share / len(next(iter(words.values()))))
+                 for share, words in ((FIRST_FIRST, RELATIONS), (1 - FIRST_FIRST, INVERSES)))  # fmt: skip
+    return math.log(len(FRAMES)) + GROUPS * numbers + (1 - GROUPS) * orders
 
 
 def describe(scene: Scene, rng: random.Random) -> str:

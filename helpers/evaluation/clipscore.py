@@ -118,7 +118,8 @@ def add_clip_scores(
     same = None if own is None else own == judge.weights_sha256
     if same:
         warnings.warn(
-            f"CLIPScore is by {judge.clip.name}, the captioner's own CLIP, which flatters it; judge by another one",
+            f"CLIPScore is by {judge.clip.name}, the captioner's own CLIP, which has the same blind spots: judge by "
+            "another one too",
             stacklevel=2,
         )
     notes = {"clip": judge.clip.name, "clip_is_the_captioners": same, "pictures_not_read": unread}

@@ -1,4 +1,4 @@
-"""Captions without the picture, captions copied from training, and what the picture tells in nats per token."""
+"""Captions without the picture, captions copied from training, and what the picture tells in nats."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -8,8 +8,9 @@ import pandas as pd
 import torch
 from torch.nn import functional as F
 from tqdm import tqdm
+from transformers import GPT2LMHeadModel
 
-from ..data.batches import CaptionBatches
+from ..data.batches import IGNORE, CaptionBatches
 from ..data.embedding_cache import EmbeddingCache, ImageEmbeddings
 from ..errors import UserError
 from ..models.captioner import Captioner
@@ -62,13 +63,19 @@ def nearest_captions(cache: EmbeddingCache, names: Sequence[str], training: pd.D
     return list(captions[nearest_images(cache, names, list(captions.index))])
 
 
-def picture_information(captioner: Captioner, batches: CaptionBatches) -> dict[str, Any]:
-    """Return how much better the references are predicted with their own picture than with none or another one.
+def picture_information(
+    captioner: Captioner, batches: CaptionBatches, *, language_model: GPT2LMHeadModel | None = None
+) -> dict[str, Any]:
+    """Return what the picture tells of the references, and what a wrong picture costs, in nats.
 
-    nats_per_token_true, _shuffled and _mean are mean negative log-likelihoods in nats per reference token: with the
-    image's own embedding, with another image's (the mean of five derangements), and with the mean embedding of the
-    training images. `gain` is shuffled minus true, `gain_over_mean` mean minus true; each has its 95 % interval from a
-    paired bootstrap over images.
+    language_model: the captioner's GPT-2 as it was before the training, if it is known. Raises UserError if it has
+    another vocabulary than the captioner.
+    nats_per_token_* are mean negative log-likelihoods in nats per reference token: "true" with the image's own
+    embedding, "language_model" by the language model alone, "mean" with the mean embedding of the training images, and
+    "shuffled" with another image's (the mean of five derangements). "language_model" and "mean" see no picture; the one
+    of them that predicts better is what can be known without, and `without_picture` holds its name.
+    picture_tells_* is that one minus "true", wrong_picture_costs_* "shuffled" minus "true", mean_embedding_costs_*
+    "mean" minus "true": "per_token" and "per_caption", with 95 % intervals from a paired bootstrap over images.
     """
     size = len(batches.image_names)
     variants = [torch.arange(size), None, *(derangement(size, seed) for seed in range(DERANGEMENTS))]
@@ -76,16 +83,21 @@ def picture_information(captioner: Captioner, batches: CaptionBatches) -> dict[s
     for order in tqdm(variants, desc="likelihood", unit="variant"):
         nats, tokens = _nats_by_image(captioner, batches, order)
         sums.append(nats)
-    true, without, another = sums[0], sums[1], np.mean(sums[2:], axis=0)
-    return {
-        "nats_per_token_true": float(true.sum() / tokens.sum()),
-        "nats_per_token_shuffled": float(another.sum() / tokens.sum()),
-        "nats_per_token_mean": float(without.sum() / tokens.sum()),
-        "gain": float((another - true).sum() / tokens.sum()),
-        "gain_95_interval": list(bootstrap_interval(another - true, tokens)),
-        "gain_over_mean": float((without - true).sum() / tokens.sum()),
-        "gain_over_mean_95_interval": list(bootstrap_interval(without - true, tokens)),
-    }
+    nats = {"true": sums[0], "mean": sums[1], "shuffled": np.mean(sums[2:], axis=0)}
+    if language_model is not None:
+        nats["language_model"] = _nats_alone(language_model.to(captioner.device), batches)
+    without = min({"language_model", "mean"} & nats.keys(), key=lambda name: nats[name].sum())
+
+    counts = {"token": tokens, "caption": np.bincount(batches.image_of, minlength=size).astype(float)}
+    found: dict[str, Any] = {f"nats_per_token_{name}": float(each.sum() / tokens.sum()) for name, each in nats.items()}
+    found["without_picture"] = without
+    for name, other in (("picture_tells", without), ("wrong_picture_costs", "shuffled"),
+                        ("mean_embedding_costs", "mean")):  # fmt: skip
+        difference = nats[other] - nats["true"]
+        for unit, count in counts.items():
+            found[f"{name}_per_{unit}"] = float(difference.sum() / count.sum())
+            found[f"{name}_per_{unit}_95_interval"] = list(bootstrap_interval(difference, count))
+    return found
 
 
 def derangement(size: int, seed: int) -> torch.Tensor:
@@ -125,3 +137,25 @@ def _nats_by_image(
         nats.index_add_(0, image_of, loss.nats(packed).double().cpu())
         tokens.index_add_(0, image_of, torch.ones(len(image_of), dtype=torch.float64))
     return nats.numpy(), tokens.numpy()
+
+
+@torch.no_grad()
+def _nats_alone(gpt2: GPT2LMHeadModel, batches: CaptionBatches) -> np.ndarray:
+    """Return each image's negative log-likelihood by GPT-2 alone, which reads an end-of-text first, float64 [N]."""
+    end_of_text, vocabulary = int(batches.tokens[0][-1]), gpt2.config.vocab_size
+    if max(int(tokens.max()) for tokens in batches.tokens) >= vocabulary or gpt2.config.eos_token_id != end_of_text:
+        raise UserError(
+            f"the language model has {vocabulary} tokens and end-of-text {gpt2.config.eos_token_id}, which does not "
+            "fit the captioner: give the GPT-2 that it was trained from"
+        )
+    nats = torch.zeros(len(batches.image_names), dtype=torch.float64)
+    for rows in batches.in_order():
+        batch = batches.rows(rows)
+        start = torch.full((len(rows), 1), end_of_text)
+        inputs = torch.cat([start, batch.input_ids[:, :-1]], dim=1).to(gpt2.device)  # [B, T]
+        scored = batch.labels != IGNORE
+        hidden = gpt2.eval().transformer(inputs, use_cache=False).last_hidden_state[scored]  # [n, E]
+        each = F.cross_entropy(gpt2.lm_head(hidden).float(), batch.labels[scored].to(gpt2.device), reduction="none")
+        image_of = batches.image_of[rows].unsqueeze(1).expand_as(scored)[scored]  # int64 [n], the image of each token
+        nats.index_add_(0, image_of, each.double().cpu())
+    return nats.numpy()

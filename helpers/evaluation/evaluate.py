@@ -1,21 +1,27 @@
 """Does it see? Captions of held-out pictures, scored, and what the picture tells the captioner."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
 from ..analysis.scene_errors import share_right
+from ..config import Config
 from ..data.batches import CaptionBatches
 from ..data.embedding_cache import EmbeddingCache
-from ..data.scene_captions import Scene
+from ..data.scene_captions import Scene, is_right
 from ..errors import UserError
 from ..models.decoding import Decoding
+from ..models.loading import load_gpt2
 from ..models.writer import CaptionWriter
 from ..runtime.files import atomic_path, write_json
 from . import controls
+from .bootstrap import Score
 from .clipscore import ClipJudge, add_clip_scores
-from .scores import measure
+from .scores import INTERVAL, measure
 
 BATCH = 64  # captions whose likelihood is computed at a time
 
@@ -29,6 +35,7 @@ def evaluate(
     decoding: Decoding | None = None,
     facts: dict[str, Scene] | None = None,
     control: str | None = None,
+    config: Config | None = None,
     training: pd.DataFrame | None = None,
     judge: ClipJudge | None = None,
     images: str | Path | None = None,
@@ -38,9 +45,11 @@ def evaluate(
 
     captions: the table of held-out references. cache: their embeddings; images without one are counted and left out.
     facts: the drawn world's truth by image, to judge each caption right or wrong. control: one of CONTROLS, to take
-    the place of the pictures' own embeddings. training: the captions table of the train split, to see what is copied;
-    the control "nearest" needs it, and its pictures in the cache. judge: a CLIP for CLIPScore, which looks at the
-    pictures in the folder `images`. meteor: measure METEOR too, whose Java takes half a minute.
+    the place of the pictures' own embeddings. config: that of the captioner's training, if it is known; what the
+    picture tells is then measured against the language model alone too (`picture_information`). training: the captions
+    table of the train split, to see what is copied; the control "nearest" needs it, and its pictures in the cache.
+    judge: a CLIP for CLIPScore, which looks at the pictures in the folder `images`. meteor: measure METEOR too, whose
+    Java takes half a minute.
     Returns what metrics.json holds. Raises UserError on an unknown control, if "nearest" has no `training`, if the
     judge has no `images`, and if fewer than two images can be evaluated; nothing is saved then.
     """
@@ -63,6 +72,7 @@ def evaluate(
     else:
         written = writer.write(controls.shuffled(cache, names) if control else batches.embeddings, decoding)
 
+    information, unknown = _picture_information(writer, batches, config)
     by_name = batches.captions.groupby("image_name").caption.apply(list)
     references = [by_name[name] for name in names]
     scores = measure(written, references, training=() if training is None else training.caption, meteor=meteor)
@@ -78,10 +88,14 @@ def evaluate(
         "embeddings": controls.CONTROLS[control] if control else "true",
         "decoding": str(decoding or Decoding()),
         **scores.as_json(),
-        **controls.picture_information(writer.captioner, batches),
+        **information,
     }
+    metrics["not_measured"] |= unknown
     if facts is not None:
-        metrics["correct"] = share_right(names, written, facts)
+        right = Score.mean(
+            np.array([is_right(*pair) for pair in zip(written, map(facts.get, names), strict=True)], dtype=float)
+        )
+        metrics |= {"correct": right.value, f"correct{INTERVAL}": list(right.interval)}
         if control is None:
             other = writer.write(controls.shuffled(cache, names), decoding)
             metrics["correct_shuffled"] = share_right(names, other, facts)
@@ -91,3 +105,47 @@ def evaluate(
             columns.to_csv(partial, index=False)
     write_json(Path(out) / "metrics.json", metrics)
     return metrics
+
+
+def over_trainings(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return how the scores of several trainings of one recipe, at least two, spread over the trainings.
+
+    metrics: by captioner what `evaluate` returns. Keys: captioners, and scores by name, each with mean, of_each (one
+    value per captioner), over_trainings (the 95 % interval of the mean by Student's t) and first_over_pictures (the
+    first captioner's 95 % interval over pictures, if it has one).
+    """
+    first, *others = metrics.values()
+    scores = {}
+    for name, value in first.items():
+        if isinstance(value, float):
+            values = [value, *(other[name] for other in others)]
+            error = stats.sem(values)  # 0 if all are equal, and then the interval is one point
+            spread = stats.t.interval(0.95, len(others), loc=np.mean(values), scale=error) if error else (value, value)
+            scores[name] = {"mean": float(np.mean(values)), "over_trainings": [float(end) for end in spread],
+                            "of_each": values}  # fmt: skip
+            if name + INTERVAL in first:
+                scores[name]["first_over_pictures"] = first[name + INTERVAL]
+    return {"captioners": list(metrics), "scores": scores}
+
+
+def _picture_information(
+    writer: CaptionWriter, batches: CaptionBatches, config: Config | None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return `picture_information` with its baseline in words, and {name: reason} of what could not be measured."""
+    found, reason = {}, "the config of the captioner's training is not known"
+    if config is not None:
+        try:
+            gpt2, _ = load_gpt2(config.language_model)
+            found = controls.picture_information(writer.captioner, batches, language_model=gpt2)
+        except UserError as error:  # it is not on this machine, or another one has its name now
+            reason = str(error)
+    unknown = {} if found else {"nats_per_token_language_model": reason}
+    found = found or controls.picture_information(writer.captioner, batches)
+    behind = "the captioner behind the mean embedding, where it learned"
+    if found["without_picture"] == "language_model":
+        found["without_picture"] = f"the language model alone ({config.language_model}, before the training)"
+    elif config is not None and config.text_share:
+        found["without_picture"] = f"{behind} captions without a picture"
+    else:
+        found["without_picture"] = f"{behind} nothing"
+    return found, unknown

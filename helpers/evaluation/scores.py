@@ -126,14 +126,22 @@ GROUPS = {  # by heading: keys of metrics.json and what people call them
         "distinct_captions": "distinct captions", "vocabulary": "vocabulary, in words", "words": "words per caption",
         "distinct_1": "distinct-1", "distinct_2": "distinct-2", "copied": "share copied from training",
     },
-    "The picture: nats per reference token, the fewer the better": {
-        "nats_per_token_true": "with its own picture", "nats_per_token_mean": "with no picture (the mean)",
-        "nats_per_token_shuffled": "with another picture", "gain_over_mean": "no picture minus its own",
-        "gain": "another picture minus its own",
+    "The references, in nats per token: the fewer, the better they are predicted": {
+        "nats_per_token_true": "with its own picture", "nats_per_token_language_model": "the language model alone",
+        "nats_per_token_mean": "with the mean embedding", "nats_per_token_shuffled": "with another picture",
+    },
+    "The picture, in nats": {
+        "picture_tells_per_token": "what it tells, per token",
+        "picture_tells_per_caption": "what it tells, per caption",
+        "without_picture": "beyond what is known by",
+        "wrong_picture_costs_per_token": "another costs, per token",
+        "wrong_picture_costs_per_caption": "another costs, per caption",
+        "mean_embedding_costs_per_token": "the mean costs, per token",
+        "mean_embedding_costs_per_caption": "the mean costs, per caption",
     },
 }  # fmt: skip
 NAMES = {key: name for names in GROUPS.values() for key, name in names.items()}
-VALUES = {"true": "the pictures' own", "True": "yes, which flatters it", "False": "no", "None": "not known"}
+VALUES = {"true": "the pictures' own", "True": "yes, with the same blind spots", "False": "no", "None": "not known"}
 WIDTH = 30  # characters of a name and the space behind it
 
 
@@ -151,8 +159,21 @@ def summary_lines(metrics: Mapping[str, Any], *, examples: Sequence[tuple[str, s
         lines += ["Examples", *(f"  {image_name}: {caption}" for image_name, caption in examples)]
     if "against" in metrics:
         lines += _comparison(metrics["captions"], metrics["against"])
-    if "gain" in metrics:
+    if "without_picture" in metrics:
         lines.append(_picture_verdict(metrics))
+    return lines
+
+
+def training_lines(trainings: Mapping[str, Any]) -> list[str]:
+    """Return what `over_trainings` found as lines for people: mean, spread over trainings, the first over pictures."""
+    lines = [f"Over {len(trainings['captioners'])} trainings: the mean and its 95 % interval over trainings; the first "
+             "and its 95 % interval over pictures"]  # fmt: skip
+    for key, name in NAMES.items():
+        if found := trainings["scores"].get(key):
+            first = f"{found['of_each'][0]:.3f}"
+            if "first_over_pictures" in found:
+                first += f" {_between(found['first_over_pictures'])}"
+            lines.append(f"  {name:<{WIDTH}}{found['mean']:.3f} {_between(found['over_trainings'])}; {first}")
     return lines
 
 
@@ -199,10 +220,15 @@ def _comparison(captions: str, against: Mapping[str, Any]) -> list[str]:
 
 
 def _picture_verdict(metrics: Mapping[str, Any]) -> str:
-    """Return whether the picture helps: whether it saves nats for sure, over no picture and over another one."""
-    over = {"no picture": "gain_over_mean", "another picture": "gain"}
-    saved = [f"{metrics[key]:.3f} over {other} {_between(metrics[key + INTERVAL])}" for other, key in over.items()]
-    said = f"in nats per reference token, its own picture saves {' and '.join(saved)}"
-    if all(metrics[key + INTERVAL][0] > 0 for key in over.values()):
+    """Return whether the picture helps: whether it tells something for sure, and another picture costs something.
+
+    A captioner that looks at no picture can beat the language model too, by its style; but another picture costs it
+    nothing.
+    """
+    keys = ("picture_tells_per_caption", "wrong_picture_costs_per_caption")
+    tells, costs = (f"{metrics[key]:.2f} {_between(metrics[key + INTERVAL])}" for key in keys)
+    said = (f"in nats per reference caption, its own picture tells {tells} beyond what is known by "
+            f"{metrics['without_picture']}, and another picture in its place costs {costs}")  # fmt: skip
+    if all(metrics[key + INTERVAL][0] > 0 for key in keys):
         return f"the picture helps: {said}"
     return f"no evidence that the picture helps: {said}; both 95 % intervals must lie above 0"

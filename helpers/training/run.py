@@ -152,6 +152,23 @@ def begin_run(folder: str | Path, config: Config, identity: dict[str, Any], *, r
     return run
 
 
+def training_config(captioner: str | Path) -> Config | None:
+    """Return the config of the run whose folder, or whose captioner's folder, is `captioner`; None if it is no run's.
+
+    Raises UserError if the config is broken.
+    """
+    for folder in (Path(captioner), Path(captioner).resolve().parent):
+        try:
+            found = json.loads((folder / RUN_CONFIG).read_text(encoding="utf-8"))
+            if isinstance(found.get("config"), dict):
+                return Config.from_dict(found["config"])
+        except FileNotFoundError:
+            continue
+        except (ValueError, AttributeError) as error:
+            raise UserError(f"{folder / RUN_CONFIG} is no config.json: give another captioner") from error
+    return None
+
+
 def _check_same(folder: Path, what: str, *, found: dict[str, Any], wanted: dict[str, Any]) -> None:
     for name in [name for name in {**found, **wanted} if name not in FREE]:
         if found.get(name) != wanted.get(name):

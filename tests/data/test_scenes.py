@@ -1,7 +1,9 @@
 """The drawn world: captions can be read back exactly, a seed gives the same pictures, folders are not mixed up."""
 
 import csv
+import math
 import random
+from collections import Counter
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -23,6 +25,8 @@ from helpers.data.scene_captions import (
     is_right,
     random_scene,
     read_caption,
+    scene_entropy,
+    wording_entropy,
     wordings,
 )
 from helpers.data.scenes import draw_scene, draw_world, read_facts
@@ -129,6 +133,24 @@ def test_the_first_object_is_named_first_nine_times_in_ten():
     captions = [describe(PAIR, rng) for _ in range(2000)]
     share = np.mean([caption.index("circle") < caption.index("star") for caption in captions])
     assert 0.87 < share < 0.93
+
+
+def entropy(counts: Counter) -> float:
+    return -sum(count / counts.total() * math.log(count / counts.total()) for count in counts.values())
+
+
+def test_the_entropies_are_those_of_what_is_drawn():
+    rng = random.Random(0)
+    groups = [scene for scene in (random_scene(rng) for _ in range(20_000)) if scene.relation is None]
+    pairs = len(BACKGROUNDS) * len(RELATIONS) * len(THINGS) * (len(THINGS) - 1)
+    share = len(groups) / 20_000
+    chances = [share / len(GROUPS)] * len(GROUPS) + [(1 - share) / pairs] * pairs
+    assert scene_entropy() == pytest.approx(-sum(each * math.log(each) for each in chances), abs=0.02)
+    of_scene = [entropy(Counter(describe(scene, rng) for _ in range(10_000)))
+                for scene in (*(Scene("white", "red", "star", count=count) for count in NUMBERS), PAIR)]  # fmt: skip
+    expected = 0.4 * np.mean(of_scene[:-1]) + 0.6 * of_scene[-1]
+    assert wording_entropy() == pytest.approx(expected, abs=0.02)
+    assert (round(scene_entropy(), 2), round(wording_entropy(), 2)) == (8.45, 2.80)
 
 
 def test_a_picture_shows_its_background_and_its_colors():

@@ -70,7 +70,7 @@ def test_right_captions_beat_wrong_ones(judge, data, some):
 
 def test_a_warning_says_that_the_judge_is_the_captioners_own_clip(judge, data, some, tiny_clip):
     own = judge.weights_sha256
-    with pytest.warns(UserWarning, match="by tiny, the captioner's own CLIP, which flatters it; judge by another one"):
+    with pytest.warns(UserWarning, match="by tiny, the captioner's own CLIP, which has the same blind spots"):
         assert scored(judge, data.images, some, own=own).notes["clip_is_the_captioners"] is True
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -1,5 +1,6 @@
 """Evaluation of a captioner: likelihoods, controls, the files it saves, and what it refuses."""
 
+import copy
 import json
 import sys
 
@@ -11,12 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.data.batches import CaptionBatches
+from helpers.data.scene_captions import scene_entropy
 from helpers.errors import UserError
 from helpers.evaluation.bootstrap import bootstrap_interval
 from helpers.evaluation.clipscore import ClipJudge
 from helpers.evaluation.controls import derangement, nearest_captions, nearest_images, picture_information, shuffled
-from helpers.evaluation.evaluate import evaluate
-from helpers.evaluation.scores import NAMES, summary_lines
+from helpers.evaluation.evaluate import evaluate, over_trainings
+from helpers.evaluation.scores import NAMES, summary_lines, training_lines
+from helpers.models.loading import load_gpt2
+from helpers.pretraining.small_gpt2 import nll_per_token
 from helpers.training.loss import CaptionLoss, validation_loss
 
 
@@ -59,12 +63,75 @@ def test_the_likelihood_of_the_references_is_the_captioners_own_loss(writer, ref
     assert information["nats_per_token_true"] == pytest.approx(loss(writer, batches), rel=1e-5)
     batches.embeddings = writer.captioner.embedding_mean.expand(batches.embeddings.shape)
     assert information["nats_per_token_mean"] == pytest.approx(loss(writer, batches), rel=1e-5)
-    for gain, other in (("gain", "shuffled"), ("gain_over_mean", "mean")):
-        low, high = information[f"{gain}_95_interval"]
-        assert information[gain] == pytest.approx(
-            information[f"nats_per_token_{other}"] - information["nats_per_token_true"]
+    batches = CaptionBatches(references, cache, writer.tokenizer, batch_size=7)
+    captions, tokens = len(batches.tokens), sum(map(len, batches.tokens))
+    for name, other in (("wrong_picture_costs", "shuffled"), ("mean_embedding_costs", "mean")):
+        low, high = information[f"{name}_per_token_95_interval"]
+        difference = information[f"nats_per_token_{other}"] - information["nats_per_token_true"]
+        assert information[f"{name}_per_token"] == pytest.approx(difference)
+        assert information[f"{name}_per_caption"] == pytest.approx(difference * tokens / captions)
+        assert low < information[f"{name}_per_token"] < high
+
+
+def test_what_the_picture_tells_is_measured_against_a_writer_that_knows_none(writer, references, cache):
+    batches, (gpt2, tokenizer) = CaptionBatches(references, cache, writer.tokenizer, batch_size=7), load_gpt2("tiny")
+    information = picture_information(writer.captioner, batches, language_model=gpt2)
+    alone = nll_per_token(gpt2, tokenizer(list(batches.captions.caption), add_special_tokens=False)["input_ids"])
+    assert information["nats_per_token_language_model"] == pytest.approx(alone, rel=1e-5)
+    known = min(alone, information["nats_per_token_mean"])
+    tells = known - information["nats_per_token_true"]
+    assert information["picture_tells_per_token"] == pytest.approx(tells, rel=1e-4)
+    low, high = information["picture_tells_per_caption_95_interval"]
+    assert low < information["picture_tells_per_caption"] < high < scene_entropy()  # there is no more to tell
+
+
+def test_the_better_of_two_writers_without_a_picture_is_the_baseline(writer, references, cache):
+    batches, (gpt2, _) = CaptionBatches(references, cache, writer.tokenizer, batch_size=64), load_gpt2("tiny")
+
+    def baseline(captioner, gpt2):
+        found = picture_information(captioner, batches, language_model=gpt2)
+        assert found["picture_tells_per_token"] == pytest.approx(
+            found[f"nats_per_token_{found['without_picture']}"] - found["nats_per_token_true"]
         )
-        assert low < information[gain] < high
+        return found["without_picture"]
+
+    confused, trusting = copy.deepcopy(gpt2), copy.deepcopy(writer.captioner)
+    with torch.no_grad():
+        confused.lm_head.weight.mul_(20)  # sure of itself, and mostly wrong
+        trusting.gpt2.lm_head.weight.mul_(20)
+    assert baseline(writer.captioner, confused) == "mean"
+    assert baseline(trusting, gpt2) == "language_model"
+
+
+def test_metrics_say_in_words_what_is_known_without_a_picture(writer, references, cache, config, tiny_gpt2, tmp_path):
+    def measured(config):
+        metrics = evaluate(writer, references.head(20), cache, out=tmp_path, config=config)
+        return metrics["without_picture"], metrics["not_measured"].get("nats_per_token_language_model")
+
+    behind, random_one = "the captioner behind the mean embedding, where it learned", config.with_values(gpt2=tiny_gpt2)
+    assert measured(config) == (f"{behind} nothing", None)  # after so few steps it has not forgotten how to write
+    assert measured(None) == (f"{behind} nothing", "the config of the captioner's training is not known")
+    words, reason = measured(random_one.with_values(text_share=0.5))
+    assert words == f"{behind} captions without a picture"
+    assert reason.startswith("the language model has 257 tokens and end-of-text 256, which does not fit the captioner")
+    words, reason = measured(config.with_values(gpt2="runs/that/is/gone"))
+    assert words == f"{behind} nothing"
+    assert reason.startswith("runs/that/is/gone is no folder")
+
+
+def test_several_trainings_have_a_mean_and_an_interval_over_them():
+    runs = {"a": {"cider": 1.0, "cider_95_interval": [0.5, 1.5], "images": 9, "clip": "x", "bleu_4": 0.5},
+            "b": {"cider": 2.0, "bleu_4": 0.5}, "c": {"cider": 3.0, "bleu_4": 0.5}}  # fmt: skip
+    found = over_trainings(runs)
+    assert found["captioners"] == ["a", "b", "c"]
+    assert found["scores"].keys() == {"cider", "bleu_4"}
+    cider = found["scores"]["cider"]
+    assert (cider["mean"], cider["of_each"], cider["first_over_pictures"]) == (2.0, [1.0, 2.0, 3.0], [0.5, 1.5])
+    assert cider["over_trainings"] == pytest.approx([2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5], abs=1e-3)
+    assert found["scores"]["bleu_4"]["over_trainings"] == [0.5, 0.5]
+    lines = training_lines(found)
+    assert f"  {'CIDEr':<30}2.000 [-0.484, 4.484]; 1.000 [0.500, 1.500]" in lines
+    assert f"  {'BLEU-4':<30}0.500 [0.500, 0.500]; 0.500" in lines
 
 
 def test_the_batch_size_of_the_validation_loss_does_not_matter(writer, references, cache):
@@ -84,7 +151,7 @@ def test_all_files_are_saved_and_the_control_is_worse(writer, references, cache,
         assert captions.equals(each[["image_name", "caption"]])
         assert each.cider.mean() == pytest.approx(metrics["cider"])
         assert metrics["cider_95_interval"][0] <= metrics["cider"] <= metrics["cider_95_interval"][1]
-    assert true["gain"] > 0
+    assert true["wrong_picture_costs_per_token"] > 0
     assert (true["embeddings"], control["embeddings"]) == ("true", "shuffled")
     assert true["correct_shuffled"] == control["correct"] <= true["correct"]
     assert "correct_shuffled" not in control
@@ -146,7 +213,7 @@ def test_without_pycocoevalcap_the_scores_are_left_out_and_it_says_so(
     metrics = evaluate(writer, references, cache, out=tmp_path, facts=data.facts)
     assert "cider" not in metrics
     assert metrics["not_measured"]["cider"] == "pycocoevalcap is not installed: pip install pycocoevalcap"
-    assert {"gain", "correct", "words"} <= metrics.keys()
+    assert {"picture_tells_per_token", "correct", "words"} <= metrics.keys()
 
 
 def test_a_captioner_that_was_training_is_measured_without_dropout(writer, references, cache):
@@ -179,12 +246,12 @@ def test_an_impossible_wish_is_refused_before_anything_is_done(data, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_summary_names_everything_that_was_measured(writer, data, cache, tmp_path):
+def test_the_summary_names_everything_that_was_measured(writer, data, cache, config, tmp_path):
     held_out, training = (data.captions[data.captions.split.isin(some)] for some in (["val", "test"], ["train"]))
     with pytest.warns(UserWarning, match="the captioner's own CLIP"):
         metrics = evaluate(
             writer, held_out, cache, out=tmp_path, facts=data.facts, training=training, images=data.images,
-            judge=ClipJudge.load("tiny"),
+            judge=ClipJudge.load("tiny"), config=config,
         )  # fmt: skip
     values = {name for name in metrics if not name.endswith("_95_interval")}
     assert values - {"not_measured"} <= NAMES.keys()

@@ -12,7 +12,7 @@ import pytest
 from helpers.cli import main
 from helpers.errors import UserError
 from helpers.evaluation.ptb_tokenizer import why_no_java
-from helpers.evaluation.published_scores import PUBLISHED, beside, is_flickr30k, published_lines
+from helpers.evaluation.published_scores import PUBLISHED, beside, flickr_set, published_lines
 from helpers.evaluation.score_file import score_file
 from helpers.evaluation.scores import COCO, NAMES, summary_lines
 
@@ -139,7 +139,7 @@ def test_clipscore_and_the_captioners_own_clip(data, cache, tmp_path):
         assert metrics["clipscore"] > 0
         assert metrics["clip_is_the_captioners"] is (True if known else None)
         assert any("the captioner's own CLIP" in str(each.message) for each in warned) is known
-        said = "yes, which flatters it" if known else "not known"
+        said = "yes, with the same blind spots" if known else "not known"
         assert any(line.endswith(said) for line in summary_lines(metrics))
         (tmp_path / "mine/embeddings/fingerprint.json").write_text(json.dumps(cache.fingerprint))
 
@@ -177,17 +177,25 @@ def test_empty_and_odd_captions_are_scored():
     assert pd.read_csv("metrics_by_image.csv", keep_default_na=False).caption[0] == ""
 
 
-def test_published_scores_stand_beside_a_score_on_flickr30k():
-    assert is_flickr30k(["1000092795.jpg", "36979.jpg"])
-    for other in ("000000391895.jpg", "1000268201_693b08cb0e.jpg", "scene-00000.png", "holiday.jpg"):
-        assert not is_flickr30k(["1000092795.jpg", other])
-    lines = beside(0.5, 72)
-    assert len(lines) == 2 + len(PUBLISHED)
-    assert lines[1:-1] == published_lines()
-    for line, (name, cider, setting) in zip(published_lines(), PUBLISHED, strict=True):
-        assert line.split() == [*name.split(), f"{cider:.3f}", *setting.split()]
-    assert "Karpathy's 1000 test images" in lines[-1]
-    assert len(beside(0.5, 1000)) == 1 + len(PUBLISHED)
+def test_published_scores_stand_beside_a_score_on_flickrs_photos():
+    thirty, eight = ["1000092795.jpg", "36979.jpg"], ["1000268201_693b08cb0e.jpg"]
+    assert (flickr_set(thirty), flickr_set(eight)) == ("Flickr30k", "Flickr8k")
+    for other in (["000000391895.jpg"], ["scene-00000.png"], ["holiday.jpg"], thirty + eight, []):
+        assert flickr_set(other) is None
+        assert beside({"cider": 0.5, "bleu_4": 0.2}, other) == []
+    assert beside({"words": 9.0}, thirty) == []
+    heading, *published = published_lines()
+    lines = beside({"cider": 0.5, "bleu_4": 0.2}, thirty)
+    assert lines == [heading, lines[1], *published, lines[-1]]
+    assert lines[1].split() == ["here", "0.500", "0.200", "Flickr30k;", "2", "images,", "by", "their", "names"]
+    for line, each in zip(published, PUBLISHED, strict=True):
+        values = [f"{value:.3f}" for value in (each.cider, each.bleu_4) if value is not None]
+        assert line.split() == [*each.name.split(), *values, f"{each.data};", *each.setting.split()]
+        assert line.index(values[0]) == heading.index("CIDEr" if each.cider else "BLEU-4")
+    assert "Karpathy's 1,000 test images" in lines[-1]
+    assert "its authors chose" in beside({"cider": 0.5, "bleu_4": 0.2}, eight)[-1]
+    whole = [f"{number}.jpg" for number in range(10_000, 11_000)]
+    assert beside({"cider": 0.5, "bleu_4": 0.2}, whole)[2:] == published
 
 
 def test_the_command_prints_the_summary_and_published_scores_beside_flickr30k_only(capsys):

@@ -249,21 +249,22 @@ def test_meteor_of_a_corpus_is_no_mean(meteor):
 
 
 INFORMATION = {
-    "nats_per_token_true": 0.5, "nats_per_token_mean": 1.2, "gain_over_mean": 0.7,
-    "gain_over_mean_95_interval": [0.6, 0.8], "nats_per_token_shuffled": 1.4, "gain": 0.9,
-    "gain_95_interval": [0.8, 1.0],
+    "without_picture": "the language model alone (tiny, before the training)",
+    "picture_tells_per_caption": 8.306, "picture_tells_per_caption_95_interval": [8.187, 8.42],
+    "wrong_picture_costs_per_caption": 33.5, "wrong_picture_costs_per_caption_95_interval": [32.88, 34.13],
 }  # fmt: skip
 
 
 def test_the_summary_says_whether_the_picture_helps(no_java):
     metrics = measure(CAPTIONS, REFERENCES).as_json() | INFORMATION
     assert summary_lines(metrics)[-1] == (
-        "the picture helps: in nats per reference token, its own picture saves 0.700 over no picture [0.600, 0.800] "
-        "and 0.900 over another picture [0.800, 1.000]"
+        "the picture helps: in nats per reference caption, its own picture tells 8.31 [8.187, 8.420] beyond what is "
+        "known by the language model alone (tiny, before the training), and another picture in its place costs 33.50 "
+        "[32.880, 34.130]"
     )
-    for chance in ({"gain_95_interval": [-0.1, 1.9]}, {"gain_over_mean_95_interval": [0.0, 1.4]}):
-        last = summary_lines(metrics | chance)[-1]
-        assert last.startswith("no evidence that the picture helps: in nats per reference token, ")
+    for name in ("picture_tells", "wrong_picture_costs"):
+        last = summary_lines(metrics | {f"{name}_per_caption_95_interval": [-0.1, 0.9]})[-1]
+        assert last.startswith("no evidence that the picture helps: in nats per reference caption, ")
         assert last.endswith("; both 95 % intervals must lie above 0")
     assert not any("helps" in line for line in summary_lines(measure(CAPTIONS, REFERENCES).as_json()))
 

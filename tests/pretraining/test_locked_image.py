@@ -61,9 +61,10 @@ def test_padding_and_its_number_mean_nothing(trained):
 
 def test_the_command_reports_and_a_second_call_keeps_the_embeddings(trained, data, tmp_path, capsys, monkeypatch):
     main(["pretrain", "--vision", "tiny", "--images", str(data.images), "--captions",
-          str(data.images.with_name("results.csv")), "--out", str(tmp_path / "out")])  # fmt: skip
+          str(data.images.with_name("results.csv")), "--seed", "1", "--out", str(tmp_path / "out")])  # fmt: skip
     assert "the CLIP lies in" in capsys.readouterr().out
-    assert json.loads((tmp_path / "out" / "report.json").read_text())["steps"] == 600
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (report["steps"], report["seed"]) == (600, 1)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "embeddings").glob("shard*")}
     pretrain_locked(data, "tiny", tmp_path / "out", steps=1)
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "embeddings").glob("shard*")}
