@@ -17,7 +17,7 @@ from transformers import (
     GPT2LMHeadModel,
 )
 
-from helpers.data.captions import read_text
+from helpers.captions.read import read_text
 from helpers.data.scenes import draw_world
 from helpers.errors import UserError
 from helpers.models.loading import load_gpt2

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helpers.data.captions import read_captions, split_by_image
+from helpers.captions.read import read_captions
+from helpers.captions.splits import split_by_image
 from helpers.errors import UserError
 
 KAGGLE = """image_name| comment_number| comment
