@@ -7,11 +7,12 @@ from typing import Any
 
 from ..errors import UserError
 from ..runtime.files import atomic_path
-from .columns import SPLITS, Columns, Row, needs
+from .columns import COLUMNS, SPLITS, Columns, Row, needs
 from .names import plain_name
 
 MAGIC = b"PAR1"
 SHOWN = 200  # characters of a row that are shown
+PICTURES = {*COLUMNS["image_name"], "img", "picture", "jpg", "jpeg", "png"}  # columns that may hold files
 AT_A_TIME = 64  # pictures that are held in memory
 
 
@@ -80,8 +81,7 @@ class _Table:
     def __init__(self, file: Any, path: Path, wanted: Sequence[str], chosen: Mapping[str, str | None]):
         self.file, self.path, self.row = file, path, 0
         types = {field.name: field.type for field in file.schema_arrow}
-        inside = [name for name, kind in types.items() if "binary" in str(kind)]  # a column, or a field of a struct
-        self.picture = inside[0] if inside else None
+        self.picture = next((name for name, kind in types.items() if _holds_pictures(name, str(kind))), None)
         self.stored = self.picture is not None and "path:" in str(types[self.picture])
         header = [name for name in types if name != self.picture]
         columns = Columns(path, header, wanted, chosen)
@@ -107,6 +107,12 @@ class _Table:
             values[-1] = Path(stored).name if stored else f"{self.path.stem}-{self.row:06d}"
         self.row += 1
         return values
+
+
+def _holds_pictures(name: str, kind: str) -> bool:
+    """Return whether a column of this type in words holds pictures: struct<bytes: binary, path: string>, or binary."""
+    inside = kind.startswith("struct<") and "bytes: binary" in kind.replace("large_binary", "binary")
+    return inside or (name.lower() in PICTURES and kind in ("binary", "large_binary"))
 
 
 def _files(path: Path) -> list[tuple[Path, str | None]]:

@@ -46,8 +46,8 @@ CAPTIONS = typer.Option(
 )  # fmt: skip
 SPLITS = typer.Option(
     "--splits", metavar="FILE", rich_help_panel="Photos",
-    help="CSV with the columns image_name and split, Karpathy's dataset_flickr30k.json or Flickr8k's lists. "
-    "By default the captions file's own column, or else a hash of each picture's name: 80 % train, 10 % val, 10 % test.",
+    help="CSV with the columns image_name and split, Karpathy's dataset_flickr30k.json or Flickr8k's lists. By "
+    "default the captions file's own column, or else a hash of each picture's name: 80 % train, 10 % val, 10 % test.",
 )  # fmt: skip
 IMAGE_COLUMN = typer.Option(
     "--image-column", metavar="NAME", rich_help_panel="Photos",

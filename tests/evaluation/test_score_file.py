@@ -239,14 +239,14 @@ def test_karpathys_split(tmp_path):
     for text, says in (
         (json.dumps({"images": [*images, {"filename": "t0.jpg", "split": "train"}]}),
          f"{file} puts t0.jpg into test and train; an image may stand in one split only"),
-        (json.dumps({"images": [{"filename": "t0.jpg", "split": "dev"}]}), f"{file} puts t0.jpg into split 'dev'; a"),
+        (json.dumps({"images": [{"filename": "t0.jpg", "split": "left"}]}), f"{file} puts t0.jpg into split 'left'; a"),
         (json.dumps({"images": []}), f"{file} has no rows"),
-        (json.dumps({"pictures": images}), f"{file} is not in the form of Karpathy's dataset_flickr30k.json (KeyError"),
+        (json.dumps({"pictures": images}), f"{file} has the fields pictures, but needs a column named image_name"),
         (json.dumps({"images": [{"file": "t0.jpg"}]}), f"{file} is not in the form of Karpathy's"),
-        ("[1, 2]", f"{file} is not in the form of Karpathy's dataset_flickr30k.json (TypeError"),
-        ('{"images": [', f"{file} is not in the form of Karpathy's dataset_flickr30k.json (JSONDecodeError"),
-        ("\x00", f"{file} is not in the form of Karpathy's"),
+        ("[1, 2]", f"{file} is JSON, but holds no captions in a form that is known"),
+        ('{"images": [', f"{file} is no whole JSON (Expecting value"),
+        ("\x00", f"{file} is no text in UTF-8"),
     ):  # fmt: skip
         file.write_text(text)
         assert refused(file).startswith(says)
-    assert refused("gone.json").startswith("gone.json does not exist; give the path of Karpathy's")
+    assert refused("gone.json").startswith("gone.json does not exist; give the path of a CSV file or another")
