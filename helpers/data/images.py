@@ -87,7 +87,12 @@ def folder_files(folder: Path, below: Iterable[str] = (), *, links: bool = False
     for name in {"", *below}:
         inner = folder / name
         try:
-            if ".." in Path(name).parts or not inner.is_dir() or not (links or stays_inside(folder, inner)):
+            if (
+                Path(name).is_absolute()
+                or ".." in Path(name).parts
+                or not inner.is_dir()
+                or not (links or stays_inside(folder, inner))
+            ):
                 continue
             with os.scandir(inner) as entries:
                 found |= {

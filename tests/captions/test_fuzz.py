@@ -28,8 +28,8 @@ values = st.recursive(
     max_leaves=20,
 )
 pieces = st.lists(
-    st.sampled_from(['"', '""', '\\"', ",", ";", "\t", "|", "\n", "\r\n", "a.jpg", "A dog", "#0", "image", "caption", "é",
-                     "['a', 'b']", "sep=;\n", "\0", "\ufeff", "train"]), max_size=40,
+    st.sampled_from(['"', '""', '\\"', ",", ";", "\t", "|", "\n", "\r\n", "a.jpg", "A dog", "#0", "image", "caption",
+                     "é", "['a', 'b']", "sep=;\n", "\0", "\ufeff", "train"]), max_size=40,
 ).map("".join)  # fmt: skip
 
 
