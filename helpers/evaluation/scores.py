@@ -57,6 +57,7 @@ def measure(
     What cannot be measured is left out, with its reason: all of COCO's scores without pycocoevalcap, METEOR without
     Java.
     """
+    notes = {"unspaced": said} if (said := unspaced_note([*written, *chain.from_iterable(references)])) else {}
     training, ends = list(training), np.cumsum([len(written), *map(len, references)])
     texts, tokenizer = ptb_words([*written, *(text for known in references for text in known), *training])
     written, training = texts[: ends[0]], texts[ends[-1] :]
@@ -79,7 +80,6 @@ def measure(
         measured["copied"] = Score.mean(np.array([caption in known for caption in written], dtype=float))
     else:
         not_measured["copied"] = "no training captions among the references"
-    notes = {"unspaced": said} if (said := unspaced_note([*written, *chain.from_iterable(references)])) else {}
     return Scores(measured, variety(written), not_measured, tokenizer, notes)
 
 
