@@ -185,4 +185,4 @@ def embed(
     cache = open_cache(data, config, out, part=share)
     if share != WHOLE:
         print(f"part {share} of the pictures is done")
-    report_cache(cache, out, share.of(data.image_names()))
+    report_cache(cache, out, data.image_names())
