@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..runtime.files import atomic_path
+from ..runtime.files import atomic_path, only_one
 from .columns import COLUMNS, SPLITS, Columns, Row, needs
 from .names import plain_name
 
@@ -53,7 +53,7 @@ def unpack_pictures(path: Path, folder: Path, chosen: Mapping[str, str | None]) 
     Raises UserError if a name leads out of the folder, or if the folder holds another picture of that name.
     """
     new = 0
-    with _arrow(path) as parquet:
+    with only_one(folder, "unpacking pictures"), _arrow(path) as parquet:  # under torchrun each process comes here
         for file, _ in _files(path):
             table = _Table(parquet.ParquetFile(file), file, ("image_name",), chosen)
             for values in table.read([*table.light, table.picture] if table.picture else []):
