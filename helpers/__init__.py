@@ -7,7 +7,8 @@ The rooms, from the bottom up; imports point down only:
     encoders            the frozen image encoder: CLIP, SigLIP, DINOv2, ViT, EfficientNet-Lite
     models              loading, mapping modules, freezing, the captioner, decoding, the writer of captions
     plots               figures from plain tables
-    data                captions files, pictures, the drawn world, the embedding cache, batches
+    captions            captions files and splits of every kind
+    data                pictures, the drawn world, the embedding cache, batches
     training            packing, loss, optimizer step, checkpoints, the run folder, the loop
     analysis            failures by kind, a look inside the captioner, probing, copying
     evaluation          scores with intervals, controls, what the picture tells
@@ -35,7 +36,8 @@ _NAMES = {  # module: its public names
     "models.captioner": "Captioner CaptionerConfig",
     "models.decoding": "Decoding",
     "models.writer": "CaptionWriter",
-    "data.captions": "read_captions split_by_image",
+    "captions.read": "read_captions",
+    "captions.splits": "split_by_image",
     "data.images": "open_picture",
     "data.scenes": "draw_world",
     "data.scene_captions": "SHAPES is_right read_caption scene_entropy wording_entropy",

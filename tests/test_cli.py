@@ -493,6 +493,79 @@ def test_a_broken_checkpoint_is_passed_over_with_a_word(run, refused, photos, fi
     assert "step-00000016 is of another model: mapper.output.bias is [512] there, [640] here" in said
 
 
+def test_options_of_reading_photos(run, refused, world, finished, tmp_path):
+    """Columns and links go the same way in every command, and what train says to do next has them too."""
+    links = tmp_path / "links"
+    links.mkdir()
+    table = pd.read_csv(world / "results.csv", sep="|", skipinitialspace=True)
+    for name in table.image_name.unique():
+        (links / name).symlink_to((world / "flickr30k_images" / name).resolve())
+    table = table.rename(columns={"image_name": "path"}).drop(columns="comment_number").assign(image=7, title="x")
+    table.to_csv("c.csv", index=False)
+    photos = ["--images", "links", "--captions", "c.csv"]
+    columns = ["--image-column", "path", "--caption-column", "comment"]
+    assert "say which by --image-column NAME" in refused("embed", *photos, "--clip", "tiny", "--out", "o")
+    said = refused("embed", *photos, *columns, "--clip", "tiny", "--out", "o")
+    assert said.startswith(
+        "none of the 60 pictures in links can be used: image name 'scene-00000.png' is a link out of"
+    )
+    photos += [*columns, "--follow-links"]
+    assert run("embed", *photos, "--clip", "tiny", "--out", "o")[:2] == (0, "60 embeddings lie in o\n")
+    status, said, _ = run("train", *CONFIG, *photos, "--cache", "o", "--out", "r", "--max-steps", 1)
+    assert status == 0
+    commands = [shlex.split(line) for line in said.splitlines() if line.startswith("  clipxgpt ")]
+    assert commands[1][2:-2] == ["-C", "r", "--images", "links", "--captions", "c.csv", "--follow-links", *columns]
+    for command in commands[1:]:
+        assert run(*command[1:])[0] == 0
+    assert "--image-column belongs to photos of your own" in refused("train", *CONFIG, "--out", "x", *columns)
+    assert "--follow-links belongs to photos of your own" in refused(
+        "ablate", "--vary", "mapper=mlp", "--out", "a.csv", "--follow-links"
+    )
+
+
+def test_a_path_below_home(run, world, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "w").symlink_to(world)
+    photos = ["--images=~/w/flickr30k_images", "--captions=~/w/results.csv"]
+    assert run("embed", *photos, "--clip", "tiny", "--out=~/cache")[:2] == (
+        0,
+        f"60 embeddings lie in {tmp_path}/cache\n",
+    )
+
+
+def test_counts_cover_what_was_asked_for(run, world, tmp_path):
+    photos = shutil.copytree(world / "flickr30k_images", tmp_path / "photos")
+    (photos / "scene-00001.png").write_text("no picture")
+    (photos / "notes.txt").touch()
+    (photos / "more.png").touch()
+    rows = [f"scene-0000{number}.png,a dog\n" for number in range(4)]
+    Path("all.csv").write_text("image,caption\n" + "".join(rows))
+    Path("two.csv").write_text("image,caption\n" + "".join(rows[2:]))
+    embed = ("embed", "--images", "photos", "--clip", "tiny", "--out", "cache", "--captions")
+    assert (
+        "3 embeddings lie in cache\n1 pictures are left out (left_out.csv), first scene-00001.png"
+        in run(*embed, "all.csv")[1]
+    )
+    said = run(*embed, "two.csv")[1]
+    assert said == "59 pictures in photos have no caption, first more.png\n2 embeddings lie in cache\n"
+
+
+def test_odd_file_names_and_captions(run, captioner, world, tmp_path, monkeypatch):
+    """Bytes that are not UTF-8, control characters, a formula: shown and saved without harm."""
+    picture = (world / "flickr30k_images" / "scene-00000.png").read_bytes()
+    for name in (b"caf\xe9.png", b"\x1b[2J.png", b"=1+1.png"):
+        (tmp_path / os.fsdecode(name)).write_bytes(picture)
+    monkeypatch.setattr(
+        "helpers.models.writer.CaptionWriter.write", lambda self, rows, decoding: ["=a\x1b dog"] * len(rows)
+    )
+    status, said, error = run(*captioner, ".", "--csv", "made/c.csv")
+    assert (status, error) == (0, "")
+    assert sorted(said.splitlines()) == sorted(f"{name}.png: =a\\x1b dog" for name in ("=1+1", "\\x1b[2J", "caf\\xe9"))
+    saved = pd.read_csv("made/c.csv")
+    assert set(saved.caption) == {"'=a\x1b dog"}
+    assert {"'=1+1.png", "caf\\xe9.png"} < set(saved.image)
+
+
 def test_a_split_that_is_empty_or_unknown(refused, photos, data, finished, tmp_path):
     evaluate = ["evaluate", "--captioner", finished.captioner, *photos, "--out", "out"]
     for split in ("dev", "test,dev"):

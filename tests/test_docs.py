@@ -79,8 +79,8 @@ def test_a_new_mapping_module_trains(changed, data):
 
 
 def test_a_new_captions_format_is_read(changed, tmp_path):
-    file = tmp_path / "captions.jsonl"
-    file.write_text('{"image": "a.jpg", "caption": "A dog."}\nbroken\n')
+    file = tmp_path / "captions.arrows"
+    file.write_text("a.jpg -> A dog.\nbroken\n")
     code = f"from helpers import read_captions; captions, left_out = read_captions({str(file)!r}); "
     assert run(changed, "-c", code + "print(list(captions.caption), len(left_out))") == "['A dog.'] 1\n"
 

@@ -19,7 +19,7 @@ from kaggle_session import LAYOUTS, SessionError, run_session, why_impossible
 from nbformat.v4 import new_code_cell, new_notebook
 from safetensors.torch import load_file
 
-from helpers.data.captions import read_captions
+from helpers.captions.read import read_captions
 from helpers.data.scenes import draw_world
 from helpers.training.run import HISTORY, Run
 

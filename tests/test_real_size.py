@@ -16,8 +16,8 @@ import pytest
 import torch
 from real_size import write_clip, write_gpt2
 
+from helpers.captions.read import read_captions
 from helpers.data.build_cache import build_cache
-from helpers.data.captions import read_captions
 from helpers.models.loading import load_encoder, load_gpt2
 
 FULL = pytest.mark.skipif("REAL_SIZE" not in os.environ, reason="takes minutes: run `make test-real`")

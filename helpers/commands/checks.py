@@ -5,11 +5,16 @@ whole path. Every check raises UserError.
 """
 
 import glob
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from ..captions.names import ENDINGS
+from ..captions.parquet import is_parquet
 from ..config import Config
-from ..data.images import ENDINGS, picture_folder
+from ..data.images import picture_folder
 from ..errors import UserError
+from ..runtime.files import home
 from ..runtime.kaggle import find_input
 from ..runtime.model_folders import captioner_folder, find_model, refuse_taken
 
@@ -29,22 +34,34 @@ def existing_file(path: Path | None) -> Path | None:
 
 
 def photos(images: Path, captions: Path, splits: Path | None = None) -> tuple[Path, Path, Path | None]:
-    """Return where pictures, captions and splits lie."""
-    return image_folder(images), existing_file(captions), existing_file(splits)
+    """Return where pictures, captions and splits lie. For captions in Parquet the folder of pictures may be new."""
+    if is_parquet(find_input(captions, new=True)):  # what is inside is unpacked into the folder
+        folder = find_input(images, new=True)
+        output_folder(folder)
+    else:
+        folder = image_folder(images)
+    return folder, existing_file(captions), existing_file(splits)
 
 
 def photos_or_world(
-    preset_name: str, *, images: Path | None, captions: Path | None, splits: Path | None
+    preset_name: str, *, images: Path | None, captions: Path | None, splits: Path | None, reading: Mapping[str, Any]
 ) -> tuple[Path | None, Path | None, Path | None]:
-    """Return where photos lie, or None three times if there are none: then the preset tiny takes the drawn world."""
+    """Return where photos lie, or None three times if there are none: then the preset tiny takes the drawn world.
+
+    reading: how photos are read, by name of the option; the drawn world takes none of them.
+    """
     if (images is None) != (captions is None):
         raise UserError("--images and --captions belong together: give both, or neither for the drawn world")
     if images is not None:
         return photos(images, captions, splits)
     if preset_name != "tiny":
         raise UserError(f"preset {preset_name} trains on photos of your own: give --images DIR and --captions FILE")
-    if splits is not None:
-        raise UserError("--splits belongs to photos of your own: give --images and --captions too, or leave it out")
+    for name, value in {"splits": splits, **reading}.items():
+        if value:
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(
+                f"{option} belongs to photos of your own: give --images and --captions too, or leave it out"
+            )
     return None, None, None
 
 
@@ -102,11 +119,11 @@ def pictures(names: list[str]) -> list[Path]:
         raise UserError("no picture is named: clipxgpt predict PHOTO.jpg, or a folder, or a pattern in quotes")
     found: list[Path] = []
     for name in names:
-        path = Path(name)
+        path = home(name)
         if path.is_dir():
             candidates = list(path.iterdir())
-        elif not path.exists() and glob.has_magic(name):
-            candidates = [Path(match) for match in glob.glob(name, recursive=True)]  # noqa: PTH207
+        elif not path.exists() and glob.has_magic(str(path)):
+            candidates = [Path(match) for match in glob.glob(str(path), recursive=True)]  # noqa: PTH207
         else:
             found.append(path)
             continue

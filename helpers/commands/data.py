@@ -9,7 +9,7 @@ from ..config import POOLINGS, REDUCED_TO, check_value
 from ..errors import UserError
 from . import checks
 from .messages import report_cache, report_left_out
-from .options import CAPTIONS, IMAGES, SPLITS, choose, whole
+from .options import CAPTION_COLUMN, CAPTIONS, FOLLOW_LINKS, IMAGE_COLUMN, IMAGES, SPLITS, choose, whole
 
 
 def draw(
@@ -39,6 +39,9 @@ def pretrain(
     images: Annotated[Path | None, IMAGES] = None,
     captions: Annotated[Path | None, CAPTIONS] = None,
     splits: Annotated[Path | None, SPLITS] = None,
+    image_column: Annotated[str | None, IMAGE_COLUMN] = None,
+    caption_column: Annotated[str | None, CAPTION_COLUMN] = None,
+    follow_links: Annotated[bool, FOLLOW_LINKS] = False,
     text: Annotated[
         Path | None,
         typer.Option("--text", metavar="FILE", help="What GPT-2 learns from instead: lines, or a CSV of captions."),
@@ -97,7 +100,8 @@ def pretrain(
     from ..data.dataset import open_data
     from ..pretraining.pretrain import pretrain as pretrain_pair
 
-    data = open_data(images, captions, splits)
+    reading = {"image_column": image_column, "caption_column": caption_column, "follow_links": follow_links}
+    data = open_data(images, captions, splits, **reading)
     report_left_out(data)
     if vision is not None:
         from ..pretraining.locked_image import pretrain_locked
@@ -105,7 +109,7 @@ def pretrain(
         _print_report(pretrain_locked(data, vision, out, seed=seed))
         print(f"the CLIP lies in {out / 'clip'}")
         return
-    facts = captions.with_name("facts.json") if data.facts else None
+    images, facts = data.images, captions.with_name("facts.json") if data.facts else None
     preset = recipe or ("drawn" if facts else "photos")
     report = pretrain_pair(images, data.captions, out, preset=preset, facts=facts, text=text, seed=seed)
     _print_report(report)
@@ -157,6 +161,9 @@ def embed(
     *,
     images: Annotated[Path, IMAGES],
     captions: Annotated[Path, CAPTIONS],
+    image_column: Annotated[str | None, IMAGE_COLUMN] = None,
+    caption_column: Annotated[str | None, CAPTION_COLUMN] = None,
+    follow_links: Annotated[bool, FOLLOW_LINKS] = False,
     clip: Annotated[str, typer.Option("--clip", metavar="NAME_OR_DIR", help="Hub name, folder, or tiny.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the embeddings; a killed run goes on.")],
     pooling: Annotated[
@@ -187,9 +194,10 @@ def embed(
     from ..data.shards import WHOLE, Part
 
     share = Part(index, count)
-    data = open_data(images, captions)
+    reading = {"image_column": image_column, "caption_column": caption_column, "follow_links": follow_links}
+    data = open_data(images, captions, **reading)
     report_left_out(data)
     cache = open_cache(data, config, out, part=share)
     if share != WHOLE:
         print(f"part {share} of the pictures is done")
-    report_cache(cache, out)
+    report_cache(cache, out, data.image_names())

@@ -5,7 +5,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..runtime.texts import shown
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pandas as pd
 
     from ..data.dataset import Data
@@ -17,16 +21,18 @@ def complain(about: object) -> int:
     """Print one line on stderr, above any progress bar; return the exit status for it."""
     from tqdm import tqdm
 
-    tqdm.write(f"clipxgpt: {' '.join(str(about).split())}", file=sys.stderr)
+    tqdm.write(f"clipxgpt: {shown(' '.join(str(about).split()))}", file=sys.stderr)
     return 2
 
 
 def report_left_out(data: "Data") -> None:
     if len(data.left_out):
         first = data.left_out.iloc[0]
-        print(f"{len(data.left_out)} rows of the captions file are left out, first row {first.row}: {first.reason}")
+        print(f"{len(data.left_out)} rows of the captions file are left out, first row {first.row}: "
+              f"{shown(first.reason)}")  # fmt: skip
     if data.uncaptioned:
-        print(f"{len(data.uncaptioned)} files in {data.images} have no caption, first {data.uncaptioned[0]}")
+        first = shown(data.uncaptioned[0])
+        print(f"{len(data.uncaptioned)} pictures in {data.images} have no caption, first {first}")
 
 
 def report_splits(captions: "pd.DataFrame") -> None:
@@ -38,11 +44,15 @@ def report_splits(captions: "pd.DataFrame") -> None:
     print("; ".join(said))
 
 
-def report_cache(cache: "EmbeddingCache", folder: Path) -> None:
-    print(f"{len(cache)} embeddings lie in {folder}")
-    if len(cache.left_out):
-        first = cache.left_out.iloc[0]
-        print(f"{len(cache.left_out)} pictures are left out (left_out.csv), first {first.image_name}: {first.reason}")
+def report_cache(cache: "EmbeddingCache", folder: Path, names: "Iterable[str]") -> None:
+    """Print how many of the pictures `names` have an embedding, and how many are left out."""
+    names = set(names)
+    print(f"{len(names & set(cache.image_names))} embeddings lie in {folder}")
+    left_out = cache.left_out[cache.left_out.image_name.isin(names)]
+    if len(left_out):
+        first = left_out.iloc[0]
+        print(f"{len(left_out)} pictures are left out (left_out.csv), first {shown(first.image_name)}: "
+              f"{shown(first.reason)}")  # fmt: skip
 
 
 class Validations:
@@ -62,16 +72,22 @@ class Validations:
             self.printed.add(row.step)
             image_name, caption = next(samples.loc[row.step].items())
             tqdm.write(f"step {row.step}, epoch {row.epoch:.2f}: loss {row.loss:.3f}, validation loss "
-                       f"{row.val_loss:.3f}; {image_name}: {caption}")  # fmt: skip
+                       f"{row.val_loss:.3f}; {shown(image_name)}: {shown(caption)}")  # fmt: skip
 
 
-def print_next_steps(run: "Run", *, images: Path, captions: Path, splits: Path | None) -> None:
+def print_next_steps(
+    run: "Run", *, images: Path, captions: Path, splits: Path | None, image_column: str | None,
+    caption_column: str | None, follow_links: bool,
+) -> None:  # fmt: skip
     """Print the commands that caption, measure and report with a run."""
-    photos = ["--images", images, "--captions", captions, *(["--splits", splits] if splits else [])]
+    given = {"--splits": splits, "--image-column": image_column, "--caption-column": caption_column}
+    links = ["--follow-links"] if follow_links else []
+    photos = ["--images", images, "--captions", captions, *links]
+    photos += [part for option, value in given.items() if value for part in (option, value)]
     print("what to do next:")
     for arguments in (
         ["predict", "-C", run.folder, "PHOTO.jpg"],
         ["evaluate", "-C", run.folder, *photos, "--out", run.folder / "test"],
-        ["report", run.folder, "--images", images],
+        ["report", run.folder, "--images", images, *links],
     ):
         print(f"  clipxgpt {shlex.join(map(str, arguments))}")

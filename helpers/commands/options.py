@@ -1,9 +1,11 @@
 """The options that several commands share, those that come from the config, and how a command's help looks."""
 
+import functools
 import inspect
 import itertools
 from collections.abc import Callable
 from dataclasses import Field, fields
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +13,7 @@ from typer.core import TyperCommand
 
 from ..config import DEFECTS, PRESETS, VARIED_BESIDE, Config, check_value, preset
 from ..errors import UserError
+from ..runtime.files import home
 from ..runtime.model_folders import captioner_design
 
 
@@ -38,13 +41,24 @@ def decimal(text: str) -> float:
 IMAGES = typer.Option("--images", metavar="DIR", help="Folder of the pictures.", rich_help_panel="Photos")
 CAPTIONS = typer.Option(
     "--captions", metavar="FILE", rich_help_panel="Photos",
-    help="Captions file, such as Flickr30k's results.csv, or a CSV with the columns image and caption.",
+    help="Captions file of Flickr8k, Flickr30k, COCO or Karpathy, a CSV with the columns image and caption, JSON "
+    "lines, Parquet, or a folder with a .txt beside each picture (docs/formats.md).",
 )  # fmt: skip
 SPLITS = typer.Option(
     "--splits", metavar="FILE", rich_help_panel="Photos",
-    help="CSV with the columns image_name and split, or Karpathy's dataset_flickr30k.json. By default the captions "
-    "file's own column, or else a hash of each picture's name: 80 % train, 10 % val, 10 % test.",
+    help="CSV with the columns image_name and split, Karpathy's dataset_flickr30k.json or Flickr8k's lists. By "
+    "default the captions file's own column, or else a hash of each picture's name: 80 % train, 10 % val, 10 % test.",
 )  # fmt: skip
+IMAGE_COLUMN = typer.Option(
+    "--image-column", metavar="NAME", rich_help_panel="Photos",
+    help="Column with the pictures' names, if the captions file has two that may be meant.",
+)  # fmt: skip
+CAPTION_COLUMN = typer.Option(
+    "--caption-column", metavar="NAME", rich_help_panel="Photos", help="Column with the captions, likewise."
+)
+FOLLOW_LINKS = typer.Option(
+    "--follow-links", rich_help_panel="Photos", help="Use pictures that are links to a place outside of their folder."
+)
 CACHE = typer.Option("--cache", metavar="DIR", rich_help_panel="Photos", help="Embeddings to use, or to make there.")
 CAPTIONER = typer.Option("--captioner", "-C", metavar="DIR", help="Folder of a run or of a captioner, or photo.")
 CHOICE = "How captions are chosen"
@@ -80,9 +94,17 @@ class Command(TyperCommand):
 
 
 def add_command(app: typer.Typer, function: Callable[..., None]) -> None:
-    """Make `function` a command of `app`; its docstring is the help, and what follows "Examples:" comes last there."""
+    """Make `function` a command of `app`; its docstring is the help, and what follows "Examples:" comes last there.
+
+    A path that begins with `~` lies in the home folder, also in --out=~/run, which no shell expands.
+    """
     text, _, examples = inspect.getdoc(function).partition("\n\nExamples:\n")
-    app.command(function.__name__, cls=Command, help=text, epilog=f"\b\nExamples:\n{examples}")(function)
+
+    @functools.wraps(function)
+    def at_home(**values: Any) -> None:
+        function(**{name: home(value) if isinstance(value, Path) else value for name, value in values.items()})
+
+    app.command(function.__name__, cls=Command, help=text, epilog=f"\b\nExamples:\n{examples}")(at_home)
 
 
 def with_config(function: Callable[..., None]) -> Callable[..., None]:

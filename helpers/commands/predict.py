@@ -12,6 +12,7 @@ import typer
 
 from ..errors import UserError
 from ..runtime.model_folders import captioner_folder
+from ..runtime.texts import defused, shown
 from . import checks
 from .messages import complain
 from .options import BEAMS, CAPTIONER, CHOICE, GUIDANCE, decimal, whole
@@ -99,13 +100,16 @@ def predict(
             captions = dict(zip(batch, writer.write(embeddings, decoding), strict=True))
             unlike = writer.unlike_training(embeddings)
             tqdm.write(
-                "\n".join(f"{path}: {caption}" if len(paths) > 1 else caption for path, caption in captions.items())
+                "\n".join(
+                    f"{shown(path)}: {shown(caption)}" if len(paths) > 1 else shown(caption)
+                    for path, caption in captions.items()
+                )
             )
             for (path, caption), strange in zip(captions.items(), unlike, strict=True):
-                table.writerow([path, caption, {True: "yes", False: "no", None: ""}[strange]])
+                table.writerow([defused(str(path)), defused(caption), {True: "yes", False: "no", None: ""}[strange]])
                 if strange:
-                    tqdm.write(f"{path} is unlike the pictures that this captioner was trained on: its caption may be "
-                               "nonsense", file=sys.stderr)  # fmt: skip
+                    tqdm.write(f"{shown(path)} is unlike the pictures that this captioner was trained on: its caption "
+                               "may be nonsense", file=sys.stderr)  # fmt: skip
             for path, caption in captions.items() if result else ():
                 _save_picture(batch[path], caption, result / _file_name(path, paths))
             bar.update(len(batch))

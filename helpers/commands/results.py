@@ -7,6 +7,7 @@ import typer
 
 from ..errors import UserError
 from . import checks
+from .options import FOLLOW_LINKS
 
 
 def report(
@@ -16,6 +17,7 @@ def report(
     images: Annotated[
         Path | None, typer.Option("--images", metavar="DIR", help="Folder of the pictures that the run captioned.")
     ] = None,
+    follow_links: Annotated[bool, FOLLOW_LINKS] = False,
 ) -> None:
     """Make one HTML file about a run, to share.
 
@@ -29,7 +31,11 @@ def report(
         raise UserError(f"{run} holds no config.json: give the folder of a run, the --out of `clipxgpt train`")
     images = images and checks.image_folder(images)
     checks.output_file(out)
+    from ..captions.names import follow_links as follow
     from ..ui.report import write_report
+
+    if follow_links and images:
+        follow(images)
 
     print(f"the report lies in {write_report(run, out, images=images)}")
 

@@ -8,9 +8,20 @@ import typer
 from ..config import check_value
 from ..errors import UserError
 from ..runtime.model_folders import captioner_folder
+from ..runtime.texts import shown
 from . import checks
 from .messages import report_cache, report_left_out
-from .options import BEAMS, CAPTIONS, CLIP, GUIDANCE, IMAGES, SPLITS
+from .options import (
+    BEAMS,
+    CAPTION_COLUMN,
+    CAPTIONS,
+    CLIP,
+    FOLLOW_LINKS,
+    GUIDANCE,
+    IMAGE_COLUMN,
+    IMAGES,
+    SPLITS,
+)  # fmt: skip
 
 EXAMPLES = 3  # captions that evaluate shows
 
@@ -30,6 +41,9 @@ def evaluate(
     captions: Annotated[Path, CAPTIONS],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the captions and their scores.")],
     splits: Annotated[Path | None, SPLITS] = None,
+    image_column: Annotated[str | None, IMAGE_COLUMN] = None,
+    caption_column: Annotated[str | None, CAPTION_COLUMN] = None,
+    follow_links: Annotated[bool, FOLLOW_LINKS] = False,
     split: Annotated[
         str, typer.Option("--split", metavar="NAMES", help="Split to evaluate, or several: val,test.")
     ] = "test",
@@ -81,7 +95,9 @@ def evaluate(
     from ..runtime.files import write_json
     from ..training.run import training_config
 
-    data = open_data(images, captions, splits)
+    reading = {"image_column": image_column, "caption_column": caption_column, "follow_links": follow_links}
+    data = open_data(images, captions, splits, **reading)
+    images = data.images
     report_left_out(data)
     known = sorted(set(data.captions.split))
     if unknown := [name for name in wanted if name not in known]:
@@ -95,7 +111,7 @@ def evaluate(
     for number, captioner in enumerate(captioners):
         writer = CaptionWriter.load(captioner, device=choose_accelerator("fp32").device)
         cache = build_cache(out / "embeddings", images, names, clip=writer.clip(str(captioner)))
-        report_cache(cache, out / "embeddings")
+        report_cache(cache, out / "embeddings", names)
         place = out / str(number) if captioners[1:] else out
         metrics = evaluate_captioner(
             writer, references, cache, out=place, decoding=decoding, facts=data.facts,
@@ -115,13 +131,19 @@ def evaluate(
 def score(
     *,
     captions: Annotated[
-        Path, typer.Option("--captions", metavar="FILE", help="CSV with the columns image_name and caption.")
+        Path,
+        typer.Option(
+            "--captions", metavar="FILE", help="CSV with the columns image_name and caption, or COCO's results JSON."
+        ),
     ],
     references: Annotated[
         Path, typer.Option("--references", metavar="FILE", help="Captions file of the same pictures.")
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="JSON of the scores; each image's lie beside it.")],
     splits: Annotated[Path | None, SPLITS] = None,
+    image_column: Annotated[str | None, IMAGE_COLUMN] = None,
+    caption_column: Annotated[str | None, CAPTION_COLUMN] = None,
+    follow_links: Annotated[bool, FOLLOW_LINKS] = False,
     held_out: Annotated[
         bool, typer.Option("--held-out", help="Nothing of the references was trained on: score all of them.")
     ] = False,
@@ -131,6 +153,10 @@ def score(
     clip: Annotated[str | None, CLIP] = None,
     images: Annotated[
         Path | None, typer.Option("--images", metavar="DIR", help="Folder of the pictures, for CLIPScore.")
+    ] = None,
+    coco_results: Annotated[
+        Path | None,
+        typer.Option("--coco-results", metavar="FILE", help="Write the captions as COCO's results JSON there, too."),
     ] = None,
 ) -> None:  # fmt: skip
     """Score a captions file against references.
@@ -147,12 +173,18 @@ def score(
     images = images and checks.image_folder(images)
     checks.clip(clip)
     checks.output_file(out)
+    checks.output_file(coco_results)
+    from ..captions.names import follow_links as follow
     from ..evaluation.score_file import by_image, read_written, score_file
 
+    if follow_links and images:
+        follow(images)
     metrics = score_file(
-        captions, references, out=out, splits=splits, held_out=held_out, against=against, clip=clip, images=images
-    )
-    _print_scores(metrics, read_written(captions), photos=True)
+        captions, references, out=out, splits=splits, held_out=held_out, against=against, clip=clip, images=images,
+        image_column=image_column, caption_column=caption_column, coco_results=coco_results,
+    )  # fmt: skip
+    written = read_written(captions, image_column=image_column, caption_column=caption_column)
+    _print_scores(metrics, written, photos=True)
     print(f"the scores lie in {out}, those of each image in {by_image(out)}")
 
 
@@ -162,4 +194,5 @@ def _print_scores(metrics: dict[str, Any], written: dict[str, str], *, photos: b
     from ..evaluation.scores import summary_lines
 
     lines = beside(metrics, written) if photos else []
-    print("\n".join([*lines, *summary_lines(metrics, examples=list(written.items())[:examples])]))
+    lines += summary_lines(metrics, examples=list(written.items())[:examples])
+    print("\n".join(map(shown, lines)))

@@ -8,7 +8,21 @@ import typer
 from ..config import DEFECTS, check_value
 from . import checks
 from .messages import Validations, print_next_steps, report_cache, report_left_out, report_splits
-from .options import CACHE, CAPTIONS, IMAGES, SPLITS, PresetName, chosen_config, decimal, read_vary, whole, with_config
+from .options import (
+    CACHE,
+    CAPTION_COLUMN,
+    CAPTIONS,
+    FOLLOW_LINKS,
+    IMAGE_COLUMN,
+    IMAGES,
+    SPLITS,
+    PresetName,
+    chosen_config,
+    decimal,
+    read_vary,
+    whole,
+    with_config,
+)  # fmt: skip
 
 SESSION = "This session"
 
@@ -21,6 +35,9 @@ def train(
     images: Annotated[Path | None, IMAGES] = None,
     captions: Annotated[Path | None, CAPTIONS] = None,
     splits: Annotated[Path | None, SPLITS] = None,
+    image_column: Annotated[str | None, IMAGE_COLUMN] = None,
+    caption_column: Annotated[str | None, CAPTION_COLUMN] = None,
+    follow_links: Annotated[bool, FOLLOW_LINKS] = False,
     cache: Annotated[Path | None, CACHE] = None,
     resume: Annotated[
         bool,
@@ -62,7 +79,10 @@ def train(
     for name, value in (("max_hours", max_hours), ("max_steps", max_steps)):
         if value is not None:
             check_value(name, value, above=0)
-    images, captions, splits = checks.photos_or_world(preset_name, images=images, captions=captions, splits=splits)
+    reading = {"image_column": image_column, "caption_column": caption_column, "follow_links": follow_links}
+    images, captions, splits = checks.photos_or_world(
+        preset_name, images=images, captions=captions, splits=splits, reading=reading
+    )
     checks.models(config)
     checks.run_folder(out, resume)
     from ..data.build_cache import DRAWN_CACHES, open_cache
@@ -72,18 +92,18 @@ def train(
 
     if resume:
         carry_over(out)
-    data = open_drawn_world() if images is None else open_data(images, captions, splits)
+    data = open_drawn_world() if images is None else open_data(images, captions, splits, **reading)
     report_left_out(data)
     report_splits(data.captions)
     cache = cache or (DRAWN_CACHES[config.pooling] if images is None else out / "embeddings")
-    report_cache(open_cache(data, config, cache), cache)
+    report_cache(open_cache(data, config, cache), cache, data.image_names())
     run = train_captioner(
         config, data.captions, cache, out=out, resume=resume, max_steps=max_steps, max_hours=max_hours,
         watch=Validations(Run(out)), tracker=tracker,
     )  # fmt: skip
     print(f"the run lies in {run.folder}, its captioner in {run.captioner}")
     captions = captions or data.images.with_name("results.csv")
-    print_next_steps(run, images=data.images, captions=captions, splits=splits)
+    print_next_steps(run, images=data.images, captions=captions, splits=splits, **reading)
 
 
 @with_config
@@ -111,6 +131,9 @@ def ablate(
     images: Annotated[Path | None, IMAGES] = None,
     captions: Annotated[Path | None, CAPTIONS] = None,
     splits: Annotated[Path | None, SPLITS] = None,
+    image_column: Annotated[str | None, IMAGE_COLUMN] = None,
+    caption_column: Annotated[str | None, CAPTION_COLUMN] = None,
+    follow_links: Annotated[bool, FOLLOW_LINKS] = False,
     cache: Annotated[Path | None, CACHE] = None,
     **values: Any,
 ) -> None:  # fmt: skip
@@ -126,14 +149,17 @@ def ablate(
     varied = read_vary(vary, config)
     check_value("seeds", seeds, least=1)
     check_value("jobs", 1 if jobs is None else jobs, least=1)
-    images, captions, splits = checks.photos_or_world(preset_name, images=images, captions=captions, splits=splits)
+    reading = {"image_column": image_column, "caption_column": caption_column, "follow_links": follow_links}
+    images, captions, splits = checks.photos_or_world(
+        preset_name, images=images, captions=captions, splits=splits, reading=reading
+    )
     checks.models(config)
     checks.output_file(out)
     from ..data.dataset import open_data, open_drawn_world
     from ..experiments.ablation import ablate as run_ablation
     from ..experiments.significance import paired_effects
 
-    data = open_drawn_world() if images is None else open_data(images, captions, splits)
+    data = open_drawn_world() if images is None else open_data(images, captions, splits, **reading)
     report_left_out(data)
     report_splits(data.captions)
     cache = cache or (None if images is None else out.with_name("embeddings"))

@@ -18,6 +18,7 @@ from ..models.decoding import Decoding
 from ..models.loading import load_gpt2
 from ..models.writer import CaptionWriter
 from ..runtime.files import atomic_path, write_json
+from ..runtime.texts import defused
 from . import controls
 from .bootstrap import Score
 from .clipscore import ClipJudge, add_clip_scores
@@ -99,7 +100,7 @@ def evaluate(
         if control is None:
             other = writer.write(controls.shuffled(cache, names), decoding)
             metrics["correct_shuffled"] = share_right(names, other, facts)
-    table = pd.DataFrame({"image_name": names, "caption": written})
+    table = pd.DataFrame({"image_name": list(map(defused, names)), "caption": list(map(defused, written))})
     for file, columns in (("captions.csv", table), ("by_image.csv", table.join(scores.by_image()))):
         with atomic_path(Path(out) / file) as partial:
             columns.to_csv(partial, index=False)

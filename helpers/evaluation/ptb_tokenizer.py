@@ -3,7 +3,7 @@
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +25,15 @@ BRACKETS = str.maketrans({
 WORD = re.compile(
     r"-[lr][rsc]b-|\w+(?=n't\b)|n't\b|'(?:s|re|ve|ll|d|m)\b|(?:[^\W\d_]\.){2,}|\w+(?:[-.,/&]\w+)*|[^\w\s.?!,:;'\"`-]"
 )
+
+
+# Scripts that are written without spaces, and the letters of a word in them, on average and at most.
+UNSPACED = {
+    re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"): 3,  # Chinese and Japanese
+    re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]"): 10,  # Thai, Lao, Burmese, Khmer
+}
+
+FEW = 0.05  # of the texts; below it an average of scores still means something
 
 
 class Tokenized(NamedTuple):
@@ -52,6 +61,23 @@ def stand_in(text: str) -> str:
     On 2,994 of 2,999 captions of Flickr30k it gives the words of Penn Treebank; the others have `&amp;` or `Univ.`.
     """
     return " ".join(WORD.findall(text.lower().translate(BRACKETS)))
+
+
+def unspaced_note(texts: Iterable[str]) -> str | None:
+    """Return what is to be said of texts that are written without spaces, as Chinese or Thai is; None if few are."""
+    texts = list(texts)
+    unspaced = sum(any(_longer(text, letter, most) for letter, most in UNSPACED.items()) for text in texts)
+    if unspaced <= FEW * len(texts):
+        return None
+    return (f"{unspaced} of {len(texts)} texts: each counts as a word or a few, so the scores of words mean little; "
+            "put spaces between the words first (jieba, MeCab, PyThaiNLP)")  # fmt: skip
+
+
+def _longer(text: str, letter: re.Pattern[str], most: int) -> bool:
+    """Return whether the words of a text that hold such letters hold more than `most` of them on average."""
+    found = [len(letter.findall(word)) for word in text.split()]
+    words = [count for count in found if count]
+    return bool(words) and sum(words) > most * len(words)
 
 
 def _by_java(lines: list[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 
 from .bootstrap import Score
 from .coco import bleu, cider, meteor_score, rouge_l
-from .ptb_tokenizer import INSTALL, has_pycocoevalcap, ptb_words, why_no_java
+from .ptb_tokenizer import INSTALL, has_pycocoevalcap, ptb_words, unspaced_note, why_no_java
 
 COCO = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "meteor", "rouge_l", "cider")
 INTERVAL = "_95_interval"  # ends the name of a score's interval in metrics.json
@@ -57,6 +57,7 @@ def measure(
     What cannot be measured is left out, with its reason: all of COCO's scores without pycocoevalcap, METEOR without
     Java.
     """
+    notes = {"unspaced": said} if (said := unspaced_note([*written, *chain.from_iterable(references)])) else {}
     training, ends = list(training), np.cumsum([len(written), *map(len, references)])
     texts, tokenizer = ptb_words([*written, *(text for known in references for text in known), *training])
     written, training = texts[: ends[0]], texts[ends[-1] :]
@@ -79,7 +80,7 @@ def measure(
         measured["copied"] = Score.mean(np.array([caption in known for caption in written], dtype=float))
     else:
         not_measured["copied"] = "no training captions among the references"
-    return Scores(measured, variety(written), not_measured, tokenizer)
+    return Scores(measured, variety(written), not_measured, tokenizer, notes)
 
 
 def variety(written: Sequence[str]) -> dict[str, float]:
@@ -104,7 +105,7 @@ LEFT_OUT = "Left out"
 GROUPS = {  # by heading: keys of metrics.json and what people call them
     "Scored": {
         "captions": "captions", "images": "pictures", "references": "references", "embeddings": "embeddings",
-        "decoding": "decoding", "tokenizer": "words split by",
+        "decoding": "decoding", "tokenizer": "words split by", "unspaced": "without spaces",
     },
     LEFT_OUT: {
         "images_without_embedding": "pictures with no embedding", "unusable_rows_of_references": "rows of references",

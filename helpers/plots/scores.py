@@ -42,7 +42,8 @@ def plot_scores(scores: Mapping[str, Mapping[str, Measured]], names: Sequence[st
             axis.annotate(f"{score.value:.3g}", (score.value, place), (0, 6), textcoords="offset points", ha="center",
                           fontsize=7)  # fmt: skip
         axis.set_title(LABELS.get(name, name), fontsize=9)
-        axis.set(yticks=range(len(scores)), yticklabels=list(scores), ylim=(len(scores) - 0.5, -0.7))
+        axis.set(yticks=range(len(scores)), ylim=(len(scores) - 0.5, -0.7))
+        axis.set_yticklabels(list(scores), parse_math=False)
         axis.tick_params(labelsize=8)
         axis.margins(x=0.15)
         axis.spines[["top", "right"]].set_visible(False)
@@ -63,7 +64,8 @@ def plot_differences(differences: Mapping[str, Mapping[str, Any]], label: str) -
         axis.plot(found["95_interval"], [place, place], color=color, linewidth=2.5, solid_capstyle="round")
         axis.plot(found["difference"], place, "o", color=color, markersize=6)
         axis.annotate(found["verdict"], (1.01, place), xycoords=("axes fraction", "data"), va="center", color=color)
-    axis.set(yticks=range(len(differences)), yticklabels=[LABELS.get(name, name) for name in differences], xlabel=label)
+    axis.set(yticks=range(len(differences)), yticklabels=[LABELS.get(name, name) for name in differences])
+    axis.set_xlabel(label, parse_math=False)
     axis.invert_yaxis()
     axis.spines[["top", "right"]].set_visible(False)
     return figure

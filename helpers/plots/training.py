@@ -17,7 +17,8 @@ def plot_loss_and_lr(history: pd.DataFrame, title: str = "") -> Figure:
     axis.plot(history.step, history.loss, color=BLUE, linewidth=1.2, label="training loss")
     measured = history[history.val_loss.notna()]
     axis.plot(measured.step, measured.val_loss, color=ORANGE, marker="o", markersize=4, label="validation loss")
-    axis.set(xlabel="optimizer steps", ylabel="loss (nats per token)", title=title)
+    axis.set(xlabel="optimizer steps", ylabel="loss (nats per token)")
+    axis.set_title(title, parse_math=False)  # a dollar sign in the name of a run begins no formula
     rates = axis.twinx()
     rates.plot(history.step, history.lr, color=GREY, linewidth=1, linestyle="--", label="learning rate, mapping module")
     rates.plot(history.step, history.gpt2_lr, color=GREEN, linewidth=1, linestyle=":", label="learning rate, GPT-2")
@@ -50,7 +51,9 @@ def plot_comparison(
         axis.scatter(runs, [place] * len(runs), color=BLUE, alpha=0.7, s=36, linewidth=0)
         axis.plot([runs.mean()] * 2, [place - 0.3, place + 0.3], color=ORANGE, linewidth=2)
     name = by.replace("_", " ")
-    axis.set(yticks=range(len(values)), yticklabels=values, ylabel=name, xlabel=label or measure.replace("_", " "))
+    axis.set(yticks=range(len(values)), ylabel=name)
+    axis.set_yticklabels(values, parse_math=False)
+    axis.set_xlabel(label or measure.replace("_", " "), parse_math=False)
     axis.invert_yaxis()
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="x", color="#e6e8eb")

@@ -13,7 +13,7 @@ import torch
 from tokenizers.processors import TemplateProcessing
 from transformers import CLIPModel, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from ..data.captions import read_text
+from ..captions.read import read_text
 from ..errors import UserError
 from ..models.loading import CLIPImageProcessor, quietly
 from ..runtime.device import use_threads_for

@@ -16,6 +16,14 @@ from ..errors import UserError
 PARTIAL = ".partial"  # the ending of what is not whole yet
 
 
+def home(path: str | Path) -> Path:
+    """Return the path with a leading `~` replaced by the home folder; unchanged if there is no such home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a path beside `path` to write a file or make a folder at; on success it takes the place of `path`.

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from ..errors import UserError
+from .files import home
 
 INPUTS = Path("/kaggle/input")
 DEPTH = 8  # folders below INPUTS that are searched
@@ -25,14 +26,18 @@ def search_inputs(name: str | Path) -> list[Path]:
     return found
 
 
-def find_input(name: str | Path) -> Path:
-    """Return `name` if it exists or if there are no inputs, else the one input whose path ends with it.
+def find_input(name: str | Path, *, new: bool = False) -> Path:
+    """Return `name`, or the one input whose path ends with it if `name` does not exist and there are inputs.
 
-    Raises UserError if the inputs have no such path, or two equally deep ones.
+    A leading `~` becomes the home folder. new: the path may also be one that does not exist yet. Raises UserError if
+    the inputs have no such path, or two equally deep ones.
     """
-    if Path(name).expanduser().exists() or not INPUTS.is_dir():
-        return Path(name)
+    path = home(name)
+    if path.exists() or not INPUTS.is_dir():
+        return path
     found = search_inputs(name)
+    if not found and new:
+        return path
     if not found:
         attached = ", ".join(sorted(path.name for path in INPUTS.iterdir())) or "nothing"
         raise UserError(f"{name} is neither here nor in {INPUTS} (attached: {attached}): attach its dataset or output")

@@ -15,9 +15,9 @@ from accelerate.state import AcceleratorState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from tqdm import tqdm
 
+from ..captions.read import read_text
 from ..config import Config
 from ..data.batches import CaptionBatches, caption_tokens
-from ..data.captions import read_text
 from ..data.embedding_cache import EmbeddingCache
 from ..errors import UserError
 from ..models.writer import CaptionWriter

@@ -19,6 +19,7 @@ from ..evaluation.scores import INTERVAL
 from ..plots.base import SMALL, png
 from ..plots.training import plot_loss_and_lr
 from ..runtime.files import write_text
+from ..runtime.texts import undefused
 from ..training.run import HISTORY, Run
 from .html import data_url, picture_url
 
@@ -154,7 +155,7 @@ def _fill_gallery(evaluation: Evaluation, file: Path, images: str | Path | None)
         card = {"name": row.image_name, "caption": row.caption, "src": ""}
         if images is not None:
             try:
-                card["src"] = _thumb(open_picture(picture_path(images, row.image_name)))
+                card["src"] = _thumb(open_picture(picture_path(images, undefused(row.image_name))))
             except UserError as error:
                 unread.append(str(error))
         evaluation.gallery.append(card)

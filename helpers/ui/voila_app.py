@@ -7,8 +7,8 @@ from pathlib import Path
 
 import ipywidgets as widgets
 
+from ..captions.names import ENDINGS
 from ..data.dataset import open_data
-from ..data.images import ENDINGS
 from ..errors import UserError
 from ..runtime.model_folders import captioner_folder
 from .explorer import Explorer

@@ -2,14 +2,16 @@
 
 import contextlib
 import io
+import os
 import struct
+import sys
 import zlib
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
 
 from helpers.data.images import MOST_PIXELS, open_picture, picture_path
 from helpers.errors import UserError
@@ -47,6 +49,38 @@ def test_the_content_decides_not_the_name(opened, kind):
     image = opened(encoded(Image.new("RGB", (9, 7), RED), kind), "picture.txt")
     assert (image.mode, image.size) == ("RGB", (9, 7))
     assert np.abs(np.asarray(image).astype(int) - RED).max() < 3
+
+
+def test_avif(opened):
+    if not features.check("avif"):
+        pytest.skip("this Pillow was built without AVIF")
+    assert opened(encoded(Image.new("RGB", (9, 7), RED), "AVIF")).size == (9, 7)
+
+
+def test_heic(opened, monkeypatch):
+    heif = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed: pip install pillow-heif")
+    stream = io.BytesIO()
+    heif.from_pillow(Image.new("RGB", (64, 48), RED)).save(stream)
+    image = opened(stream.getvalue(), "picture.heic")
+    assert (image.mode, image.size) == ("RGB", (64, 48))
+    assert image.getpixel((9, 9))[0] > 245
+
+
+@pytest.mark.parametrize(
+    ("brand", "kind", "package"), [("heic", "HEIC", "pillow-heif"), ("mif1", "HEIC", "pillow-heif")]
+)
+def test_heic_without_pillow_heif(opened, brand, kind, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.setattr("helpers.data.images.FORMATS", ("JPEG",))  # a test before may have installed the format
+    content = b"\0\0\0\x18ftyp" + brand.encode() + b"\0" * 40
+    with pytest.raises(UserError, match=rf"is {kind}, which cannot be read here: pip install {package}"):
+        opened(content)
+
+
+def test_a_pipe_is_no_picture(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(UserError, match="is no file; give the path of a picture"):
+        open_picture(tmp_path / "pipe.jpg")
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "LA", "CMYK", "YCbCr", "I;16"])

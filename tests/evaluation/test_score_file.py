@@ -13,7 +13,7 @@ from helpers.cli import main
 from helpers.errors import UserError
 from helpers.evaluation.ptb_tokenizer import why_no_java
 from helpers.evaluation.published_scores import PUBLISHED, beside, flickr_set, published_lines
-from helpers.evaluation.score_file import score_file
+from helpers.evaluation.score_file import _own_clip, read_written, score_file
 from helpers.evaluation.scores import COCO, NAMES, summary_lines
 
 pytest.importorskip("pycocoevalcap")
@@ -247,14 +247,108 @@ def test_karpathys_split(tmp_path):
     for text, says in (
         (json.dumps({"images": [*images, {"filename": "t0.jpg", "split": "train"}]}),
          f"{file} puts t0.jpg into test and train; an image may stand in one split only"),
-        (json.dumps({"images": [{"filename": "t0.jpg", "split": "dev"}]}), f"{file} puts t0.jpg into split 'dev'; a"),
+        (json.dumps({"images": [{"filename": "t0.jpg", "split": "left"}]}), f"{file} puts t0.jpg into split 'left'; a"),
         (json.dumps({"images": []}), f"{file} has no rows"),
-        (json.dumps({"pictures": images}), f"{file} is not in the form of Karpathy's dataset_flickr30k.json (KeyError"),
+        (json.dumps({"pictures": images}), f"{file} has the fields pictures, but needs a column named image_name"),
         (json.dumps({"images": [{"file": "t0.jpg"}]}), f"{file} is not in the form of Karpathy's"),
-        ("[1, 2]", f"{file} is not in the form of Karpathy's dataset_flickr30k.json (TypeError"),
-        ('{"images": [', f"{file} is not in the form of Karpathy's dataset_flickr30k.json (JSONDecodeError"),
-        ("\x00", f"{file} is not in the form of Karpathy's"),
+        ("[1, 2]", f"{file} is JSON, but holds no captions in a form that is known"),
+        ('{"images": [', f"{file} is no whole JSON (Expecting value"),
+        ("\x00", f"{file} is no text in UTF-8"),
     ):  # fmt: skip
         file.write_text(text)
         assert refused(file).startswith(says)
-    assert refused("gone.json").startswith("gone.json does not exist; give the path of Karpathy's")
+    assert refused("gone.json").startswith("gone.json does not exist; give the path of a CSV file or another")
+
+
+COCO_REFERENCES = {
+    "images": [{"id": place + 5, "file_name": f"COCO_val2014_{name}"} for place, name in enumerate(TEST)],
+    "annotations": [{"image_id": place + 5, "caption": f"A dog number {place} runs."} for place in range(6)],
+}
+
+
+def test_cocos_results_are_read_and_written(tmp_path):
+    (tmp_path / "results.json").write_text(json.dumps(COCO_REFERENCES))
+    results = [{"image_id": place + 5, "caption": f"a dog number {place} runs"} for place in range(6)]
+    (tmp_path / "captions.json").write_text(json.dumps(results))
+    metrics = score_file("captions.json", "results.json", out="m.json", held_out=True, coco_results="made/written.json")
+    assert metrics["images"] == 6
+    assert metrics["captions_without_references"] == metrics["references_without_caption"] == []
+    assert json.loads(Path("made/written.json").read_text()) == results
+    Path("captions.json").write_text(json.dumps([*results, results[0]]))
+    with pytest.raises(UserError, match=r"captions.json row 6 is a second caption of 5; give one per picture"):
+        score_file("captions.json", "results.json", out="m.json", held_out=True)
+
+
+@pytest.mark.parametrize(
+    ("names", "ids"),
+    [
+        (["COCO_val2014_000000000005.jpg", "COCO_val2014_000000000007.jpg"], [5, 7]),
+        (["1000092795.jpg", "000010002456.jpg"], [1000092795, 10002456]),
+        (["1000268201_693b08cb0e.jpg", "7.jpg"], ["1000268201_693b08cb0e.jpg", "7.jpg"]),
+        (["7.jpg", "007.jpg"], ["7.jpg", "007.jpg"]),
+    ],
+)
+def test_image_ids_without_a_json_of_references(names, ids):
+    Path("results.csv").write_text("image,caption\n" + "".join(f"{name},a dog\n" for name in names))
+    Path("captions.csv").write_text("image,caption\n" + "".join(f"/photos/{name},a dog\n" for name in names))
+    main([*COMMAND, "--held-out", "--coco-results", "coco.json"])
+    written = json.loads(Path("coco.json").read_text())
+    assert written == [{"image_id": number, "caption": "a dog"} for number in ids]
+    results = Path("coco.json").rename("captions.json")
+    assert score_file(results, "results.csv", out="m.json", held_out=True)["images"] == 2
+
+
+def test_columns_are_named_for_references_and_captions_alike():
+    rows = "".join(f"1,{name},a dog,a cat\n" for name in TEST)
+    Path("results.csv").write_text(f"image,path,text,title\n{rows}")
+    assert "more than one column that may hold the pictures' names" in refused(held_out=True, splits=None)
+    main([*COMMAND, "--held-out", "--image-column", "path", "--caption-column", "title"])
+    assert json.loads(Path("metrics.json").read_text())["images"] == 6
+
+
+def test_formulas_are_defused_and_read_back():
+    texts = ["=1+1", "+dogs run", "-", "@home", "'=x", "a dog = a cat"]
+    save("captions.csv", dict(zip(TEST, texts, strict=True)))
+    score()
+    saved = pd.read_csv("metrics_by_image.csv", keep_default_na=False)
+    assert saved.caption.tolist() == ["'=1+1", "'+dogs run", "'-", "'@home", "'=x", "a dog = a cat"]
+    saved[["image_name", "caption"]].to_csv("again.csv", index=False)
+    assert read_written("again.csv") == dict(zip(TEST, texts, strict=True)) | {TEST[4]: "=x"}
+
+
+def test_captions_that_are_not_utf8():
+    Path("captions.csv").write_bytes(b"image,caption\nt0.jpg,a dog\nt1.jpg,caf\xe9\n")
+    assert refused().startswith("captions.csv row 1 is not UTF-8, but perhaps Windows' cp1252: save the file as UTF-8")
+
+
+def test_names_and_captions_cannot_act_on_the_terminal(capsys):
+    save("captions.csv", {"new\x1b[2J.jpg": "a\x1b]0;title\x07 dog", **{name: "a dog" for name in TEST}})
+    main([*COMMAND, "--held-out"])
+    out = capsys.readouterr().out
+    assert "such as new\\x1b[2J.jpg" in out
+    assert "\x1b" not in out
+    (Path("captions.csv")).write_text("image,caption\na\x1b[2J.jpg,x\na\x1b[2J.jpg,x\n")
+    with pytest.raises(SystemExit):
+        main([*COMMAND, "--held-out"])
+    assert "a second caption of a\\x1b[2J.jpg" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["一只狗在草地上奔跑", "สุนัขตัวหนึ่งวิ่งอยู่บนสนามหญ้า", "犬が芝生の上を走っている"])
+def test_text_without_spaces_is_said(text):
+    save("captions.csv", dict.fromkeys(TEST, text))
+    metrics = score()
+    assert metrics["unspaced"].startswith("6 of 18 texts: each counts as a word or a few, so the scores of words mean")
+    assert any(line.split()[:2] == ["without", "spaces"] for line in summary_lines(metrics))
+
+
+@pytest.mark.parametrize("text", ["一只 狗 在 草地 上 奔跑", "สุนัข ตัว หนึ่ง วิ่ง", "a dog", "犬"])
+def test_text_with_spaces_is_not(text):
+    save("captions.csv", dict.fromkeys(TEST, text))
+    assert "unspaced" not in score()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"weights_sha256": []}', "3", "[" * 100_000])
+def test_a_broken_fingerprint_beside_the_captions_is_none(content, tmp_path):
+    (tmp_path / "embeddings").mkdir()
+    (tmp_path / "embeddings" / "fingerprint.json").write_text(content)
+    assert _own_clip(tmp_path / "captions.csv") in (None, "[]")

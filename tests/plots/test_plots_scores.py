@@ -1,10 +1,15 @@
 """Figures of scores show what was measured, and the verdict in words."""
 
 import numpy as np
+import pandas as pd
+from PIL import Image
 
 from helpers.evaluation.bootstrap import Score
 from helpers.evaluation.scores import Scores
+from helpers.plots.base import png
+from helpers.plots.captions import show_pictures, show_rows
 from helpers.plots.scores import plot_differences, plot_score_and_truth, plot_scores
+from helpers.plots.training import plot_comparison, plot_loss_and_lr
 
 
 def scores(level: float, *names: str) -> Scores:
@@ -20,6 +25,22 @@ def test_there_is_a_panel_per_score_that_all_have_and_a_row_per_captioner():
     assert axis.get_title() == "BLEU-4"
     assert [label.get_text() for label in axis.get_yticklabels()] == ["ours", "none"]
     assert [text.get_text() for text in axis.texts] == [f"{each['bleu_4'].value:.3g}" for each in both.values()]
+
+
+def test_a_dollar_sign_in_a_name_begins_no_formula():
+    name = r"runs/$\frac{1$"
+    measured = scores(0.6, "cider")
+    history = pd.DataFrame({"step": [0, 1], "loss": [2.0, 1.0], "val_loss": [2.0, 1.0], "lr": 0.1, "gpt2_lr": 0.1})
+    runs = pd.DataFrame({"clip": [name, "tiny"], "val_loss": [1.0, 2.0]})
+    for figure in (
+        plot_scores({name: measured.measured}, ["cider"]),
+        plot_differences(measured.minus(measured), name),
+        plot_loss_and_lr(history, title=name),
+        plot_comparison(runs, "clip", measure="val_loss", label=name),
+        show_pictures([Image.new("RGB", (9, 9))], [name]),
+        show_rows({name: [(Image.new("RGB", (9, 9)), name, None)]}),
+    ):
+        assert png(figure)
 
 
 def test_nothing_measured_is_an_empty_figure():

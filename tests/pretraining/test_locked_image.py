@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 import torch
 
+from helpers.captions.read import read_text
 from helpers.cli import main
-from helpers.data.captions import read_text
 from helpers.data.dataset import open_data
 from helpers.errors import UserError
 from helpers.evaluation.clipscore import ClipJudge

@@ -17,7 +17,7 @@ from transformers import (
     GPT2LMHeadModel,
 )
 
-from helpers.data.captions import read_text
+from helpers.captions.read import read_text
 from helpers.data.scenes import draw_world
 from helpers.errors import UserError
 from helpers.models.loading import load_gpt2
@@ -268,10 +268,13 @@ def test_an_unusable_input_is_named(world, tmp_path):
         pretrain(images, captions.assign(split="train"), tmp_path)
     with pytest.raises(UserError, match="does not give the facts"):
         pretrain(images, captions, tmp_path, facts=world / "world.json")
-    with pytest.raises(UserError, match="neither as text with one caption per line nor as a CSV"):
+    with pytest.raises(UserError, match="does not exist; give the path of a CSV file or another kind"):
         pretrain(images, captions, tmp_path, text=tmp_path / "none.txt")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
+    with pytest.raises(UserError, match="neither as text with one caption per line nor as a CSV"):
+        read_text(tmp_path / "latin.txt")
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match="has the columns a, b, but needs one named comment or caption"):
+    with pytest.raises(UserError, match="begins with 'a,b', where a header with a column named comment or caption"):
         read_text(tmp_path / "other.csv")
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(UserError, match="holds no captions"):

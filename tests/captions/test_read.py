@@ -3,13 +3,16 @@
 import csv
 import gzip
 import io
+import os
+import re
 
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helpers.data.captions import read_captions, split_by_image
+from helpers.captions.read import read_captions, read_text
+from helpers.captions.splits import read_splits, split_by_image
 from helpers.errors import UserError
 
 KAGGLE = """image_name| comment_number| comment
@@ -80,12 +83,15 @@ def test_ones_own_two_columns(file, header):
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        (b"b.jpg,a dog, running", "not as many fields as the header"),
         (b"b.jpg", "not as many fields as the header"),
         (b",a dog", "no image name"),
         (b"b.jpg,&nbsp; .", "empty caption"),
-        (b"b.jpg,caf\xe9", "not UTF-8"),
-        (b'b.jpg,"a dog\nc.jpg,a cat', "an unclosed quote runs into the next row"),
+        (b"b.jpg,caf\xe9", "not UTF-8, but perhaps Windows' cp1252: save the file as UTF-8"),
+        (b"b.jpg,caf\x81", "not UTF-8"),
+        (b'b.jpg,"a dog', "an unclosed quote runs into the next row"),
+        (b'"b,c.jpg",a "dog", fast', "more fields than the header: put quotes around a text that holds the separator"),
+        (b"b,c.jpg,a dog", "more fields than the header: put quotes around a text that holds the separator"),
+        (b'b.jpg,"' + b"a dog " * 50_000 + b'"', "a field of more than 131,072 characters"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_named_and_left_out(file, row, reason):
@@ -101,14 +107,22 @@ def test_a_row_that_cannot_be_used_is_named_and_left_out(file, row, reason):
         (b"", "is empty"),
         (b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\n\2", "no text in UTF-8"),
         (b"PK\3\4\n", "no text in UTF-8"),
-        ("image,caption\na.jpg,a dog".encode("utf-16"), "no text in UTF-8"),
-        (b'{"images": []}', "begins with '{"),
+        ("image,caption\na.jpg,a dog".encode("utf-16"), "is UTF-16 and no text in UTF-8: save it as UTF-8"),
+        ("image,caption\na.jpg,a dog".encode("utf-16-le"), "is UTF-16 and no text in UTF-8: save it as UTF-8"),
+        (b'{"images": []}', "it has no rows"),
+        (b'{"pictures": 1}', "has the fields pictures, but needs a column named image_name"),
+        (b"[1, 2]", "is JSON, but holds no captions in a form that is known"),
+        (b'{"images": [', "is no whole JSON"),
+        (b"[" * 200_000, "is JSON nested too deep to be read"),
+        (b'{"images": [{"file_name": "a.jpg"}], "annotations": []}', "is not in COCO's form"),
+        (b'{"images": [{"filename": "a.jpg"}]}', "its image 0 needs a filename and sentences"),
+        (b"c," * 1_000_000 + b"\n", "begins with a line of 100,000 characters or more"),
         (b"<!DOCTYPE html>\n<html>", "begins with '<!DOCTYPE"),
         (b"a.jpg,a dog\n", "begins with 'a.jpg,a dog'"),
         (b"image,caption\n", "no rows"),
         (b"image,caption\na.jpg,\n", "row 0: empty caption"),
         (gzip.compress(b"image,caption\na.jpg,a dog\n", mtime=0)[:-9], "cannot be read"),
-        (b'image,caption\na.jpg,"' + b"a dog " * 50_000, "cannot be read"),
+        (b'image,caption\na.jpg,"' + b"a dog " * 50_000, "row 0: a field of more than 131,072 characters"),
     ],
 )
 def test_a_file_of_another_kind_gets_one_clear_line(file, content, message):
@@ -124,6 +138,15 @@ def test_a_folder_and_a_missing_file(tmp_path):
         read_captions(tmp_path)
     with pytest.raises(UserError, match="does not exist"):
         read_captions(tmp_path / "results.csv")
+
+
+def test_a_pipe_in_place_of_a_file(tmp_path):
+    os.mkfifo(tmp_path / "captions.csv")
+    for read in (read_captions, read_splits, read_text):
+        with pytest.raises(
+            UserError, match=r"cannot be read as a table of captions: it is a pipe or device; give a CSV"
+        ):
+            read(tmp_path / "captions.csv")
 
 
 @in_a_folder
@@ -197,7 +220,7 @@ def test_a_splits_file(file):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("a,dev\n", "'dev'; a split is one of train, restval, val, test"),
+        ("a,left\n", "'left'; a split is one of train, restval, val (or validation, valid, dev), test"),
         ("a,train\na,test\n", "puts a into train and test"),
         ("x,train\n", "names no image of the captions"),
         ("", "no rows"),
@@ -205,5 +228,5 @@ def test_a_splits_file(file):
     ],
 )
 def test_splits_that_are_wrong(file, rows, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=re.escape(message)):
         split_by_image(table("ab"), file("image_name,split\n" + rows))
