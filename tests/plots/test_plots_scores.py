@@ -1,10 +1,11 @@
 """Figures of scores show what was measured, and the verdict in words."""
 
 import numpy as np
+import pandas as pd
 
 from helpers.evaluation.bootstrap import Score
 from helpers.evaluation.scores import Scores
-from helpers.plots.scores import plot_differences, plot_score_and_truth, plot_scores
+from helpers.plots.scores import plot_differences, plot_effects, plot_score_and_truth, plot_scores
 
 
 def scores(level: float, *names: str) -> Scores:
@@ -37,3 +38,16 @@ def test_differences_have_their_verdict_beside_them():
 def test_a_line_at_the_mean_of_each_number_of_wrong_facts():
     (axis,) = plot_score_and_truth(np.array([5.0, 3.0, 1.0]), [0, 0, 2]).axes
     assert [line.get_ydata()[0] for line in axis.get_lines()] == [4.0, 1.0]
+
+
+def test_a_forest_plot_has_a_row_per_arm_with_its_interval_and_a_line_at_zero():
+    table = pd.DataFrame([["runs/photo/encoder", 0.3, 0, None, None, 5, "base"],
+                          ["runs/untrained/encoder", 0.1, -0.2, -0.3, -0.1, 5, "lower"],
+                          ["none", 0.32, 0.02, -0.1, 0.14, 5, "no difference shown"]],
+                         columns=["clip", "mean", "difference", "low", "high", "seeds", "verdict"])  # fmt: skip
+    (axis,) = plot_effects({"image encoder": table}, "CIDEr").axes
+    labels = [label.get_text() for label in axis.get_yticklabels()]
+    assert labels == ["image encoder, against photo/encoder", "untrained/encoder", "none"]
+    zero, interval, dot, unclear, _ = axis.get_lines()
+    assert [list(line.get_xdata()) for line in (zero, interval, dot)] == [[0, 0], [-0.3, -0.1], [-0.2]]
+    assert interval.get_color() != unclear.get_color()
