@@ -66,6 +66,8 @@ def page() -> str:
         "## Photographs: one thing changed",
         "On Flickr8k, one epoch in place of twelve, judged by the validation photos.",
         *(section(name) for name in photos),
+        "## Photographs: going on with photos of your own",
+        own_photos(),
         "## What earlier versions said",
         earlier(questions),
         NOT_RUN,
@@ -183,6 +185,24 @@ def photo_test() -> str:
     head = (f"{found['photos']} test photos of Flickr8k; 95 % intervals over photos; differences are paired by photo "
             "(`make photo`).")  # fmt: skip
     return "\n\n".join([head, "\n".join(rows), "\n".join(minus), over])
+
+
+def own_photos() -> str:
+    """Return what it brings to go on from the captioner that ships with photos of another collection."""
+    rows = pd.read_csv(MEASURED / "own_photos.csv")
+    rows["arm"] = [f"{number:,} photos" if number else arm for arm, number in zip(rows.arm, rows.photos, strict=True)]
+    lines = ["| trained on | own photos: loss | CIDEr | words | Flickr8k: loss | CIDEr |", "|---|---|---|---|---|---|"]
+    for arm, runs in rows.groupby("arm", sort=False):
+        means = runs.groupby("judged_on")[["loss", "cider", "words"]].mean()
+        cells = [f"{means[name][judged]:.3f}" for judged in ("own", "flickr8k") for name in ("loss", "cider", "words")]
+        lines.append(f"| {arm} | {' | '.join(cells[:5])} |")
+    said = []
+    for measure, name in (("loss", "loss"), ("cider", "CIDEr")):
+        effects = paired_effects(rows[rows.judged_on == "own"], "arm", measure=measure, base="as it ships")
+        said += [f"- {name} with {row.arm}: {effect_in_words(row)}" for _, row in effects.iloc[1:].iterrows()]
+    head = (f"Loss in nats per reference token; means and differences over {rows.seed.nunique()} orders of the photos, "
+            "which are few ([Your own photos](own_photos.md)).")  # fmt: skip
+    return "\n\n".join([head, "\n".join(lines), "\n".join(said), "```\npython -m benchmarks.own_photos\n```"])
 
 
 def earlier(questions: list[str]) -> str:
