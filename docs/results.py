@@ -209,10 +209,11 @@ def earlier(questions: list[str]) -> str:
     """Return what earlier versions claimed from three seeds, each with what the tables say now."""
     lines = []
     for claim, name, arm, verdict in EARLIER:
-        if name not in questions:
+        effects = answer(name, TABLES) if name in questions else pd.DataFrame()
+        arms = {str(row.iloc[0]).split(",")[0]: row for _, row in effects.iterrows()}
+        if arm not in arms:
             continue
-        effects = answer(name, TABLES)
-        effect = effects[[str(value).startswith(arm) for value in effects.iloc[:, 0]]].iloc[0]
+        effect = arms[arm]
         stands = "this stands" if effect.verdict == verdict else "this is not shown"
         lines.append(f"- “{claim[0].upper()}{claim[1:]}”: {stands} ({effect_in_words(effect)}).")
     return "\n".join([*lines, DISSOLVED])

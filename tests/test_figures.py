@@ -18,7 +18,9 @@ from helpers.experiments.record import read_record
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "notebooks" / "results"
 TABLES = sorted(FOLDER.rglob("*.csv"))
-BEING_MEASURED = {"mapper", "defect", "train_images", "pooling", "quality"}  # of the drawn world, with fewer seeds yet
+BEING_MEASURED = {  # of the drawn world, with fewer seeds yet
+    "prefix_length", "freezing", "train_embeddings", "pooling", "defect", "train_images", "quality",
+}  # fmt: skip
 RESULTS = ROOT / "docs" / "results.md"
 PAGES = [ROOT / "README.md", *sorted(set((ROOT / "docs").glob("*.md")) - {RESULTS, ROOT / "docs" / "real_photos.md"})]
 MEASURE = re.compile(r"CIDEr|BLEU|METEOR|ROUGE|\bright\b|\bnats\b|\bloss\b|times as fast")
@@ -30,10 +32,14 @@ def table(request) -> Path:
     return request.param
 
 
-def test_each_table_has_its_record(table):
-    record, rows = read_record(table), pd.read_csv(table)
+def being_measured(table: Path) -> None:
     if table.parent == FOLDER and table.stem in BEING_MEASURED:
         pytest.skip("being measured again")
+
+
+def test_each_table_has_its_record(table):
+    being_measured(table)
+    record, rows = read_record(table), pd.read_csv(table)
     assert record["seeds"] == sorted(rows.seed.unique())
     assert len(record["seeds"]) >= 5
     assert rows.groupby(record["varied"]).seed.nunique().eq(len(record["seeds"])).all()
@@ -59,6 +65,7 @@ def test_each_table_is_made_by_a_command_of_the_makefile_with_the_values_it_hold
 
 
 def test_each_table_is_at_the_settings_of_today(table):
+    being_measured(table)
     settings = read_record(table).get("settings", {})
     if table.stem == "quality":
         pytest.skip("its recipes are settings of their own")

@@ -54,6 +54,14 @@ def effect_in_words(effect: pd.Series, digits: int = 3) -> str:
     return f"{mean}, {effect.verdict}: {effect.difference:+.{digits}f}{interval}"
 
 
+def effects_in_words(effects: pd.DataFrame, digits: int = 3) -> str:
+    """Return a table of `paired_effects` as lines: the base with its mean, then each other arm with its effect."""
+    base = effects.iloc[0]
+    lines = [f"against {base.iloc[0]} ({effect_in_words(base, digits)}; seeds: {base.seeds}):"]
+    lines += [f"  {row.iloc[0]}: {effect_in_words(row, digits)}" for _, row in effects.iloc[1:].iterrows()]
+    return "\n".join(lines)
+
+
 def _interval(differences: np.ndarray) -> dict[str, float]:
     """Return low, high and p of the mean of paired differences [seeds], nothing if there is only one."""
     if len(differences) < 2:

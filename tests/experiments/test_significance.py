@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.experiments.significance import best_of, effect_in_words, paired_effects
+from helpers.experiments.significance import best_of, effect_in_words, effects_in_words, paired_effects
 
 
 def table_of(arms: np.ndarray) -> pd.DataFrame:
@@ -96,3 +96,5 @@ def test_an_effect_in_words_has_its_interval():
     assert effect_in_words(base) == "0.520"
     assert effect_in_words(higher, digits=2) == "0.72, higher: +0.20 [0.18, 0.22]"
     assert effect_in_words(unclear, digits=2) == "0.52, no difference shown: +0.00 [-0.05, 0.06]"
+    lines = effects_in_words(paired_effects(table, "arm", measure="cider", base=0)).splitlines()
+    assert lines[:2] == ["against 0 (0.520; seeds: 3):", "  1: 0.720, higher: +0.200 [0.175, 0.225]"]
