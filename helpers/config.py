@@ -96,7 +96,7 @@ class Config:
     )
     mapper_lr: float = _training(
         2e-4,
-        "Peak learning rate of the mapping module. The original aimed at 3e-3; each design wants its own (notebook 2).",
+        "Peak learning rate of the mapping module. The original aimed at 3e-3; a design wants its own (notebook 02).",
         above=0,
     )
     gpt2_lr: float = _training(
