@@ -1,8 +1,9 @@
 """Time to quality: minutes of one CPU thread until 0.8 of the drawn world's validation captions have every fact right.
 
-`python -m benchmarks.quality` trains each recipe with three seeds, as many at a time as there are cores, one thread
+`python -m benchmarks.quality` trains each recipe with five seeds, as many at a time as there are cores, one thread
 each, and writes notebooks/results/quality.csv: one row per look at the validation pictures (recipe, seed, minutes,
-correct). Rows that the file already has are not measured again. Minutes are the CPU time of the training steps alone.
+correct), and beside it the record. Rows that the file already has are not measured again. Minutes are the CPU time of
+the training steps alone.
 """
 
 import os
@@ -23,8 +24,10 @@ from helpers.analysis.scene_errors import share_right
 from helpers.config import Config, preset
 from helpers.data.batches import Batch, CaptionBatches
 from helpers.data.build_cache import open_cache
-from helpers.data.dataset import open_drawn_world
+from helpers.data.dataset import Data, open_drawn_world
 from helpers.experiments.original_bugs import AIMED_AT, softmax_twice
+from helpers.experiments.record import describe_call, read_record, write_record
+from helpers.experiments.trial import captions_sha256
 from helpers.models.freezing import freeze
 from helpers.models.loading import load_encoder
 from helpers.models.writer import CaptionWriter
@@ -32,7 +35,7 @@ from helpers.runtime.files import write_text
 from helpers.training.optimizer import lr_at
 
 RESULTS = Path(__file__).parents[1] / "notebooks" / "results" / "quality.csv"  # notebook 04 draws it
-WANTED, SEEDS = 0.8, 3
+WANTED, SEEDS = 0.8, 5
 MOST_MINUTES, MINUTES_BETWEEN_LOOKS = 4.0, 0.1  # of training, until a recipe is given up, and between looks
 Step = Callable[[Batch, int], object]  # learns from a batch; the step's number counts from 0
 
@@ -125,20 +128,37 @@ def training(step: Step, writer: CaptionWriter, batches: CaptionBatches, *, epoc
     yield spent
 
 
+def shared(data: Data) -> dict[str, object]:
+    """Return what the record says of the whole table: the preset, what each recipe changes, and the data."""
+    recipes = {name: {"step": getattr(begin, "func", begin).__name__, **getattr(begin, "keywords", {}), **values}
+               for name, (begin, values) in RECIPES.items()}  # fmt: skip
+    looks = {"wanted": WANTED, "most_minutes": MOST_MINUTES, "minutes_between_looks": MINUTES_BETWEEN_LOOKS}
+    settings = {"preset": preset("tiny").to_dict(), "recipes": recipes, **looks}
+    return {"varied": ["recipe"], "settings": settings, "data_sha256": captions_sha256(data)}
+
+
 def main() -> None:
+    data = open_drawn_world()
+    fixed, record = shared(data), read_record(RESULTS)
+    if RESULTS.exists() and {name: record.get(name) for name in fixed} != fixed:
+        sys.exit(f"{RESULTS} was measured with other settings or captions, or has no record: remove it first")
     results = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=["recipe", "seed"])
     done = set(zip(results.recipe, results.seed, strict=True))
-    open_cache(open_drawn_world(), preset("tiny"))  # made once, before the processes share it
+    open_cache(data, preset("tiny"))  # made once, before the processes share it
     wanted = [(recipe, seed) for seed in range(SEEDS) for recipe in RECIPES if (recipe, seed) not in done]
+    call = describe_call("python -m benchmarks.quality", threads=1)
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         for future in as_completed([pool.submit(learn, *one) for one in wanted]):
             if future.exception():
                 pool.shutdown(cancel_futures=True)  # or the rest would be trained before the error is seen
             rows = future.result()
             results = pd.concat([results, rows], ignore_index=True) if len(results) else rows
+            trained = results[["recipe", "seed"]].drop_duplicates().values.tolist()
+            names = {f"time to quality, {recipe}, {seed}": f"recipe {recipe}, seed {seed}" for recipe, seed in trained}
+            write_record(RESULTS, call=call, seeds={seed for _, seed in trained}, trainings=names, **fixed)
             write_text(RESULTS, results.to_csv(index=False))
             print(rows.tail(1).to_string(index=False, header=False), flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -18,6 +18,7 @@ import transformers
 
 from benchmarks import limit
 from benchmarks.arms import OURS, WORKS, in_a_process
+from helpers.experiments.record import cpu_name
 from helpers.runtime.device import PRECISIONS, choose_accelerator
 from helpers.runtime.files import write_text
 
@@ -133,9 +134,8 @@ def as_markdown(works: list[dict[str, Any]]) -> str:
 
 
 def machine(threads: int) -> dict[str, Any]:
-    model = [text for text in Path("/proc/cpuinfo").read_text().splitlines() if text.startswith("model name")]
     return {
-        "cpu": model[0].split(": ")[1] if model else platform.processor(),
+        "cpu": cpu_name(),
         "threads": threads,
         "capability": torch.backends.cpu.get_cpu_capability(),
         "python": platform.python_version(),

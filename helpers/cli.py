@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with warnings.catch_warnings():
             warnings.showwarning = lambda warning, *_where, **_also: complain(warning)
             root = get_command(app)
-            with root.make_context("clipxgpt", arguments or ["--help"]) as context:
+            with root.make_context("clipxgpt", list(arguments or ["--help"]), obj=arguments) as context:
                 root.invoke(context)
             sys.stdout.flush()
     except typer.Exit as end:

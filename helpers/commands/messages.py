@@ -55,6 +55,21 @@ def report_cache(cache: "EmbeddingCache", folder: Path, names: "Iterable[str]") 
               f"{shown(first.reason)}")  # fmt: skip
 
 
+def print_effects(results: "pd.DataFrame", varied: dict[str, list]) -> None:
+    """Print what each value changes, or each combination of values if several fields are varied, against the first."""
+    from ..experiments.questions import measure_of
+    from ..experiments.significance import paired_effects
+
+    measure = measure_of(results)
+    by = ", ".join(varied)
+    values = zip(*(results[name].astype(str) for name in varied), strict=True)
+    arms = results.assign(**{by: [", ".join(each) for each in values]})
+    print(f"{measure} by {by}, against the first row, paired by seed; low and high are those of the 95 % interval of")
+    print("the difference, p_holm is corrected for all comparisons of the table, and below 0.05 there is a verdict:")
+    effects = paired_effects(arms, by, measure=measure, base=arms[by].iloc[0])
+    print(effects.round(3).to_string(index=False, na_rep=""))
+
+
 class Validations:
     """Print one line per validation of a run: the losses, and the caption of one validation picture."""
 

@@ -1,5 +1,6 @@
 """The commands that train: train, ablate."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,7 +8,7 @@ import typer
 
 from ..config import DEFECTS, check_value
 from . import checks
-from .messages import Validations, print_next_steps, report_cache, report_left_out, report_splits
+from .messages import Validations, print_effects, print_next_steps, report_cache, report_left_out, report_splits
 from .options import (
     CACHE,
     CAPTION_COLUMN,
@@ -108,6 +109,7 @@ def train(
 
 @with_config
 def ablate(
+    context: typer.Context,
     *,
     vary: Annotated[
         list[str],
@@ -119,7 +121,7 @@ def ablate(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="CSV of the results, one row per run.")],
-    seeds: Annotated[int, typer.Option("--seeds", metavar="N", parser=whole, help="Runs of each combination.")] = 3,
+    seeds: Annotated[int, typer.Option("--seeds", metavar="N", parser=whole, help="Runs of each combination.")] = 5,
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -139,7 +141,8 @@ def ablate(
 ) -> None:  # fmt: skip
     """Train with one thing changed, over several seeds, and compare.
 
-    It trains on the drawn world, or on photos of your own. What is finished is not run again.
+    It trains on the drawn world, or on photos of your own. What is finished is not run again. The first value, or the
+    first combination, is what the others are compared with. A JSON beside the CSV records how it was made.
 
     Examples:
       clipxgpt ablate --vary prefix_length=1,4,10 --seeds 5 --epochs 1 --out prefix.csv
@@ -157,16 +160,14 @@ def ablate(
     checks.output_file(out)
     from ..data.dataset import open_data, open_drawn_world
     from ..experiments.ablation import ablate as run_ablation
-    from ..experiments.significance import paired_effects
 
     data = open_drawn_world() if images is None else open_data(images, captions, splits, **reading)
     report_left_out(data)
     report_splits(data.captions)
     cache = cache or (None if images is None else out.with_name("embeddings"))
-    results = run_ablation(config, varied, data, seeds=seeds, out=out, cache=cache, jobs=jobs)
-    measure = next(name for name in ("correct", "cider", "val_loss") if name in results)
-    for field, values in varied.items():
-        print(f"{measure} by {field}, against {values[0]}, paired by seed, with 95 % intervals:")
-        effects = paired_effects(results, field, measure=measure, base=values[0])
-        print(effects.round(3).to_string(index=False))
+    results = run_ablation(
+        config, varied, data, seeds=seeds, out=out, cache=cache, jobs=jobs,
+        command=shlex.join(["clipxgpt", *context.find_root().obj]),
+    )  # fmt: skip
+    print_effects(results, varied)
     print(f"a row for each run lies in {out}")

@@ -19,7 +19,8 @@ from ..config import Config
 from ..data.build_cache import DRAWN_CACHES, open_cache
 from ..data.dataset import Data
 from ..errors import UserError
-from ..runtime.files import only_one, write_json, write_text
+from ..runtime.files import only_one, write_text
+from .record import describe_call, read_record, record_file, write_record
 from .trial import Trial, captions_sha256, run_in_process
 
 RUNS = Path("runs/ablations")
@@ -27,14 +28,14 @@ RUNS = Path("runs/ablations")
 
 def ablate(
     base: Config, vary: dict[str, list[Any]], data: Data, *, seeds: int, out: str | Path,
-    cache: str | Path | None = None, jobs: int | None = None,
+    cache: str | Path | None = None, jobs: int | None = None, command: str = "helpers.ablate, called from Python",
 ) -> pd.DataFrame:  # fmt: skip
-    """Train every combination of the values in `vary` with every seed, and record one row per run in the CSV `out`.
+    """Train every combination of the values in `vary` with every seed, and save one row per run in the CSV `out`.
 
     vary: values for fields of the config, `defect` and `train_images` (trial.py). cache: the folder of the embeddings,
     by default the drawn world's; another encoder or pooling than the base's gets a folder beside it. jobs: the number
     of runs at a time, each in a process of its own; by default one per card, or one per CPU core if there is no card.
-    It changes no number.
+    It changes no number. command: the command line, for the record beside the CSV (record.py).
     The runs are judged on validation images. Columns: the varied names, seed, and those of `run_trial`. A finished run
     is never repeated, even for another `out`, because each has a folder under RUNS.
     Raises UserError on a wrong value or if `out` holds another experiment, both before the first run, and at the end
@@ -50,7 +51,7 @@ def ablate(
             trials[tuple(key.values())] = trial.within(data)
     out, identity = Path(out), captions_sha256(data)
     with only_one(out, "writing results", wait=False):
-        _begin_results(out, base, vary, data=identity)
+        fixed = _shared(out, base, vary, data=identity)
         columns = [*vary, "seed"]
         rows = pd.read_csv(out, dtype=str).to_dict("records") if out.exists() else []  # as text, they stay as they are
         done = {_as_text(row[name] for name in columns) for row in rows}
@@ -61,15 +62,20 @@ def ablate(
                 caches[_eyes(config)] = open_cache(data, config, _cache_of(config, base, cache)).folder
         arguments = {key: (trials[key], data, caches[_eyes(trials[key].config)]) for key in folders}
         failed, order = [], [_as_text(key) for key in trials]
+        call = describe_call(command, threads=1)
         for key, status in tqdm(_in_processes(arguments, folders, jobs), total=len(arguments), desc="runs", unit="run"):
-            name = ", ".join(f"{name} {value}" for name, value in zip(columns, key, strict=True))
             result = folders[key] / "result.json"
             if status or not result.exists():
-                failed.append(name)
-                tqdm.write(f"{name}: {_why(status, folders[key] / 'log.txt')}", file=sys.stderr)
+                failed.append(_in_words(columns, key))
+                tqdm.write(f"{failed[-1]}: {_why(status, folders[key] / 'log.txt')}", file=sys.stderr)
                 continue
             rows.append(dict(zip(columns, key, strict=True)) | json.loads(result.read_text(encoding="utf-8")))
             rows.sort(key=lambda row: _place(order, _as_text(row[name] for name in columns)))
+            there = {_as_text(row[name] for name in columns) for row in rows}
+            trainings = {trial.name(identity): _in_words(columns, key)
+                         for key, trial in trials.items() if _as_text(key) in there}  # fmt: skip
+            seeds_there = {int(row["seed"]) for row in rows}
+            write_record(out, call=call, seeds=seeds_there, trainings=trainings, **fixed)
             write_text(out, pd.DataFrame(rows).to_csv(index=False))
     if failed:
         raise UserError(f"{len(failed)} of {len(arguments)} runs failed ({'; '.join(failed)}): see above why; the same "
@@ -132,6 +138,11 @@ def _why(status: int, log: Path) -> str:
     return f"{' '.join(last)} (exit status {status}, see {log})"
 
 
+def _in_words(columns: list[str], key: tuple) -> str:
+    """Return a run's values: "mapper mlp, seed 0"."""
+    return ", ".join(f"{name} {value}" for name, value in zip(columns, key, strict=True))
+
+
 def _as_text(values: Any) -> tuple[str, ...]:
     return tuple(map(str, values))
 
@@ -141,13 +152,18 @@ def _place(order: list[tuple[str, ...]], key: tuple[str, ...]) -> int:
     return order.index(key) if key in order else -1
 
 
-def _begin_results(out: Path, base: Config, vary: dict[str, list[Any]], *, data: str) -> None:
-    """Record the base config and the captions beside `out`: rows with different ones must not be compared."""
-    file = out.with_suffix(".json")
-    fixed = {name: value for name, value in base.to_dict().items() if name not in (*vary, "seed")}
-    fixed |= {"varied": list(vary), "data_sha256": data}
-    found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else fixed
-    defaults = {name: value for name, value in Config().to_dict().items() if name in fixed}
-    if {**defaults, **found} != fixed:  # a field that is younger than the results had its default
-        raise UserError(f"{out} holds results of another base config or other captions (see {file}): name another file")
-    write_json(file, fixed)
+def _shared(out: Path, base: Config, vary: dict[str, list[Any]], *, data: str) -> dict[str, Any]:
+    """Return what all rows of `out` share, for its record: rows with other settings or captions must not be compared.
+
+    Raises UserError if the record there says otherwise. A field that is younger than the record had its default.
+    """
+    settings = {name: value for name, value in base.to_dict().items() if name not in (*vary, "seed")}
+    fixed = {"varied": list(vary), "settings": settings, "data_sha256": data}
+    found = {name: value for name, value in read_record(out).items() if name in fixed}
+    defaults = {name: value for name, value in Config().to_dict().items() if name in settings}
+    if found and found | {"settings": defaults | found.get("settings", {})} != fixed:
+        raise UserError(
+            f"{out} holds results of another base config, of other captions or of an older version (see "
+            f"{record_file(out)}): name another file"
+        )
+    return fixed

@@ -1,81 +1,76 @@
-"""Comparisons within a results table of several seeds; a tie is called a tie."""
+"""Comparisons within a results table of several seeds: effects against a base, paired by seed, with intervals."""
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 
-TIE = 2.0  # standard errors of the difference within which two means are a tie
-STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)  # t for 95 %, by degrees of freedom from 1 on
-
-
-def compare_arms(results: pd.DataFrame, by: str, *, measure: str = "correct", base: object = None) -> pd.DataFrame:
-    """Return mean, 95 % interval and number of seeds for each value of `by`, and how it compares to the best or `base`.
-
-    low, high: by Student's t from the spread of the seeds, so they are wide for three. "best" is the highest mean (the
-    lowest for `val_loss`); "tie" is within TIE standard errors of it (Welch's, from the seeds' own spread); "behind" is
-    below that, and "ahead" above the `base`. One seed has no spread and so no interval: "not judged".
-    """
-    table = results.groupby(by, sort=False)[measure].agg(["mean", "std", "count"]).reset_index()
-    variance = table["std"] ** 2 / table["count"]  # of the mean; NaN for one seed
-    sign = -1 if measure == "val_loss" else 1
-    first = _first(table, by, measure=measure, base=base)
-    gaps = sign * (table.loc[first, "mean"] - table["mean"])
-    ties = TIE * (variance + variance[first]) ** 0.5
-    stands = ["not judged" if pd.isna(tie) else "tie" if abs(gap) <= tie else "behind" if gap > 0 else "ahead"
-              for gap, tie in zip(gaps, ties, strict=True)]  # fmt: skip
-    if base is not None or table["count"][first] > 1:
-        stands[first] = "best" if base is None else "base"
-    students = pd.Series([STUDENT[min(max(seeds - 1, 1), len(STUDENT)) - 1] for seeds in table["count"]])
-    low, high = (table["mean"] + side * students * variance**0.5 for side in (-1, 1))
-    if measure != "val_loss":  # a share
-        low, high = low.clip(lower=0), high.clip(upper=1)
-    return pd.DataFrame(
-        {by: table[by], "mean": table["mean"], "low": low, "high": high, "seeds": table["count"], "stands": stands}
-    )
-
-
-def summarise_arms(results: pd.DataFrame, by: str, *, measure: str = "correct", base: object = None) -> dict[str, str]:
-    """Return the comparison in one row: best or base with its interval, the others by how they compare, seeds."""
-    table = compare_arms(results, by, measure=measure, base=base)
-    first = _first(table, by, measure=measure, base=base)
-    value, mean, low, high, seeds, _ = table.loc[first]
-    row = {"best, or base": f"{value}: {mean:.2f}" + (f" [{low:.2f}, {high:.2f}]" if seeds > 1 else "")}
-    others = table.drop(index=first)
-    for stands in ("ahead", "tie", "behind", "not judged"):
-        those = others[others.stands == stands]
-        row[stands] = ", ".join(f"{value} {mean:.2f}" for value, mean in zip(those[by], those["mean"], strict=True))
-    fewest, most = table.seeds.min(), table.seeds.max()
-    return row | {"seeds": f"{fewest}" if fewest == most else f"{fewest} to {most}"}
-
-
-def _first(table: pd.DataFrame, by: str, *, measure: str, base: object) -> int:
-    """Return the row that the others are compared with."""
-    if base is not None:
-        return table.index[table[by] == base][0]
-    return table["mean"].idxmin() if measure == "val_loss" else table["mean"].idxmax()
+LEVEL = 0.05  # p_holm below which a difference counts as shown
+LOWER_IS_BETTER = ("val_loss",)
 
 
 def paired_effects(results: pd.DataFrame, by: str, *, measure: str, base: object) -> pd.DataFrame:
     """Return what each value of `by` changes against `base`, paired by seed: one row per value, the base's first.
 
     Columns: the value, mean, difference (the mean over the seeds that both have), low and high (its 95 % interval by
-    Student's t, two-sided), p, p_holm (p corrected by Holm for all comparisons of the table), seeds. A difference from
-    one seed has neither interval nor p. Raises ValueError if no row has the base.
+    Student's t, two-sided), p, p_holm (p corrected by Holm for all comparisons of the table), seeds, verdict: "base",
+    "higher" or "lower" if p_holm is below LEVEL, else "no difference shown". A difference from one seed has neither
+    interval nor p. Raises ValueError if no row has the base, or if a value and a seed have several rows.
     """
-    wide = results.pivot_table(index="seed", columns=by, values=measure, sort=False)
-    if base not in wide.columns:
+    if results.duplicated([by, "seed"]).any():
+        raise ValueError(f"several rows have the same {by} and seed: choose among them first, as best_of does")
+    arms = {value: rows.set_index("seed")[measure] for value, rows in results.groupby(by, sort=False)}
+    if base not in arms:
         raise ValueError(f"no row has {by} {base!r}")
-    rows = [{by: base, "mean": wide[base].mean(), "difference": 0.0, "seeds": int(wide[base].count())}]
-    for value in wide.columns.drop(base):
-        pairs = wide[[base, value]].dropna()
-        row = {by: value, "mean": wide[value].mean(), "difference": (pairs[value] - pairs[base]).mean()}
-        if len(pairs) > 1:
-            test = stats.ttest_rel(pairs[value], pairs[base])
-            low, high = test.confidence_interval()
-            row |= {"low": low, "high": high, "p": test.pvalue}
-        rows.append(row | {"seeds": len(pairs)})
+    rows = [{by: base, "mean": arms[base].mean(), "difference": 0.0, "seeds": len(arms[base])}]
+    for value in (value for value in arms if value != base):
+        differences = (arms[value] - arms[base]).dropna()
+        rows.append({by: value, "mean": arms[value].mean(), "difference": differences.mean(),
+                     **_interval(differences.to_numpy()), "seeds": len(differences)})  # fmt: skip
     table = pd.DataFrame(rows, columns=[by, "mean", "difference", "low", "high", "p", "seeds"])
     table.insert(6, "p_holm", _holm(table.p))
-    return table
+    higher = table.difference.gt(0).map({True: "higher", False: "lower"})
+    return table.assign(verdict=["base", *higher.where(table.p_holm < LEVEL, "no difference shown")[1:]])
+
+
+def best_of(results: pd.DataFrame, by: str, tuned: str, *, measure: str) -> pd.DataFrame:
+    """Return, for each value of `by`, the rows with the value of `tuned` whose mean `measure` is best.
+
+    The choice uses the runs that are then compared, so the best mean is a little too good; with as many values tried
+    for each value of `by`, it is so for all of them.
+    """
+    means = results.groupby([by, tuned], sort=False)[measure].mean()
+    if measure in LOWER_IS_BETTER:
+        means = -means
+    best = {(value, means.loc[value].idxmax()) for value in results[by].unique()}
+    return results[[pair in best for pair in zip(results[by], results[tuned], strict=True)]]
+
+
+def effect_in_words(effect: pd.Series, digits: int = 3) -> str:
+    """Return a row of `paired_effects` as text: "0.932, higher: +0.277 [0.120, 0.434]"; the base is its mean alone."""
+    mean = f"{effect['mean']:.{digits}f}"
+    if effect.verdict == "base":
+        return mean
+    interval = f" [{effect.low:.{digits}f}, {effect.high:.{digits}f}]" if effect.seeds > 1 else ""
+    return f"{mean}, {effect.verdict}: {effect.difference:+.{digits}f}{interval}"
+
+
+def effects_in_words(effects: pd.DataFrame, digits: int = 3) -> str:
+    """Return a table of `paired_effects` as lines: the base with its mean, then each other arm with its effect."""
+    base = effects.iloc[0]
+    lines = [f"against {base.iloc[0]} ({effect_in_words(base, digits)}; seeds: {base.seeds}):"]
+    lines += [f"  {row.iloc[0]}: {effect_in_words(row, digits)}" for _, row in effects.iloc[1:].iterrows()]
+    return "\n".join(lines)
+
+
+def _interval(differences: np.ndarray) -> dict[str, float]:
+    """Return low, high and p of the mean of paired differences [seeds], nothing if there is only one."""
+    if len(differences) < 2:
+        return {}
+    if np.ptp(differences) == 0:  # no spread, and so no t
+        return {"low": differences[0], "high": differences[0], "p": float(differences[0] == 0)}
+    test = stats.ttest_1samp(differences, 0)
+    low, high = test.confidence_interval()
+    return {"low": low, "high": high, "p": test.pvalue}
 
 
 def _holm(p: pd.Series) -> pd.Series:

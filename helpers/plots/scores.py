@@ -1,9 +1,10 @@
-"""Figures of scores with their intervals, and of the difference between two captioners."""
+"""Figures of scores with their intervals, of the difference between two captioners, and of effects of settings."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from .base import BLUE, GREEN, GREY, ORANGE
@@ -14,6 +15,7 @@ LABELS = {
     "words": "words per caption", "copied": "share copied\nfrom training",
 }  # fmt: skip
 DIFFERENCE_COLORS = {"tie": GREY, "higher": GREEN, "lower": ORANGE}
+EFFECT_COLORS = {"higher": BLUE, "lower": ORANGE, "no difference shown": GREY}
 
 
 class Measured(Protocol):
@@ -69,6 +71,42 @@ def plot_differences(differences: Mapping[str, Mapping[str, Any]], label: str) -
     axis.invert_yaxis()
     axis.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def plot_effects(effects: Mapping[str, pd.DataFrame], label: str) -> Figure:
+    """Return a forest plot: one row per arm, its difference from the base, the 95 % interval, and a line at zero.
+
+    effects: {heading: table of `paired_effects`, whose first column names the arms}; every table is a block of rows
+    under its heading, with the base named there. label: of the horizontal axis. Grey is a difference that is not shown.
+    """
+    rows: list[tuple[str, pd.Series | None]] = []
+    for heading, table in effects.items():
+        rows.append((f"{heading}, against {_arm(table.iloc[0, 0])}", None))
+        rows.extend((_arm(row.iloc[0]), row) for _, row in table.iloc[1:].iterrows())
+    figure = Figure(figsize=(8, 0.7 + 0.27 * len(rows)), layout="constrained")
+    axis = figure.subplots()
+    axis.axvline(0, color="#333", linewidth=0.8)
+    for place, (_, row) in enumerate(rows):
+        if row is not None:
+            color = EFFECT_COLORS[row.verdict]
+            axis.plot([row.low, row.high], [place, place], color=color, linewidth=2.5, solid_capstyle="round")
+            axis.plot(row.difference, place, "o", color=color, markersize=5)
+    axis.set(yticks=range(len(rows)))
+    axis.set_yticklabels([name for name, _ in rows], parse_math=False)
+    axis.set_xlabel(label, parse_math=False)
+    for tick, (_, row) in zip(axis.get_yticklabels(), rows, strict=True):
+        tick.set(fontsize=8, fontweight="normal" if row is not None else "bold")
+    axis.set_ylim(len(rows) - 0.5, -0.7)
+    axis.tick_params(axis="y", length=0)
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    axis.grid(axis="x", color="#e6e8eb")
+    axis.set_axisbelow(True)
+    return figure
+
+
+def _arm(value: object) -> str:
+    """Return an arm's name: of a path, such as that of an encoder, the last folders."""
+    return "/".join(str(value).split("/")[-2:])
 
 
 def plot_score_and_truth(scores: np.ndarray, wrong: Sequence[int], label: str = "CIDEr of the caption") -> Figure:

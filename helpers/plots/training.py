@@ -1,7 +1,8 @@
-"""Figures of training: loss and learning rate, comparisons of settings, learning curves, time to quality."""
+"""Figures of training: loss and learning rate, learning curves, time to quality."""
 
 import pandas as pd
 from matplotlib.figure import Figure
+from scipy import stats
 
 from .base import BLUE, GREEN, GREY, ORANGE
 
@@ -31,36 +32,6 @@ def plot_loss_and_lr(history: pd.DataFrame, title: str = "") -> Figure:
     return figure
 
 
-def plot_comparison(
-    results: pd.DataFrame, by: str, measure: str = "correct", *, label: str = "", base: object = None
-) -> Figure:
-    """Return one row per value of `by`: a dot per seed and a line at their mean.
-
-    results: one row per run with the columns `by` and `measure`, as `ablate` saves them. label: of the horizontal axis,
-    by default the measure's name. base: the value that the others are compared with; a bar from its mean to each
-    other mean shows the effect.
-    """
-    values = list(results[by].unique())
-    figure = Figure(figsize=(7, 0.8 + 0.45 * len(values)), layout="constrained")
-    axis = figure.subplots()
-    for place, value in enumerate(values):
-        runs = results[results[by] == value][measure]
-        if base is not None:
-            level = results[results[by] == base][measure].mean()
-            axis.barh(place, runs.mean() - level, left=level, height=0.5, color="#f3d9bf", zorder=0)
-        axis.scatter(runs, [place] * len(runs), color=BLUE, alpha=0.7, s=36, linewidth=0)
-        axis.plot([runs.mean()] * 2, [place - 0.3, place + 0.3], color=ORANGE, linewidth=2)
-    name = by.replace("_", " ")
-    axis.set(yticks=range(len(values)), ylabel=name)
-    axis.set_yticklabels(values, parse_math=False)
-    axis.set_xlabel(label or measure.replace("_", " "), parse_math=False)
-    axis.invert_yaxis()
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.grid(axis="x", color="#e6e8eb")
-    axis.set_axisbelow(True)
-    return figure
-
-
 def plot_time_to_quality(looks: pd.DataFrame, wanted: float = 0.8) -> Figure:
     """Return the share of right captions against minutes of training: a line per seed, a color per recipe.
 
@@ -83,17 +54,20 @@ def plot_time_to_quality(looks: pd.DataFrame, wanted: float = 0.8) -> Figure:
 def plot_learning_curve(results: pd.DataFrame, by: str = "train_images") -> Figure:
     """Return the share of right captions against the number of training pictures, for unseen and for seen pictures.
 
-    results: one row per run with the columns `by`, correct and correct_seen, as `ablate` saves them.
+    results: one row per run with the columns `by`, seed, correct and correct_seen, as `ablate` saves them. A dot is a
+    run, a bar the 95 % interval of the mean by Student's t over the seeds.
     """
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     axis = figure.subplots()
-    means = results.groupby(by)[["correct_seen", "correct"]].mean()
+    groups = results.groupby(by)[["correct_seen", "correct"]]
+    means = groups.mean()
+    half = groups.sem().mul(stats.t.ppf(0.975, groups.count() - 1))  # of the interval; NaN for one seed
     for measure, color, label in (
         ("correct_seen", GREY, "pictures it trained on"),
         ("correct", BLUE, "unseen pictures"),
     ):
-        axis.scatter(results[by], results[measure], color=color, alpha=0.7, s=30, linewidth=0)
-        axis.plot(means.index, means[measure], color=color, linewidth=1.6, label=label)
+        axis.scatter(results[by], results[measure], color=color, alpha=0.35, s=22, linewidth=0)
+        axis.errorbar(means.index, means[measure], half[measure], color=color, linewidth=1.6, capsize=3, label=label)
     axis.set(xscale="log", xlabel="training pictures", ylim=(-0.03, 1.03))
     axis.set_ylabel("share of captions\nwith every fact right")
     axis.set_xticks(means.index, [str(number) for number in means.index])

@@ -11,7 +11,7 @@ from PIL import Image
 
 from helpers.plots.base import LiveFigure, save_figure
 from helpers.plots.captions import show_pictures
-from helpers.plots.training import plot_comparison, plot_learning_curve, plot_loss_and_lr, plot_time_to_quality
+from helpers.plots.training import plot_learning_curve, plot_loss_and_lr, plot_time_to_quality
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,28 +62,16 @@ def test_every_picture_has_its_caption(number, tmp_path):
     figure.savefig(tmp_path / "pictures.png")
 
 
-def test_a_comparison_has_a_row_per_value_and_a_dot_per_seed():
-    results = pd.DataFrame({"prefix_length": [1, 1, 4, 4], "correct": [0.2, 0.4, 0.7, 0.9]})
-    (axis,) = plot_comparison(results, "prefix_length").axes
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["1", "4"]
-    assert [dots.get_offsets()[:, 0].tolist() for dots in axis.collections] == [[0.2, 0.4], [0.7, 0.9]]
-    assert [line.get_xdata()[0] for line in axis.get_lines()] == pytest.approx([0.3, 0.8])
-
-
-def test_the_effect_of_each_value_is_a_bar_from_the_base():
-    results = pd.DataFrame({"defect": ["none"] * 2 + ["typos"] * 2, "correct": [0.9, 0.9, 0.2, 0.4]})
-    (axis,) = plot_comparison(results, "defect", base="none").axes
-    spans = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in axis.patches]
-    assert spans == [pytest.approx((0.9, 0.9)), pytest.approx((0.9, 0.3))]
-
-
-def test_a_learning_curve_has_a_dot_per_run_and_a_line_for_seen_and_unseen():
-    results = pd.DataFrame({"train_images": [75, 75, 600], "correct": [0.1, 0.3, 0.8], "correct_seen": [0.9, 1.0, 0.9]})
+def test_a_learning_curve_has_a_dot_per_run_and_intervals_for_seen_and_unseen():
+    results = pd.DataFrame({"train_images": [75, 75, 600, 600], "seed": [0, 1, 0, 1],
+                            "correct": [0.1, 0.3, 0.8, 0.8], "correct_seen": [0.9, 1.0, 0.9, 0.9]})  # fmt: skip
     (axis,) = plot_learning_curve(results).axes
-    seen, unseen = axis.get_lines()
+    seen, unseen = (bars.lines[0] for bars in axis.containers)
     assert unseen.get_xydata().tolist() == [[75, pytest.approx(0.2)], [600, 0.8]]
     assert seen.get_ydata().tolist() == pytest.approx([0.95, 0.9])
-    assert [len(dots.get_offsets()) for dots in axis.collections] == [3, 3]
+    (spans,) = axis.containers[1].lines[2]
+    assert spans.get_segments()[0][:, 1].tolist() == pytest.approx([0.2 - 1.2706, 0.2 + 1.2706], abs=1e-3)
+    assert [len(dots.get_offsets()) for dots in axis.collections if hasattr(dots, "get_sizes")] == [4, 4]
     assert [label.get_text() for label in axis.get_xticklabels()] == ["75", "600"]
 
 
@@ -104,8 +92,9 @@ sys.modules["IPython"] = None  # an import of it now fails
 import pandas as pd
 from helpers.plots import captions, scores
 from helpers.plots.base import save_figure
-from helpers.plots.training import plot_comparison
-save_figure(plot_comparison(pd.DataFrame({"seed": [0, 1], "correct": [0.5, 0.6]}), "seed"), sys.argv[1])
+from helpers.plots.training import plot_time_to_quality
+looks = pd.DataFrame({"recipe": "ours", "seed": [0, 0], "minutes": [0.1, 0.2], "correct": [0.5, 0.6]})
+save_figure(plot_time_to_quality(looks), sys.argv[1])
 """
     subprocess.run([sys.executable, "-c", code, tmp_path / "figure.png"], check=True, cwd=ROOT)
     assert Image.open(tmp_path / "figure.png").width > 300

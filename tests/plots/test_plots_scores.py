@@ -6,10 +6,11 @@ from PIL import Image
 
 from helpers.evaluation.bootstrap import Score
 from helpers.evaluation.scores import Scores
+from helpers.experiments.significance import paired_effects
 from helpers.plots.base import png
 from helpers.plots.captions import show_pictures, show_rows
-from helpers.plots.scores import plot_differences, plot_score_and_truth, plot_scores
-from helpers.plots.training import plot_comparison, plot_loss_and_lr
+from helpers.plots.scores import plot_differences, plot_effects, plot_score_and_truth, plot_scores
+from helpers.plots.training import plot_loss_and_lr
 
 
 def scores(level: float, *names: str) -> Scores:
@@ -31,12 +32,13 @@ def test_a_dollar_sign_in_a_name_begins_no_formula():
     name = r"runs/$\frac{1$"
     measured = scores(0.6, "cider")
     history = pd.DataFrame({"step": [0, 1], "loss": [2.0, 1.0], "val_loss": [2.0, 1.0], "lr": 0.1, "gpt2_lr": 0.1})
-    runs = pd.DataFrame({"clip": [name, "tiny"], "val_loss": [1.0, 2.0]})
+    runs = pd.DataFrame({"clip": [name, "tiny"] * 2, "seed": [0, 0, 1, 1], "val_loss": [1.0, 2.0, 1.0, 2.5]})
+    effects = paired_effects(runs, "clip", measure="val_loss", base="tiny")
     for figure in (
         plot_scores({name: measured.measured}, ["cider"]),
         plot_differences(measured.minus(measured), name),
         plot_loss_and_lr(history, title=name),
-        plot_comparison(runs, "clip", measure="val_loss", label=name),
+        plot_effects({name: effects}, name),
         show_pictures([Image.new("RGB", (9, 9))], [name]),
         show_rows({name: [(Image.new("RGB", (9, 9)), name, None)]}),
     ):
@@ -58,3 +60,16 @@ def test_differences_have_their_verdict_beside_them():
 def test_a_line_at_the_mean_of_each_number_of_wrong_facts():
     (axis,) = plot_score_and_truth(np.array([5.0, 3.0, 1.0]), [0, 0, 2]).axes
     assert [line.get_ydata()[0] for line in axis.get_lines()] == [4.0, 1.0]
+
+
+def test_a_forest_plot_has_a_row_per_arm_with_its_interval_and_a_line_at_zero():
+    table = pd.DataFrame([["runs/photo/encoder", 0.3, 0, None, None, 5, "base"],
+                          ["runs/untrained/encoder", 0.1, -0.2, -0.3, -0.1, 5, "lower"],
+                          ["none", 0.32, 0.02, -0.1, 0.14, 5, "no difference shown"]],
+                         columns=["clip", "mean", "difference", "low", "high", "seeds", "verdict"])  # fmt: skip
+    (axis,) = plot_effects({"image encoder": table}, "CIDEr").axes
+    labels = [label.get_text() for label in axis.get_yticklabels()]
+    assert labels == ["image encoder, against photo/encoder", "untrained/encoder", "none"]
+    zero, interval, dot, unclear, _ = axis.get_lines()
+    assert [list(line.get_xdata()) for line in (zero, interval, dot)] == [[0, 0], [-0.3, -0.1], [-0.2]]
+    assert interval.get_color() != unclear.get_color()
