@@ -5,21 +5,19 @@ then reads. So the same probe also reads raw pixels, an untrained encoder of the
 that learned from captions alone, without the facts, and the encoder of photos, which never saw a drawn picture. Probes
 are fitted on the training pictures of the drawn world and judged on its validation pictures.
 
-The encoders are trained on the pretraining world of helpers/tiny (drawn if --world is empty; 3 minutes of CPU each), into
---out; those that lie there are reused. Results: notebooks/results/probing.json.
+Encoders are trained on the pretraining world of helpers/tiny (drawn if --world is empty) into --out, 3 minutes of CPU
+each; those that lie there are reused. Results: notebooks/results/probing.json.
 """
 
 import argparse
 import json
-import os
-import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
+from benchmarks.run import machine
 from helpers.analysis.probing import probe_facts
 from helpers.data.captions import read_captions, split_by_image
 from helpers.data.dataset import Data, open_drawn_world
@@ -103,9 +101,10 @@ def main() -> None:
     results: dict[str, Any] = {
         "command": f"python -m benchmarks.probing --seeds {chosen.seeds}",
         "pictures": {"probe fitted on": len(train), "read": len(test)},
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, 1 thread",
-        "right": {arm: {fact: [round(row[fact], 4) for row in rows] for fact in rows[0]} for arm, rows in found.items()},
+        "machine": machine(threads=1),
+        "right": {
+            arm: {fact: [round(row[fact], 4) for row in rows] for fact in rows[0]} for arm, rows in found.items()
+        },
     }
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 

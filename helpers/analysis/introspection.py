@@ -43,9 +43,9 @@ def attention_by_head(
     """Return the W words of a caption, its end included, GPT-2's attention for each word, and uniform attention.
 
     embedding: [1, D] or [1, S, D]. The attention is float32 [L, H, W, P+1], for each block and head: to each of the P
-    prefix vectors, and, in the last column, to all the words before together; these sum to 1. It is read at the position
-    whose output is the word, and averaged over the word's tokens. Uniform attention is float32 [W, P+1]: what they would
-    get if each position that the word can look at got the same.
+    prefix vectors, and, in the last column, to all the words before together; these sum to 1. It is read at the
+    position whose output is the word, and averaged over the word's tokens. Uniform attention is float32 [W, P+1]: what
+    they would get if each position that the word can look at got the same.
     """
     captioner, tokenizer = writer.captioner, writer.tokenizer
     ((ids,), _) = caption_tokens(tokenizer, [caption], captioner.longest_caption)
@@ -56,7 +56,8 @@ def attention_by_head(
         output = captioner.gpt2.transformer(inputs_embeds=inputs, output_attentions=True, use_cache=False)
     width = prefix.shape[1]
     shares = torch.cat(output.attentions)[:, :, width - 1 : -1].float().cpu()  # [L, H, T, P+T]
-    attention = torch.cat([shares[..., :width], shares[..., width:].sum(dim=-1, keepdim=True)], dim=-1)  # [L, H, T, P+1]
+    before = shares[..., width:].sum(dim=-1, keepdim=True)  # [L, H, T, 1]
+    attention = torch.cat([shares[..., :width], before], dim=-1)  # [L, H, T, P+1]
     seen = torch.arange(len(ids)).unsqueeze(1)  # [T, 1], the tokens before
     uniform = torch.cat([torch.ones(len(ids), width), seen], dim=1) / (width + seen)  # [T, P+1]
     words = words_of(tokenizer, ids.tolist())

@@ -38,16 +38,15 @@ def facts_after_swap(swapped: Sequence[Sequence[str]], written: Sequence[str], s
     now state the next picture's; changed: the share of captions that are other ones; unreadable: the share that state
     no scene.
     """
-    nexts = [*scenes[1:], *scenes[:1]]
-    before = [read_caption(caption) for caption in written]
+    nexts, before = [*scenes[1:], *scenes[:1]], [read_caption(caption) for caption in written]
     rows = []
     for captions in swapped:
         after = [read_caption(caption) for caption in captions]
+        readable = [each for each in zip(before, after, scenes, nexts, strict=True) if None not in each]
         row = {}
         for fact in (field.name for field in fields(Scene)):
-            took = [getattr(now, fact) == getattr(other, fact)
-                    for was, now, scene, other in zip(before, after, scenes, nexts, strict=True)
-                    if None not in (was, now) and getattr(was, fact) == getattr(scene, fact) != getattr(other, fact)]  # fmt: skip
+            values = [[getattr(scene, fact) for scene in each] for each in readable]
+            took = [now == other for was, now, true, other in values if was == true != other]
             row[fact] = sum(took) / len(took) if took else float("nan")
         row["changed"] = sum(a != b for a, b in zip(captions, written, strict=True)) / len(written)
         row["unreadable"] = sum(scene is None for scene in after) / len(after)

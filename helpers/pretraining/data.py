@@ -19,6 +19,7 @@ from ..models.loading import CLIPImageProcessor
 
 TINY_PAIRS_WORLD = {"images": 8000, "seed": 1000}  # the drawn world that the pair in helpers/tiny was trained on
 
+
 def read_pictures(
     images: Path, names: list[str], processor: CLIPImageProcessor
 ) -> tuple[list[str], torch.Tensor, dict[str, str]]:

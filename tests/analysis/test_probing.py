@@ -22,7 +22,7 @@ def test_what_lies_in_an_embedding_is_read_and_what_does_not_is_guessed():
     assert table.probe["background"] == table.commonest["background"] == 1.0  # all are gray
     assert 0.1 < table.commonest["color"] < 0.25
     assert table.probe["all"] <= table.probe["shape"]  # every fact of a picture must be read right
-    assert 0 < table.commonest["all"] < table.commonest["color"]
+    assert table.commonest["all"] <= table.commonest["color"]
 
 
 def test_more_features_than_pictures_are_read_alike():

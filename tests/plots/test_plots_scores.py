@@ -1,10 +1,11 @@
 """Figures of scores show what was measured, and the verdict in words."""
 
 import numpy as np
+import pandas as pd
 
 from helpers.evaluation.bootstrap import Score
 from helpers.evaluation.scores import Scores
-from helpers.plots.scores import plot_differences, plot_score_and_truth, plot_scores
+from helpers.plots.scores import plot_differences, plot_reliability, plot_score_and_truth, plot_scores
 
 
 def scores(level: float, *names: str) -> Scores:
@@ -37,3 +38,14 @@ def test_differences_have_their_verdict_beside_them():
 def test_a_line_at_the_mean_of_each_number_of_wrong_facts():
     (axis,) = plot_score_and_truth(np.array([5.0, 3.0, 1.0]), [0, 0, 2]).axes
     assert [line.get_ydata()[0] for line in axis.get_lines()] == [4.0, 1.0]
+
+
+def test_reliability_has_a_dot_per_bin_with_its_interval_and_the_diagonal():
+    curve = pd.DataFrame({"number": [1, 3], "confidence": [0.2, 0.9], "right": [0.5, 0.8], "low": 0.1, "high": 0.95})
+    first, second = plot_reliability({"one": curve, "two": curve}).axes
+    assert [first.get_title(), second.get_title()] == ["one", "two"]
+    intervals, dots = first.collections
+    assert dots.get_offsets().tolist() == [[0.2, 0.5], [0.9, 0.8]]
+    assert dots.get_sizes()[0] < dots.get_sizes()[1]
+    assert [segment[:, 1].tolist() for segment in intervals.get_segments()] == [[0.1, 0.95]] * 2
+    assert list(first.get_lines()[0].get_xdata()) == [0, 1]
