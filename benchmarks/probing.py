@@ -60,12 +60,12 @@ def arms(seeds: int, *, world: Path, out: Path) -> Iterator[tuple[str, ImageEnco
     """Yield the name of each arm with one encoder after the other; None stands for raw pixels."""
     yield "raw pixels", None
     yield from (("untrained", untrained(seed)) for seed in range(seeds))
-    yield "photos", CaptionWriter.load("photo").clip("photo")
     yield "captions", pretrained(0, 0.0, world=world, out=out)
     yield "captions and facts", load_encoder("tiny")
     for seed in range(1, seeds):
         yield "captions", pretrained(seed, 0.0, world=world, out=out)
         yield "captions and facts", pretrained(seed, 1.0, world=world, out=out)
+    yield "photos", CaptionWriter.load("photo").clip("photo")
 
 
 def embed(encoder: ImageEncoder | None, data: Data, names: list[str]) -> torch.Tensor:
