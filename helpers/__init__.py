@@ -50,7 +50,7 @@ _NAMES = {  # module: its public names
     "analysis.scene_errors": "by_quality failure_kinds failures_by_kind share_right wrong_facts",
     "analysis.introspection": "attention_by_head prefix_words word_confidence",
     "analysis.prefix_swaps": "captions_after_swap facts_after_swap",
-    "analysis.calibration": "calibration_error reliability scene_confidence words_in_references",
+    "analysis.calibration": "reliability scene_confidence words_in_references",
     "analysis.probing": "probe_facts",
     "analysis.copying": "closest_captions",
     "evaluation.evaluate": "evaluate",

@@ -179,3 +179,19 @@ def test_auroc_is_the_chance_that_a_strange_picture_is_stranger():
 
     assert auroc(torch.tensor([0.1, 0.2]), torch.tensor([0.3, 0.4, 0.5])) == 1
     assert auroc(torch.tensor([0.3, 0.4]), torch.tensor([0.3, 0.1])) == pytest.approx(0.125)
+
+
+def test_probing_and_calibration_in_the_pages_are_those_of_the_results():
+    root = RESULTS.parents[1]
+    probing, calibration = (
+        json.loads((root / "notebooks" / "results" / f"{name}.json").read_text()) for name in ("probing", "calibration")
+    )
+    pages = ("benchmarks/README.md", "helpers/tiny/README.md")
+    pages = [" ".join((root / page).read_text("utf-8").split()) for page in pages]
+    for arm in ("raw pixels", "untrained", "captions", "captions and facts"):
+        shares = [f"{share:.2f}" for share in probing["right"][arm]["all"]]
+        assert f"| {', '.join(shares)} |" in pages[0], arm
+        assert " and ".join(shares) in pages[1], arm
+    assert f"{calibration['curves']['own words']['curve']['right'][-1]:.2f} are in a reference" in pages[0]
+    errors = calibration["curves"]["next token"]["ece"]
+    assert f"expected calibration error is {min(errors):.3f} to {max(errors):.3f}" in pages[0]
