@@ -188,7 +188,7 @@ def test_probing_and_calibration_in_the_pages_are_those_of_the_results():
     )
     pages = ("benchmarks/README.md", "helpers/tiny/README.md")
     pages = [" ".join((root / page).read_text("utf-8").split()) for page in pages]
-    for arm in ("raw pixels", "untrained", "captions", "captions and facts"):
+    for arm in ("raw pixels", "untrained", "photos", "captions", "captions and facts"):
         shares = [f"{share:.2f}" for share in probing["right"][arm]["all"]]
         assert f"| {', '.join(shares)} |" in pages[0], arm
         assert " and ".join(shares) in pages[1], arm
