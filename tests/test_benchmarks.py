@@ -192,3 +192,19 @@ def test_steps_at_a_small_rate_go_on_where_they_were(data, config, cache, tmp_pa
         assert looks.steps.tolist() == list(stages)
         losses.append(looks.val_loss.iloc[-1])
     assert losses[0] == losses[1] != looks.val_loss.iloc[0]
+
+
+def test_probing_and_calibration_in_the_pages_are_those_of_the_results():
+    root = RESULTS.parents[1]
+    probing, calibration = (
+        json.loads((root / "notebooks" / "results" / f"{name}.json").read_text()) for name in ("probing", "calibration")
+    )
+    pages = ("benchmarks/README.md", "helpers/tiny/README.md")
+    pages = [" ".join((root / page).read_text("utf-8").split()) for page in pages]
+    for arm in ("raw pixels", "untrained", "photos", "captions", "captions and facts"):
+        shares = [f"{share:.2f}" for share in probing["right"][arm]["all"]]
+        assert f"| {', '.join(shares)} |" in pages[0], arm
+        assert " and ".join(shares) in pages[1], arm
+    assert f"{calibration['curves']['own words']['curve']['right'][-1]:.2f} are in a reference" in pages[0]
+    errors = calibration["curves"]["next token"]["ece"]
+    assert f"expected calibration error is {min(errors):.3f} to {max(errors):.3f}" in pages[0]

@@ -1,4 +1,4 @@
-"""A look inside a captioner: the words near its prefix, its attention for each word, and how sure it is of each."""
+"""A look inside a captioner: the words near its prefix, its attention for each word, the probability of each."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,11 +37,15 @@ def prefix_words(
 
 
 @torch.no_grad()
-def attention_to_prefix(writer: CaptionWriter, embedding: torch.Tensor, caption: str) -> tuple[list[str], torch.Tensor]:
-    """Return the W words of a caption, its end included, and GPT-2's attention to each prefix vector for each word.
+def attention_by_head(
+    writer: CaptionWriter, embedding: torch.Tensor, caption: str
+) -> tuple[list[str], torch.Tensor, torch.Tensor]:
+    """Return the W words of a caption, its end included, GPT-2's attention for each word, and uniform attention.
 
-    embedding: [1, D] or [1, S, D]. The attention is float32 [W, P]: read at the position whose output is the word, and
-    averaged over blocks, heads and the word's tokens. The rest of a row, up to 1, goes to the words before it.
+    embedding: [1, D] or [1, S, D]. The attention is float32 [L, H, W, P+1], for each block and head: to each of the P
+    prefix vectors, and, in the last column, to all the words before together; these sum to 1. It is read at the
+    position whose output is the word, and averaged over the word's tokens. Uniform attention is float32 [W, P+1]: what
+    they would get if each position that the word can look at got the same.
     """
     captioner, tokenizer = writer.captioner, writer.tokenizer
     ((ids,), _) = caption_tokens(tokenizer, [caption], captioner.longest_caption)
@@ -50,14 +54,20 @@ def attention_to_prefix(writer: CaptionWriter, embedding: torch.Tensor, caption:
     inputs = torch.cat([prefix.to(tokens.dtype), tokens], dim=1)  # [1, P+T, E]
     with _eager(captioner.gpt2):
         output = captioner.gpt2.transformer(inputs_embeds=inputs, output_attentions=True, use_cache=False)
-    attention = torch.stack(output.attentions).float().mean(dim=(0, 1, 2))  # [P+T, P+T]
     width = prefix.shape[1]
-    to_prefix = attention[width - 1 : -1, :width].cpu()  # [T, P]
+    shares = torch.cat(output.attentions)[:, :, width - 1 : -1].float().cpu()  # [L, H, T, P+T]
+    before = shares[..., width:].sum(dim=-1, keepdim=True)  # [L, H, T, 1]
+    attention = torch.cat([shares[..., :width], before], dim=-1)  # [L, H, T, P+1]
+    seen = torch.arange(len(ids)).unsqueeze(1)  # [T, 1], the tokens before
+    uniform = torch.cat([torch.ones(len(ids), width), seen], dim=1) / (width + seen)  # [T, P+1]
     words = words_of(tokenizer, ids.tolist())
-    return [word for word, _ in words], torch.stack([to_prefix[places].mean(dim=0) for _, places in words])
+    return (
+        [word for word, _ in words],
+        torch.stack([attention[:, :, places].mean(dim=2) for _, places in words], dim=2),
+        torch.stack([uniform[places].mean(dim=0) for _, places in words]),
+    )
 
 
-@torch.no_grad()
 def word_confidence(
     writer: CaptionWriter, embeddings: torch.Tensor, written: Sequence[str]
 ) -> list[list[tuple[str, float]]]:
@@ -66,19 +76,30 @@ def word_confidence(
     embeddings: [N, D] or [N, S, D], one for each of the N captions. The probability of a word, 0 to 1, is the product
     of its tokens' probabilities.
     """
-    captioner, tokenizer = writer.captioner, writer.tokenizer
-    ids, _ = caption_tokens(tokenizer, list(written), captioner.longest_caption)
-    sure = []
+    return [
+        [(word, nats[places].sum().exp().item()) for word, places in words_of(writer.tokenizer, ids.tolist())]
+        for ids, nats in token_log_probabilities(writer, embeddings, written)
+    ]
+
+
+@torch.no_grad()
+def token_log_probabilities(
+    writer: CaptionWriter, embeddings: torch.Tensor, written: Sequence[str]
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return the token ids of each caption, int64 [T] with its end, and the log-probability of each, float32 [T].
+
+    embeddings: [N, D] or [N, S, D], one for each of the N captions.
+    """
+    captioner = writer.captioner
+    ids, _ = caption_tokens(writer.tokenizer, list(written), captioner.longest_caption)
+    rows = []
     for start in range(0, len(ids), TOGETHER):
         some = ids[start : start + TOGETHER]
         padded = pad_sequence(some, batch_first=True).to(captioner.device)  # [B, T]
         logits = captioner(padded, embeddings[start : start + TOGETHER].to(captioner.device)).logits  # [B, T, V]
         logs = logits.float().log_softmax(dim=-1).gather(2, padded.unsqueeze(2)).squeeze(2).cpu()  # [B, T]
-        sure += [
-            [(word, row[places].sum().exp().item()) for word, places in words_of(tokenizer, tokens.tolist())]
-            for tokens, row in zip(some, logs, strict=True)
-        ]
-    return sure
+        rows += [(tokens, row[: len(tokens)]) for tokens, row in zip(some, logs, strict=True)]
+    return rows
 
 
 def words_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[tuple[str, list[int]]]:

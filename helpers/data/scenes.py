@@ -103,8 +103,7 @@ def _draw(folder: Path, images: int, seed: int) -> Path:
     sweep_partial(pictures)
     facts, rows = {}, [("image_name", " comment_number", " comment")]  # the spaces are Flickr30k's own
     for number in tqdm(range(images), desc="drawing", unit="picture"):
-        rng = random.Random(f"{seed}/{number}")
-        scene, name = random_scene(rng), f"scene-{number:05d}.png"
+        name, scene, rng = _begin_picture(number, seed)
         facts[name] = asdict(scene)
         rows += [(name, f" {i}", f" {caption}") for i, caption in enumerate(captions_of(scene, rng))]
         if not (pictures / name).exists():
@@ -113,6 +112,17 @@ def _draw(folder: Path, images: int, seed: int) -> Path:
     write_text(folder / "results.csv", _as_table(rows))
     write_json(folder / "facts.json", facts)
     return folder
+
+
+def scenes_of_world(*, images: int, seed: int) -> dict[str, Scene]:
+    """Return the scene of each picture of a drawn world by image name, without drawing it."""
+    return {name: scene for name, scene, _ in (_begin_picture(number, seed) for number in range(images))}
+
+
+def _begin_picture(number: int, seed: int) -> tuple[str, Scene, random.Random]:
+    """Return the name and the scene of a picture, and the random numbers that go on to its captions and its drawing."""
+    rng = random.Random(f"{seed}/{number}")
+    return f"scene-{number:05d}.png", random_scene(rng), rng
 
 
 def read_facts(path: str | Path) -> dict[str, Scene]:

@@ -1,4 +1,4 @@
-"""Figures of single captions: pictures in a grid or in rows, words shaded by confidence, attention per word."""
+"""Figures of captions: pictures in a grid or in rows, words shaded by confidence, attention, shaded numbers."""
 
 import io
 import textwrap
@@ -6,19 +6,21 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 
-from .base import CAPTION_COLORS, draw_picture
+from .base import BLUE, CAPTION_COLORS, ORANGE, draw_picture
 
 if TYPE_CHECKING:
     from IPython.display import Image as ShownImage
 
 SHADES = "Blues"  # matplotlib's color map
+RATIOS = LinearSegmentedColormap.from_list("ratios", [ORANGE, "white", BLUE])  # 0 to 2, white at 1
 DPI = 80  # dots per inch: these figures hold many pictures and words, and notebooks have to stay small
-LABELLED = 0.15  # attention; smaller values are not written into the figure
 DARK = 0.6  # a value above which its shade is so dark that the text on it is white
 LETTER = 0.094  # inches; the width of a monospaced letter in 9 points, with a little air
 
@@ -106,34 +108,51 @@ def plot_confidence(pictures: Sequence[Image.Image], confidence: Sequence[Sequen
 
 
 def plot_attention(pictures: Sequence[Image.Image], attention: Sequence[tuple[Sequence[str], np.ndarray]]) -> Figure:
-    """Return one column per picture, and under it how each word shares its attention between prefix and earlier words.
+    """Return one column per picture, and under it the attention of each word as a multiple of uniform attention.
 
-    attention: for each caption its W words and their attention to the P prefix vectors, [W, P], as
-    `attention_to_prefix` in analysis/introspection.py returns them.
+    attention: for each caption its W words and the ratios [W, P+1] for the P prefix vectors and the words before, NaN
+    if there are none; they follow from `attention_by_head` in analysis/introspection.py. Above 1 is blue, below orange.
     """
-    complete = [(words, _with_the_rest(np.asarray(to_prefix))) for words, to_prefix in attention]
-    longest = max(len(words) for words, _ in complete)
-    figure = Figure(figsize=(3.1 * len(complete), 1.3 + 0.22 * longest), layout="constrained", dpi=DPI)
-    grid = figure.subplots(2, len(complete), squeeze=False, height_ratios=[1.1, 0.22 * longest])
-    for (upper, lower), picture, (words, shares) in zip(grid.T, pictures, complete, strict=True):
-        names = [*(f"prefix {slot}" for slot in range(1, shares.shape[1])), "words\nbefore"]
+    longest = max(len(words) for words, _ in attention)
+    figure = Figure(figsize=(3.1 * len(attention), 1.3 + 0.22 * longest), layout="constrained", dpi=DPI)
+    grid = figure.subplots(2, len(attention), squeeze=False, height_ratios=[1.1, 0.22 * longest])
+    for (upper, lower), picture, (words, ratios) in zip(grid.T, pictures, attention, strict=True):
+        names = [*(f"prefix {place}" for place in range(1, ratios.shape[1])), "words\nbefore"]
         _strip(upper)
         draw_picture(upper, picture)
-        lower.imshow(shares, cmap=SHADES, vmin=0, vmax=1, aspect="auto")
-        lower.set(yticks=range(len(words)), xticks=range(len(names)))
-        lower.set_yticklabels(words, fontsize=8, parse_math=False)
-        lower.set_xticklabels(names, fontsize=7, parse_math=False)
-        lower.tick_params(length=0)
-        lower.spines[:].set_visible(False)
-        for (word, slot), value in np.ndenumerate(shares):
-            if value >= LABELLED:
-                lower.text(slot, word, f"{value:.1f}", ha="center", va="center", fontsize=7, color=_ink(value))
+        _draw_grid(lower, np.asarray(ratios), words, names, ratio=True)
     return figure
 
 
-def _with_the_rest(attention: np.ndarray) -> np.ndarray:
-    """Return attention [W, P] with one more column, [W, P+1]: what is left of 1, which went to the words before."""
-    return np.column_stack([attention, np.maximum(0, 1 - attention.sum(axis=1))])
+def plot_grid(table: pd.DataFrame, *, ratio: bool = False) -> Figure:
+    """Return a grid of the table's numbers, each on a shade: shares of 0 to 1, or ratios, above 1 blue, below orange.
+
+    The names of its index and its columns label the axes.
+    """
+    size = (1.2 + 0.85 * len(table.columns), 0.9 + 0.32 * len(table))
+    figure = Figure(figsize=size, layout="constrained", dpi=DPI)
+    axis = figure.subplots()
+    _draw_grid(
+        axis, table.to_numpy(dtype=float), list(map(str, table.index)), list(map(str, table.columns)), ratio=ratio
+    )
+    axis.set_ylabel(table.index.name or "", fontsize=8)
+    axis.set_xlabel(table.columns.name or "", fontsize=8)
+    return figure
+
+
+def _draw_grid(axis: Axes, values: np.ndarray, rows: Sequence[str], columns: Sequence[str], *, ratio: bool) -> None:
+    """Draw the numbers [rows, columns], each on a shade; NaN stays empty."""
+    axis.imshow(values, cmap=RATIOS if ratio else SHADES, vmin=0, vmax=2 if ratio else 1 / 0.9, aspect="auto")
+    axis.set(yticks=range(len(rows)), xticks=range(len(columns)))
+    axis.set_yticklabels(rows, fontsize=8, parse_math=False)
+    axis.set_xticklabels(columns, fontsize=7, parse_math=False)
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    for (row, column), value in np.ndenumerate(values):
+        if not np.isnan(value):
+            color = _ink(abs(value - 1)) if ratio else _ink(value)
+            axis.text(column, row, f"{value:.1f}" if ratio else f"{value:.2f}", ha="center", va="center", fontsize=7,
+                      color=color)  # fmt: skip
 
 
 def _strip(axis: Axes) -> None:

@@ -123,3 +123,23 @@ def plot_score_and_truth(scores: np.ndarray, wrong: Sequence[int], label: str = 
     axis.set(xticks=np.unique(wrong), xlabel="wrong facts in the caption", ylabel=label)
     axis.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def plot_reliability(curves: Mapping[str, pd.DataFrame]) -> Figure:
+    """Return one panel per curve: the share that is right against the confidence, with its 95 % interval.
+
+    curves: by title; each as `reliability` in analysis/calibration.py returns it. The diagonal is a captioner that is
+    as often right as it is sure; dots below it are overconfident. The larger a dot, the more statements it stands for.
+    """
+    figure = Figure(figsize=(3.4 * len(curves), 3.2), layout="constrained")
+    for axis, (title, curve) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
+        axis.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle="--")
+        axis.vlines(curve.confidence, curve.low, curve.high, color=BLUE, linewidth=1.5)
+        axis.plot(curve.confidence, curve.right, color=BLUE, linewidth=0.8)
+        axis.scatter(
+            curve.confidence, curve.right, s=15 + 150 * curve.number / curve.number.sum(), color=BLUE, zorder=3
+        )
+        axis.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal", xlabel="confidence", ylabel="share right")
+        axis.set_title(title, fontsize=9)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure

@@ -1,4 +1,4 @@
-"""Training data of the small pair: pictures as one tensor, text as lines, facts as classes."""
+"""Training data of the small pair: pictures as one tensor, facts as classes, and the scenes of the pair that ships."""
 
 import json
 from dataclasses import dataclass
@@ -6,12 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from tqdm import tqdm
 
+from ..captions.splits import split_by_image
 from ..data.images import open_picture, picture_path
+from ..data.scene_captions import Scene
+from ..data.scenes import scenes_of_world
 from ..errors import UserError
 from ..models.loading import CLIPImageProcessor
+
+TINY_PAIRS_WORLD = {"images": 8000, "seed": 1000}  # the drawn world that the pair in helpers/tiny was trained on
 
 
 def read_pictures(
@@ -84,3 +90,10 @@ class Facts:
         return dict(zip(self.values, right.mean(dim=0).tolist(), strict=True)) | {
             "all": right.prod(dim=1).mean().item()
         }
+
+
+def pretraining_scenes() -> set[Scene]:
+    """Return every scene that a training picture of the small pair in helpers/tiny shows."""
+    scenes = scenes_of_world(**TINY_PAIRS_WORLD)
+    splits = split_by_image(pd.DataFrame({"image_name": list(scenes)}))
+    return {scenes[name] for name in splits.image_name[splits.split == "train"]}

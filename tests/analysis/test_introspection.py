@@ -1,9 +1,11 @@
 """A look inside a captioner, checked on cases with a known answer."""
 
+import copy
+
 import pytest
 import torch
 
-from helpers.analysis.introspection import END, attention_to_prefix, prefix_words, word_confidence, words_of
+from helpers.analysis.introspection import END, attention_by_head, prefix_words, word_confidence, words_of
 from helpers.config import preset
 from helpers.data.batches import caption_tokens
 from helpers.models.loading import load_encoder
@@ -43,28 +45,44 @@ def test_prefix_words_are_the_nearest_by_cosine(writer, embeddings):
 
 
 def test_attention_is_shared_between_the_prefix_and_the_words_before(writer, embeddings, captions):
-    words, attention = attention_to_prefix(writer, embeddings[:1], captions[0])
+    words, attention, uniform = attention_by_head(writer, embeddings[:1], captions[0])
+    shape, width = writer.captioner.config.text_config, writer.captioner.config.prefix_length
     assert words == [*captions[0].split(), END]
-    assert attention.shape == (len(words), writer.captioner.config.prefix_length)
+    assert attention.shape == (shape.n_layer, shape.n_head, len(words), width + 1)
     assert (attention >= 0).all()
-    assert attention[0].sum().item() == pytest.approx(1, abs=1e-5)  # before the first word there is only the prefix
-    assert (attention[1:].sum(dim=1) < 1).all()
+    for shares in (attention, uniform):
+        torch.testing.assert_close(shares.sum(dim=-1), torch.ones(shares.shape[:-1]))
+        assert (shares[..., 0, -1] == 0).all()  # before the first word there is only the prefix
+
+
+def test_uniform_attention_is_that_of_a_gpt2_that_looks_at_every_position_alike(writer, embeddings, captions):
+    """With queries of zero every position before gets the same attention, in every block and head."""
+    alike = copy.deepcopy(writer)
+    for block in alike.captioner.gpt2.transformer.h:
+        width = block.attn.embed_dim
+        block.attn.c_attn.weight.data[:, :width] = 0
+        block.attn.c_attn.bias.data[:width] = 0
+    _, attention, uniform = attention_by_head(alike, embeddings[:1], captions[0])
+    torch.testing.assert_close(attention, uniform.expand_as(attention))
+    _, attention, _ = attention_by_head(writer, embeddings[:1], captions[0])
+    assert not attention.allclose(uniform.expand_as(attention), atol=0.05)
 
 
 def test_attention_is_what_gpt2_itself_reports_and_the_captioner_is_left_as_it_was(writer, embeddings, captions):
     gpt2 = writer.captioner.gpt2
     usual, before = gpt2.config._attn_implementation, writer.write(embeddings)
-    words, attention = attention_to_prefix(writer, embeddings[:1], captions[0])
+    _, attention, _ = attention_by_head(writer, embeddings[:1], captions[0])
     assert gpt2.config._attn_implementation == usual
     assert writer.write(embeddings) == before
     ((ids,), _) = caption_tokens(writer.tokenizer, captions[:1], 40)
-    if len(words) == len(ids):  # every word is one token: the last row is that of the last position but one
-        with torch.no_grad():
-            inputs = torch.cat([writer.captioner.prefix(embeddings[:1]), gpt2.transformer.wte(ids[None, :-1])], dim=1)
-            gpt2.set_attn_implementation("eager")
-            reported = torch.stack(gpt2(inputs_embeds=inputs, output_attentions=True).attentions)  # [L, 1, H, Q, K]
-            gpt2.set_attn_implementation(usual)
-        torch.testing.assert_close(attention[-1], reported[:, 0, :, -1, :4].mean(dim=(0, 1)))
+    last = words_of(writer.tokenizer, ids.tolist())[-1][1]
+    assert last == [len(ids) - 1]  # the end is one token: its row is that of the last position but one
+    with torch.no_grad():
+        inputs = torch.cat([writer.captioner.prefix(embeddings[:1]), gpt2.transformer.wte(ids[None, :-1])], dim=1)
+        gpt2.set_attn_implementation("eager")
+        reported = torch.stack(gpt2(inputs_embeds=inputs, output_attentions=True).attentions)  # [L, 1, H, Q, K]
+        gpt2.set_attn_implementation(usual)
+    torch.testing.assert_close(attention[:, :, -1, :4], reported[:, 0, :, -1, :4])
 
 
 def test_confidence_is_the_softmax_of_forwards_logits(writer, embeddings, captions):

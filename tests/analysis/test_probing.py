@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from helpers.analysis.probing import probe_facts
+from helpers.analysis.probing import _read, probe_facts
 from helpers.data.scene_captions import COLORS, SHAPES, Scene
 from helpers.errors import UserError
 
@@ -21,6 +21,19 @@ def test_what_lies_in_an_embedding_is_read_and_what_does_not_is_guessed():
     assert table.probe["shape"] < 0.5
     assert table.probe["background"] == table.commonest["background"] == 1.0  # all are gray
     assert 0.1 < table.commonest["color"] < 0.25
+    assert table.probe["all"] <= table.probe["shape"]  # every fact of a picture must be read right
+    assert table.commonest["all"] <= table.commonest["color"]
+
+
+def test_more_features_than_pictures_are_read_alike():
+    """The smaller system has the same solution: repeated features change nothing but the strength of the penalty."""
+    generator = torch.Generator().manual_seed(0)
+    features, held_out = torch.randn(40, 30, generator=generator), torch.randn(50, 30, generator=generator)
+    one_hot = torch.nn.functional.one_hot(torch.arange(40) % 5).float()
+    few = _read(held_out, features, one_hot, 0.1, [5])
+    many = _read(held_out.repeat(1, 4), features.repeat(1, 4), one_hot, 0.4, [5])
+    assert few.equal(many)
+    assert few.unique().numel() == 5
 
 
 def test_patches_are_refused():

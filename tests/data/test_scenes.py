@@ -29,7 +29,7 @@ from helpers.data.scene_captions import (
     wording_entropy,
     wordings,
 )
-from helpers.data.scenes import draw_scene, draw_world, read_facts
+from helpers.data.scenes import draw_scene, draw_world, read_facts, scenes_of_world
 from helpers.errors import UserError
 
 THINGS = [(color, shape) for color in COLORS for shape in SHAPES]
@@ -250,3 +250,8 @@ def test_facts_survive_the_file(tmp_path):
     facts = read_facts(folder / "facts.json")
     assert asdict(facts["scene-00000.png"])["background"] in BACKGROUNDS
     assert len(set(facts.values())) > 15
+
+
+def test_the_scenes_of_a_world_are_known_without_drawing_it(tmp_path):
+    world = draw_world(tmp_path / "world", images=12, seed=3)
+    assert scenes_of_world(images=12, seed=3) == read_facts(world / "facts.json")

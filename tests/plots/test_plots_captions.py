@@ -1,10 +1,12 @@
 """Figures of single captions show any text as it is."""
 
 import numpy as np
+import pandas as pd
+import pytest
 import torch
 from PIL import Image
 
-from helpers.plots.captions import as_image, plot_attention, plot_confidence, show_rows
+from helpers.plots.captions import as_image, plot_attention, plot_confidence, plot_grid, show_rows
 
 PICTURE = Image.new("RGB", (9, 5), "red")
 ODD = "$5 for a_dog \\ <b>ü</b>"
@@ -39,14 +41,27 @@ def test_surer_words_are_darker(tmp_path):
 
 
 def test_attention_has_a_row_per_word_and_a_column_per_prefix_vector(tmp_path):
-    attention = torch.tensor([[0.25, 0.75], [0.1, 0.2], [0.0, 0.5]])
-    figure = plot_attention([PICTURE, PICTURE], [(["a", ODD, "c"], attention)] * 2)
+    ratios = torch.tensor([[0.25, 0.75, torch.nan], [1.1, 0.2, 1.4], [0.0, 0.5, 1.9]])
+    figure = plot_attention([PICTURE, PICTURE], [(["a", ODD, "c"], ratios)] * 2)
     below = figure.axes[2]
-    assert np.array_equal(below.images[0].get_array()[:, :2], attention)
     assert [label.get_text() for label in below.get_yticklabels()] == ["a", ODD, "c"]
     assert [label.get_text() for label in below.get_xticklabels()] == ["prefix 1", "prefix 2", "words\nbefore"]
-    assert texts(below) == ["0.2", "0.8", "0.2", "0.7", "0.5", "0.5"]
+    assert texts(below) == ["0.2", "0.8", "1.1", "0.2", "1.4", "0.0", "0.5", "1.9"]  # none for no words before
     figure.savefig(tmp_path / "attention.png")
+
+
+def test_a_grid_names_its_rows_and_columns_and_shades_ratios_around_one(tmp_path):
+    table = pd.DataFrame({"color": [0.0, 1.0], ODD: [0.5, np.nan]}, index=pd.RangeIndex(1, 3, name="vector"))
+    (axis,) = plot_grid(table).axes
+    assert texts(axis) == ["0.00", "0.50", "1.00"]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["color", ODD]
+    assert axis.get_ylabel() == "vector"
+    figure = plot_grid(table + 0.5, ratio=True)
+    (image,) = figure.axes[0].images
+    white = image.cmap(image.norm(1.0))
+    assert white[:3] == pytest.approx((1, 1, 1), abs=0.02)
+    assert image.cmap(image.norm(1.5))[2] > image.cmap(image.norm(0.5))[2]  # blue above 1
+    figure.savefig(tmp_path / "grid.png")
 
 
 def test_a_figure_as_an_image_is_described_alike_whatever_it_shows():

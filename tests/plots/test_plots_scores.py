@@ -9,7 +9,7 @@ from helpers.evaluation.scores import Scores
 from helpers.experiments.significance import paired_effects
 from helpers.plots.base import png
 from helpers.plots.captions import show_pictures, show_rows
-from helpers.plots.scores import plot_differences, plot_effects, plot_score_and_truth, plot_scores
+from helpers.plots.scores import plot_differences, plot_effects, plot_reliability, plot_score_and_truth, plot_scores
 from helpers.plots.training import plot_loss_and_lr
 
 
@@ -73,3 +73,14 @@ def test_a_forest_plot_has_a_row_per_arm_with_its_interval_and_a_line_at_zero():
     zero, interval, dot, unclear, _ = axis.get_lines()
     assert [list(line.get_xdata()) for line in (zero, interval, dot)] == [[0, 0], [-0.3, -0.1], [-0.2]]
     assert interval.get_color() != unclear.get_color()
+
+
+def test_reliability_has_a_dot_per_bin_with_its_interval_and_the_diagonal():
+    curve = pd.DataFrame({"number": [1, 3], "confidence": [0.2, 0.9], "right": [0.5, 0.8], "low": 0.1, "high": 0.95})
+    first, second = plot_reliability({"one": curve, "two": curve}).axes
+    assert [first.get_title(), second.get_title()] == ["one", "two"]
+    intervals, dots = first.collections
+    assert dots.get_offsets().tolist() == [[0.2, 0.5], [0.9, 0.8]]
+    assert dots.get_sizes()[0] < dots.get_sizes()[1]
+    assert [segment[:, 1].tolist() for segment in intervals.get_segments()] == [[0.1, 0.95]] * 2
+    assert list(first.get_lines()[0].get_xdata()) == [0, 1]

@@ -18,10 +18,12 @@ from transformers import (
 )
 
 from helpers.captions.read import read_text
-from helpers.data.scenes import draw_world
+from helpers.captions.splits import split_by_image
+from helpers.data.dataset import WORLD_IMAGES
+from helpers.data.scenes import draw_world, scenes_of_world
 from helpers.errors import UserError
 from helpers.models.loading import load_gpt2
-from helpers.pretraining.data import read_pictures
+from helpers.pretraining.data import pretraining_scenes, read_pictures
 from helpers.pretraining.pretrain import pretrain, pretrain_gpt2
 from helpers.pretraining.recipe import RECIPES, Recipe
 from helpers.pretraining.small_clip import build_clip, build_processor, embed_pictures, pixel_values, retrieval
@@ -215,6 +217,19 @@ def test_the_shipped_pair_is_small_and_its_readme_gives_its_figures():
     assert f"{report['gpt2_held_out_nll_per_token']:.3f}" in readme
     recipe = {"vary": RECIPES["drawn"].vary} | report["recipe"]
     assert all(getattr(RECIPES["drawn"], name) == value for name, value in recipe.items())
+
+
+def test_its_readme_says_how_many_scenes_of_the_captioners_world_the_pretraining_had_shown():
+    scenes, before = scenes_of_world(images=WORLD_IMAGES, seed=0), pretraining_scenes()
+    splits = split_by_image(pd.DataFrame({"image_name": list(scenes)})).set_index("image_name").split
+    test, seen = ([scenes[name] for name in splits.index[splits == split]] for split in ("test", "train"))
+    new = [scene for scene in test if scene not in set(seen)]
+    known, new_known = (sum(scene in before for scene in some) for some in (test, new))
+    readme = " ".join((TINY / "README.md").read_text().split())
+    assert f"show {len(before):,} different scenes, and {known} of the {len(test)} test pictures" in readme
+    assert f"as do {new_known} of the {len(new)} whose scene no training picture" in readme
+    front = " ".join((TINY.parents[1] / "README.md").read_text().split())
+    assert f"had shown {known} of these {len(test)} scenes in other pictures; of the {len(new) - new_known}" in front
 
 
 def test_text_is_read_from_lines_and_from_the_training_rows_of_a_table(tmp_path):
