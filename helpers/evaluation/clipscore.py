@@ -45,9 +45,9 @@ class ClipJudge:
         source = find_model(name, "clip")
         kinds = {"clip": CLIPModel, LockedClipConfig.model_type: LockedClip}
         found = load_config(source, types=tuple(kinds), what="CLIP with a text tower")
-        towers = load_weights(kinds[found.model_type], source, what="CLIP with a text tower")
+        towers = load_weights(kinds[found.model_type], source, found, what="CLIP with a text tower")
         with one_line_errors(source, "CLIP tokenizer"):
-            tokenizer = AutoTokenizer.from_pretrained(source)
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         size, vocabulary = len(tokenizer), towers.config.text_config.vocab_size
         if not size <= vocabulary < 2 * size:  # without its files transformers makes a tokenizer of a few tokens
             raise UserError(

@@ -93,11 +93,7 @@ class Captioner(PreTrainedModel, GenerationMixin):
         self.register_buffer("embedding_mean", torch.zeros(embedding_width))  # [D], of the training images
         self.register_buffer("embedding_std", torch.ones(embedding_width))  # [D]
         self.familiarity = Familiarity(embedding_width) if config.familiarity else None
-        end_of_text = config.text_config.eos_token_id
-        self.generation_config = GenerationConfig(
-            bos_token_id=end_of_text, eos_token_id=end_of_text, pad_token_id=end_of_text,
-            max_new_tokens=LONGEST_BY_DEFAULT,
-        )  # fmt: skip
+        self.end_with(config.text_config.eos_token_id)
         self.post_init()
 
     def _init_weights(self, module: torch.nn.Module) -> None:
@@ -140,6 +136,19 @@ class Captioner(PreTrainedModel, GenerationMixin):
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Save as any model does, but with LoRA's adapters merged into the weights, so that it loads without peft."""
         super().save_pretrained(save_directory, **{"state_dict": merged_state(self), **kwargs})
+
+    def end_with(self, end_of_text: int) -> None:
+        """Let captions end with the token that the tokenizer calls end-of-text, whatever other configs say."""
+        self.config.text_config.eos_token_id = end_of_text
+        self.generation_config = GenerationConfig(
+            bos_token_id=end_of_text, eos_token_id=end_of_text, pad_token_id=end_of_text,
+            max_new_tokens=LONGEST_BY_DEFAULT,
+        )  # fmt: skip
+
+    @property
+    def endings(self) -> list[int]:
+        """The tokens that end a caption when it is written."""
+        return [self.config.text_config.eos_token_id]
 
     @property
     def embedding_shape(self) -> tuple[int, ...]:

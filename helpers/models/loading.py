@@ -1,12 +1,16 @@
 """Loading pretrained models, an image encoder and a GPT-2: from the hub, a folder, or the pair in `helpers/tiny`."""
 
+import math
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -24,6 +28,7 @@ from ..encoders.vision import TOWERS, ImageEncoder, plain_setting, tower_choices
 from ..errors import UserError
 from ..runtime.device import use_threads_for
 from ..runtime.model_folders import find_model
+from ..runtime.weight_files import find_weights, tensor_shapes
 from .captioner import CaptionerConfig
 
 try:  # Pillow's resizing gives the same pixels with and without torchvision; since transformers 5.4 it has its own name
@@ -35,10 +40,12 @@ except ImportError:
 
     PILLOW = {"use_fast": False}
 
-__all__ = ["CLIPImageProcessor", "load_config", "load_encoder", "load_gpt2", "load_processor", "load_weights",
-           "one_line_errors", "quietly"]  # fmt: skip
+__all__ = ["CLIPImageProcessor", "load_config", "load_encoder", "load_gpt2", "load_processor", "load_tokenizer",
+           "load_weights", "one_line_errors", "quietly"]  # fmt: skip
 
 TWO_TOWERS = ("clip", "siglip")  # model types with a text tower beside the vision tower
+LARGEST_SIDE = 2048  # pixels of a picture that a tower may take; published ones take up to 518
+BESIDE_WEIGHTS = 10**8  # numbers that a model may hold beside its weights, such as masks and tied tensors
 # Our own model types that hold a vision tower or a GPT-2, with the names that it has in them.
 HOLDERS = {
     LockedClipConfig.model_type: {"vision": "vision_model"},
@@ -61,10 +68,8 @@ def load_encoder(
     config = getattr(whole, "vision_config", whole)
     if whole.model_type in TWO_TOWERS and hasattr(whole, "projection_dim"):  # the tower's own config may have another
         config.projection_dim = whole.projection_dim
-    choices = tower_choices(config) | _inside(whole, "vision")
-    vision = load_weights(tower_class(config, pooling), source, what=what, config=config, **choices)
-    processor = load_processor(source, what=what)
-    _match_size(str(name), vision.config, processor)
+    kind, processor = tower_class(config, pooling), load_processor(source, config, what=what)
+    vision = load_weights(kind, source, config, what=what, **tower_choices(config), **_inside(whole, "vision"))
     return ImageEncoder(vision.requires_grad_(False).eval().to(device, dtype), processor, str(name), pooling)
 
 
@@ -79,16 +84,33 @@ def load_gpt2(name: str | Path) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerBas
     config = getattr(whole, "text_config", whole)
     if config.activation_function == "gelu_new":
         config.activation_function = "gelu_pytorch_tanh"  # the same function, in one operation
-    gpt2 = load_weights(GPT2LMHeadModel, source, what="GPT-2", config=config, **_inside(whole, "text"))
-    with one_line_errors(source, "GPT-2 tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    size, vocabulary = len(tokenizer), gpt2.config.vocab_size
-    if not 1 < size <= vocabulary or tokenizer.eos_token_id is None or not tokenizer("a dog")["input_ids"]:
-        raise UserError(
-            f"{name} has a tokenizer of {size} tokens that does not fit its GPT-2 of {vocabulary}, or no end-of-text; "
-            "give a folder with the tokenizer that this GPT-2 was trained with"
-        )
+    gpt2 = load_weights(GPT2LMHeadModel, source, config, what="GPT-2", **_inside(whole, "text"))
+    tokenizer = load_tokenizer(source, gpt2.config.vocab_size, what="GPT-2")
+    gpt2.config.eos_token_id = (
+        tokenizer.eos_token_id
+    )  # training puts the tokenizer's at the end, so writing stops there
     return gpt2.eval(), tokenizer
+
+
+def load_tokenizer(source: str, vocabulary: int, *, what: str) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a language model with that many tokens. what: the model's name in messages.
+
+    If it has no end-of-text but a separator, as the [SEP] of GPT-2s with BERT's tokenizer, that ends a text. Raises
+    UserError if it does not fit the model.
+    """
+    with one_line_errors(source, f"{what} tokenizer" if what == "GPT-2" else what), quietly():
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        if tokenizer.eos_token_id is None and tokenizer.sep_token_id is not None:
+            tokenizer.eos_token = tokenizer.sep_token
+        size, last = len(tokenizer), max(tokenizer.get_vocab().values(), default=0)
+        fits = 1 < size <= vocabulary and last < vocabulary and tokenizer.eos_token_id is not None
+        fits = fits and bool(tokenizer("a dog")["input_ids"])
+    if not fits:
+        raise UserError(
+            f"{source} has a tokenizer of {size} tokens that does not fit its GPT-2 of {vocabulary}, or no end-of-text"
+            "; give a folder with the tokenizer that this GPT-2 was trained with"
+        )
+    return tokenizer
 
 
 def _inside(whole: PreTrainedConfig, part: str) -> dict[str, Any]:
@@ -102,51 +124,115 @@ def load_config(source: str, *, types: tuple[str, ...], what: str) -> PreTrained
     with one_line_errors(source, what):
         if Path(source).is_dir() and not (Path(source) / "config.json").exists():
             raise OSError("it has no config.json")  # or the type of model is guessed from the folder's name
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     if config.model_type not in types:
         raise UserError(f"{source} is a model of type {config.model_type}, but a {what} is needed here; name one")
     return config
 
 
-def load_weights(kind: type[PreTrainedModel], source: str, *, what: str, **choices: Any) -> Any:
+def load_weights(
+    kind: type[PreTrainedModel], source: str, config: PreTrainedConfig, *, what: str, **choices: Any
+) -> Any:
     """Load a model in float32 with every tensor from the checkpoint, and choose the threads for its size.
 
-    choices: arguments of the model's class. what: its name in messages. Raises UserError if it is not whole.
+    choices: arguments of the model's class, and of its `from_pretrained`. what: its name in messages. Raises UserError
+    if the checkpoint lacks tensors or has more layers than its config, if the config describes more than the checkpoint
+    holds, or if a number in it is not finite.
     """
     with one_line_errors(source, what), quietly():
+        files = find_weights(source)
+        own = {name: value for name, value in choices.items() if name != "key_mapping"}
+        _refuse_claims(partial(kind, config, **own), source, config, tensor_shapes(files))
         model, report = kind.from_pretrained(
-            source, output_loading_info=True, dtype=torch.float32, use_safetensors=True, **choices
-        )
+            source, config=config, output_loading_info=True, dtype=torch.float32, trust_remote_code=False,
+            use_safetensors=all(file.suffix == ".safetensors" for file in files), **choices,
+        )  # fmt: skip
     missing = sorted(map(str, report["missing_keys"]))
     if missing:
         raise UserError(
             f"{source} lacks {len(missing)} tensors of a {what}, such as {missing[0]}; give a whole checkpoint"
         )
+    known = model.state_dict()
+    for name in sorted(map(str, report["unexpected_keys"])):
+        if re.sub(r"\.\d+\.", ".0.", name, count=1) in known:
+            raise UserError(
+                f"{source} has more layers than its config.json says, such as {name}; correct its config.json"
+            )
+    for name, tensor in known.items():
+        if not tensor.sum().isfinite() and not tensor.isfinite().all():  # the sum is the faster question
+            raise UserError(
+                f"{source} has numbers in {name} that are not finite; give another checkpoint of this {what}"
+            )
     use_threads_for(model.num_parameters())
     return model
 
 
-def load_processor(source: str, *, what: str) -> BaseImageProcessor:
-    """Load a model's image processor, in the version that resizes by Pillow. what: the model's name in messages."""
+def _refuse_claims(
+    build: Callable[[], PreTrainedModel], source: str, config: PreTrainedConfig, held: dict[str, tuple[int, ...]]
+) -> None:
+    """Raise UserError if the config describes more than the tensors of those shapes, before memory is taken for it.
+
+    build: builds the model; here without memory, on PyTorch's device "meta".
+    """
+    if not held:
+        return  # loading says which file it looked for
+
+    def refuse_layers(settings: dict[str, Any]) -> None:
+        for name, value in settings.items():
+            if isinstance(value, dict):
+                refuse_layers(value)
+            elif "layer" in str(name) and isinstance(value, int | float) and not value <= len(held):
+                raise UserError(
+                    f"{source} has {name} {value} in its config.json, but only {len(held)} tensors; correct it"
+                )
+
+    refuse_layers(config.to_dict())
+    with torch.device("meta"):
+        model = build()
+    claimed = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
+    numbers = sum(map(math.prod, held.values()))
+    if claimed > numbers + BESIDE_WEIGHTS:
+        raise UserError(
+            f"{source} describes {claimed:,} numbers in its config.json, but its weights are {numbers:,}; correct it"
+        )
+
+
+def load_processor(source: str, config: PreTrainedConfig, *, what: str) -> BaseImageProcessor:
+    """Load a model's image processor, in the version that resizes by Pillow. what: the model's name in messages.
+
+    config: of the vision tower. Raises UserError if the processor does not make pictures for it.
+    """
     with one_line_errors(source, what), quietly():
-        return AutoImageProcessor.from_pretrained(source, **PILLOW)
+        processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False, **PILLOW)
+        _match_size(source, config, processor)
+        picture = Image.linear_gradient("L").convert("RGB")
+        made = ImageEncoder(None, processor, source).pixel_values([picture])  # of a plain picture, as a trial
+    if made.ndim != 4 or made.shape[1] != 3 or not made.isfinite().all() or made.amax() == made.amin():
+        raise UserError(
+            f"{source} makes pixels that are not finite, or all the same; correct its preprocessor_config.json"
+        )
+    return processor
 
 
-def _match_size(name: str, config: PreTrainedConfig, processor: BaseImageProcessor) -> None:
-    """Raise UserError if the processor's pictures have another size than the tower takes.
+def _match_size(source: str, config: PreTrainedConfig, processor: BaseImageProcessor) -> None:
+    """Raise UserError if the processor's pictures have another size than the tower takes, or a size beyond reason.
 
     DINOv2 takes any size that its patches fill, because it interpolates its position embeddings; its config notes it.
     """
     cropping = getattr(processor, "do_center_crop", False)
     size, side = plain_setting(processor.crop_size if cropping else processor.size), config.image_size
     made = size.get("height", 0) if size.get("height") == size.get("width") else 0
-    if config.model_type == "dinov2" and made and made % config.patch_size == 0:
+    if config.model_type == "dinov2" and 0 < made <= LARGEST_SIDE and made % config.patch_size == 0:
         config.pixels = made
     elif size != {"height": side, "width": side}:
         raise UserError(
-            f"{name} makes pictures of {size} pixels, but its tower takes {side} pixels both ways; correct its "
+            f"{source} makes pictures of {size} pixels, but its tower takes {side} pixels both ways; correct its "
             "preprocessor_config.json"
         )
+    largest = max(side, *plain_setting(processor.size).values())
+    if not 0 < largest <= LARGEST_SIDE:
+        raise UserError(f"{source} takes pictures of {largest} pixels, but at most {LARGEST_SIDE} are allowed; correct "
+                        "its config.json and preprocessor_config.json")  # fmt: skip
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from PIL import Image
 from tqdm import tqdm
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..config import Config
@@ -21,7 +21,7 @@ from ..runtime.model_folders import DESIGN, captioner_folder
 from .captioner import Captioner, CaptionerConfig
 from .decoding import Decoding
 from .freezing import freeze, merged_state
-from .loading import load_config, load_encoder, load_gpt2, load_processor, load_weights, one_line_errors, quietly
+from .loading import load_config, load_encoder, load_gpt2, load_processor, load_tokenizer, load_weights, quietly
 
 
 class Embeddings(Protocol):
@@ -103,14 +103,15 @@ class CaptionWriter:
         """Load what `save` wrote. folder: a captioner's folder, or the folder of a run, whose captioner is taken.
 
         dtype: the precision to compute in; a half is enough to write captions, but too coarse to measure likelihoods.
-        Raises UserError if there is no captioner.
+        Captions end with the tokenizer's end-of-text, as in training. Raises UserError if there is no captioner, or its
+        parts do not fit each other.
         """
         folder = captioner_folder(folder)
-        load_config(str(folder), types=(CaptionerConfig.model_type,), what="captioner")
-        captioner = load_weights(captioner_class, str(folder), what="captioner")
-        with one_line_errors(str(folder), "captioner"), quietly():
-            tokenizer = AutoTokenizer.from_pretrained(folder)
-        processor = load_processor(str(folder), what="captioner")
+        config = load_config(str(folder), types=(CaptionerConfig.model_type,), what="captioner")
+        processor = load_processor(str(folder), config.vision_config, what="captioner")
+        captioner = load_weights(captioner_class, str(folder), config, what="captioner")
+        tokenizer = load_tokenizer(str(folder), config.text_config.vocab_size, what="captioner")
+        captioner.end_with(tokenizer.eos_token_id)
         return cls(captioner.eval().to(device, dtype), tokenizer, processor)
 
     def save(self, folder: str | Path, *, half: bool = False) -> None:
@@ -165,7 +166,7 @@ class CaptionWriter:
         nats = self.captioner.gpt2.compute_transition_scores(
             ids, logits, output.get("beam_indices"), normalize_logits=True
         )
-        ends = ids == self.captioner.config.text_config.eos_token_id
+        ends = torch.isin(ids, torch.tensor(self.captioner.endings, device=ids.device))
         counted = ends.cumsum(dim=1) - ends.int() == 0  # up to the first end-of-text; behind it is padding
         means = (nats * counted).sum(dim=1) / counted.sum(dim=1)
         written = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
