@@ -14,8 +14,6 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from ..errors import UserError
-
 # Per stage: blocks, kernel, stride, widening, channels out. Channels and blocks are scaled in the larger models.
 STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
           (1, 3, 1, 6, 320))  # fmt: skip
@@ -38,7 +36,7 @@ class EfficientNetLiteConfig(PreTrainedConfig):
     ):
         super().__init__(**kwargs)
         if not 0 < width <= LARGEST_FACTOR or not 0 < depth <= LARGEST_FACTOR:
-            raise UserError(
+            raise ValueError(
                 f"width is {width} and depth is {depth}, but both must be above 0 and at most {LARGEST_FACTOR}"
             )
         self.width, self.depth, self.image_size, self.hidden_size = width, depth, image_size, hidden_size

@@ -15,8 +15,9 @@ from ..data.images import open_picture, picture_path
 from ..encoders.locked_clip import LockedClip, LockedClipConfig
 from ..encoders.vision import ImageEncoder
 from ..errors import UserError
-from ..models.loading import load_config, load_encoder, load_weights, one_line_errors
+from ..models.loading import load_config, load_encoder, load_weights
 from ..runtime.device import choose_accelerator
+from ..runtime.libraries import one_line_errors
 from ..runtime.model_folders import find_model
 from .bootstrap import Score
 from .scores import Scores

@@ -1,14 +1,13 @@
 """Loading pretrained models, an image encoder and a GPT-2: from the hub, a folder, or the pair in `helpers/tiny`."""
 
 import math
-import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from transformers import (
@@ -21,12 +20,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.image_processing_utils import BaseImageProcessor
-from transformers.utils import logging
 
 from ..encoders.locked_clip import LockedClipConfig
 from ..encoders.vision import TOWERS, ImageEncoder, plain_setting, tower_choices, tower_class
 from ..errors import UserError
 from ..runtime.device import use_threads_for
+from ..runtime.libraries import one_line_errors, quietly
 from ..runtime.model_folders import find_model
 from ..runtime.weight_files import find_weights, tensor_shapes
 from .captioner import CaptionerConfig
@@ -36,12 +35,10 @@ try:  # Pillow's resizing gives the same pixels with and without torchvision; si
 
     PILLOW = {"backend": "pil"}
 except ImportError:
-    from transformers import CLIPImageProcessor
-
     PILLOW = {"use_fast": False}
 
 __all__ = ["CLIPImageProcessor", "load_config", "load_encoder", "load_gpt2", "load_processor", "load_tokenizer",
-           "load_weights", "one_line_errors", "quietly"]  # fmt: skip
+           "load_weights", "refuse_non_finite"]  # fmt: skip
 
 TWO_TOWERS = ("clip", "siglip")  # model types with a text tower beside the vision tower
 LARGEST_SIDE = 2048  # pixels of a picture that a tower may take; published ones take up to 518
@@ -123,6 +120,11 @@ def load_config(source: str, *, types: tuple[str, ...], what: str) -> PreTrained
     """Load the config of a model. Raises UserError if its type is none of `types`. what: its name in messages."""
     with one_line_errors(source, what):
         if Path(source).is_dir() and not (Path(source) / "config.json").exists():
+            native = next(Path(source).glob("open_clip_*.*"), None)
+            if native:
+                raise UserError(
+                    f"{source} is in open_clip's layout: clipxgpt convert open-clip FILE --out DIR, and give DIR"
+                )
             raise OSError("it has no config.json")  # or the type of model is guessed from the folder's name
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     if config.model_type not in types:
@@ -158,13 +160,18 @@ def load_weights(
             raise UserError(
                 f"{source} has more layers than its config.json says, such as {name}; correct its config.json"
             )
-    for name, tensor in known.items():
+    refuse_non_finite(known, source, what=what)
+    use_threads_for(model.num_parameters())
+    return model
+
+
+def refuse_non_finite(tensors: Mapping[str, torch.Tensor], source: str, *, what: str) -> None:
+    """Raise UserError if a number in tensors from `source` is NaN or infinite. what: the model's name in messages."""
+    for name, tensor in tensors.items():
         if not tensor.sum().isfinite() and not tensor.isfinite().all():  # the sum is the faster question
             raise UserError(
                 f"{source} has numbers in {name} that are not finite; give another checkpoint of this {what}"
             )
-    use_threads_for(model.num_parameters())
-    return model
 
 
 def _refuse_claims(
@@ -202,12 +209,12 @@ def load_processor(source: str, config: PreTrainedConfig, *, what: str) -> BaseI
 
     config: of the vision tower. Raises UserError if the processor does not make pictures for it.
     """
-    with one_line_errors(source, what), quietly():
+    with one_line_errors(source, what), quietly(), np.errstate(all="ignore"):
         processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False, **PILLOW)
         _match_size(source, config, processor)
         picture = Image.linear_gradient("L").convert("RGB")
         made = ImageEncoder(None, processor, source).pixel_values([picture])  # of a plain picture, as a trial
-    if made.ndim != 4 or made.shape[1] != 3 or not made.isfinite().all() or made.amax() == made.amin():
+    if made.ndim != 4 or made.shape[1] != 3 or not made.isfinite().all() or (made.std(dim=(0, 2, 3)) == 0).any():
         raise UserError(
             f"{source} makes pixels that are not finite, or all the same; correct its preprocessor_config.json"
         )
@@ -233,37 +240,3 @@ def _match_size(source: str, config: PreTrainedConfig, processor: BaseImageProce
     if not 0 < largest <= LARGEST_SIDE:
         raise UserError(f"{source} takes pictures of {largest} pixels, but at most {LARGEST_SIDE} are allowed; correct "
                         "its config.json and preprocessor_config.json")  # fmt: skip
-
-
-@contextmanager
-def one_line_errors(source: str, what: str) -> Iterator[None]:
-    """Turn whatever the libraries raise while they load from `source` into one UserError that names the source."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # transformers, safetensors and the hub's client each raise their own
-        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-        if Path(source).is_dir():
-            way_out = "give the folder of a whole model in the hub's layout, with model.safetensors"
-        elif os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
-            way_out = (
-                "HF_HUB_OFFLINE is set and it is not in the local hub cache: give a local folder, or go online once"
-            )
-        else:
-            way_out = "give a local folder, or check the name on huggingface.co and the internet connection"
-        raise UserError(f"no {what} can be loaded from {source} ({reason.rstrip('.')}); {way_out}") from error
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Silence transformers' progress bars and warnings about what is intended, such as a text tower left unread."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

@@ -17,11 +17,12 @@ from ..config import Config
 from ..encoders.vision import ImageEncoder
 from ..errors import UserError
 from ..runtime.files import atomic_path
+from ..runtime.libraries import quietly
 from ..runtime.model_folders import DESIGN, captioner_folder
 from .captioner import Captioner, CaptionerConfig
 from .decoding import Decoding
 from .freezing import freeze, merged_state
-from .loading import load_config, load_encoder, load_gpt2, load_processor, load_tokenizer, load_weights, quietly
+from .loading import load_config, load_encoder, load_gpt2, load_processor, load_tokenizer, load_weights
 
 
 class Embeddings(Protocol):
@@ -112,15 +113,22 @@ class CaptionWriter:
         captioner = load_weights(captioner_class, str(folder), config, what="captioner")
         tokenizer = load_tokenizer(str(folder), config.text_config.vocab_size, what="captioner")
         captioner.end_with(tokenizer.eos_token_id)
+        if not (captioner.embedding_std > 0).all():
+            raise UserError(f"{folder} has numbers in embedding_std that are not above 0; give another captioner")
         return cls(captioner.eval().to(device, dtype), tokenizer, processor)
 
-    def save(self, folder: str | Path, *, half: bool = False) -> None:
-        """Save captioner, tokenizer and image processor to `folder` atomically. half: weights in float16."""
+    def save(self, folder: str | Path, *, half: bool = False, card: str | None = None) -> None:
+        """Save captioner, tokenizer and image processor to `folder` atomically.
+
+        half: weights in float16. card: the model card, in Markdown, if there is to be one.
+        """
         state = {"state_dict": half_state(self.captioner)} if half else {}
         with atomic_path(folder) as partial, quietly():
             self.captioner.save_pretrained(partial, **state)
             self.tokenizer.save_pretrained(partial)
             self.processor.save_pretrained(partial)
+            if card is not None:
+                (partial / "README.md").write_text(card, encoding="utf-8")
 
     def clip(self, name: str = "captioner") -> ImageEncoder:
         """Return the captioner's own CLIP, to embed pictures for it. name: what messages call it."""

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from ..errors import UserError
 
 SAFETENSORS, TORCH = "model.safetensors", "pytorch_model.bin"
 INDEX = ".index.json"  # the ending of the list of the shards of either
+LARGEST_RATIO = 3  # bytes of tensors per byte of a file of PyTorch's format: tied tensors count once each
 
 
 def find_weights(source: str) -> list[Path]:
@@ -68,6 +70,21 @@ def read_pickled(file: Path) -> dict[str, Any]:
             f"{file} holds more than tensors, or is damaged ({reason[:150].rstrip('.')}), and no code of a checkpoint "
             "is run here; if you trust where it is from, save its state dict alone by torch.save, and give that file"
         ) from error
+    held = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(content))
+    if held > LARGEST_RATIO * file.stat().st_size + 10**6:
+        raise UserError(f"{file} describes {held:,} bytes of tensors, but is a file of {file.stat().st_size:,}; give a "
+                        "whole checkpoint")  # fmt: skip
     if not isinstance(content, dict):
         raise UserError(f"{file} holds a {type(content).__name__}, but a state dict is needed here; save it alone")
     return content
+
+
+def _tensors(content: Any) -> Iterator[Any]:
+    """Yield the tensors in nested dicts and lists."""
+    if isinstance(content, dict):
+        content = list(content.values())
+    if isinstance(content, list | tuple):
+        for each in content:
+            yield from _tensors(each)
+    elif hasattr(content, "element_size"):
+        yield content
