@@ -27,9 +27,9 @@ def convert_clipcap(
     """Save a ClipCap captioner as a folder for CaptionWriter.load, and return the folder.
 
     file: a state dict of ClipCap, such as coco_weights.pt. clip: its image encoder, a name on the hub or a folder; ""
-    is the CLIP whose projection is as wide. gpt2: where GPT-2's tokenizer is, by default on the hub. normalised: whether
-    it was trained on embeddings divided by their norm; those of CLIP RN50x4 always are. Raises UserError if the file is
-    of another kind, if encoder or tokenizer do not fit, or if `out` holds something else.
+    is the CLIP whose projection is as wide. gpt2: where GPT-2's tokenizer is, by default on the hub. normalised: it was
+    trained on embeddings divided by their norm; those of CLIP RN50x4 always are. Raises UserError if the file is of
+    another kind, if encoder or tokenizer do not fit, or if `out` holds something else.
     """
     file, out = Path(file), Path(out)
     card = captioner_card("ClipCap", file)

@@ -43,8 +43,8 @@ def convert_original(file: str | Path, out: str | Path, *, gpt2: str = "") -> Pa
     prefix, width = len(mapper["mapper.weight"]) // language.config.n_embd, vision.hidden_size
     if width != language.config.n_embd:
         raise UserError(
-            f"{file} has a CLIP {width} wide and a GPT-2 {language.config.n_embd} wide, but in the original project both "
-            "are the same; name the kind that it is"
+            f"{file} has a CLIP {width} wide and a GPT-2 {language.config.n_embd} wide, but in the original project "
+            "both are the same; name the kind that it is"
         )
     shapes = CaptionerConfig(
         vision_config=vision, text_config=language.config, mapper="original", prefix_length=prefix,

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch.nn import functional as F
-from transformers import AutoConfig, CLIPVisionConfig, GPT2Config, GPT2LMHeadModel, PreTrainedConfig
+from transformers import AutoConfig, AutoModel, CLIPVisionConfig, GPT2Config, GPT2LMHeadModel, PreTrainedConfig
 from transformers.generation import GenerationConfig, GenerationMixin, LogitsProcessorList
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput
@@ -280,3 +280,6 @@ class Captioner(PreTrainedModel, GenerationMixin):
         if original and getattr(output, "logits", None):
             output.logits = (original.first_scores(output.logits[0]), *output.logits[1:])
         return output
+
+
+AutoModel.register(CaptionerConfig, Captioner, exist_ok=True)

@@ -1,6 +1,7 @@
 """A captioner with its tokenizer and image processor: pictures in, captions out, one folder on disk."""
 
 import math
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from ..config import Config
 from ..encoders.vision import ImageEncoder
 from ..errors import UserError
 from ..runtime.files import atomic_path
-from ..runtime.libraries import quietly
+from ..runtime.libraries import one_line_errors, quietly
 from ..runtime.model_folders import DESIGN, captioner_folder
 from .captioner import Captioner, CaptionerConfig
 from .decoding import Decoding
@@ -129,6 +130,19 @@ class CaptionWriter:
             self.processor.save_pretrained(partial)
             if card is not None:
                 (partial / "README.md").write_text(card, encoding="utf-8")
+
+    def push_to_hub(self, repo_id: str, *, card: str | None = None, private: bool = False) -> str:
+        """Put the folder that `save` makes on the Hugging Face hub, and return its address there.
+
+        repo_id: "user/name". It needs a token: `hf auth login`. Raises UserError if the hub refuses it.
+        """
+        from huggingface_hub import HfApi
+
+        api = HfApi()
+        with tempfile.TemporaryDirectory() as place, one_line_errors(repo_id, "repository"):
+            self.save(Path(place) / "captioner", card=card)
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            return str(api.upload_folder(repo_id=repo_id, folder_path=Path(place) / "captioner"))
 
     def clip(self, name: str = "captioner") -> ImageEncoder:
         """Return the captioner's own CLIP, to embed pictures for it. name: what messages call it."""
