@@ -28,6 +28,14 @@ def existing_file(path: Path | None) -> Path | None:
     return found
 
 
+def weights_file(path: Path) -> Path:
+    """Return where a file of weights lies."""
+    found = find_input(path)
+    if not found.is_file():
+        raise UserError(f"{path} is no file; give the file of published weights")
+    return found
+
+
 def photos(images: Path, captions: Path, splits: Path | None = None) -> tuple[Path, Path, Path | None]:
     """Return where pictures, captions and splits lie."""
     return image_folder(images), existing_file(captions), existing_file(splits)

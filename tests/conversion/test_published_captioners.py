@@ -19,13 +19,17 @@ from transformers import (
     GPT2LMHeadModel,
 )
 
+from helpers.commands.options import chosen_config
 from helpers.conversion.clipcap import convert_clipcap
 from helpers.conversion.original import convert_original
+from helpers.data.build_cache import open_cache
 from helpers.errors import UserError
 from helpers.models.captioner import Captioner, CaptionerConfig
 from helpers.models.decoding import Decoding
 from helpers.models.loading import CLIPImageProcessor
 from helpers.models.writer import CaptionWriter
+from helpers.training.checkpoint import newest_step
+from helpers.training.loop import train
 
 END = 256  # end of text in the tests' tokenizer
 
@@ -402,6 +406,19 @@ def test_a_published_mapper_trains(mapper):
         losses[-1].backward()
         optimizer.step()
     assert losses[-1] < losses[0] - 0.2
+
+
+def test_a_converted_captioner_trains_further_and_stays_what_it_is(data, tiny_gpt2, tmp_path):
+    torch.manual_seed(1)
+    model = Original(vision_tower(layers=1), gpt2(64, 2), layers=1)
+    folder = convert_original(model.save(tmp_path / "m.pt"), tmp_path / "c", gpt2=str(tiny_gpt2))
+    config = chosen_config("tiny", {"start_from": str(folder), "epochs": 1, "batch_size": 8})
+    assert (config.mapper, config.mapper_heads, config.prefix_length) == ("original", 16, 4)
+    cache = open_cache(data, config, tmp_path / "cache")
+    run = train(config, data.captions, cache.folder, out=tmp_path / "run", max_steps=2)
+    assert newest_step(run.checkpoints) == 2
+    config = json.loads((run.captioner / "config.json").read_text()) if run.captioner.exists() else {}
+    assert config.get("original_start", True) is True
 
 
 def test_the_folder_keeps_what_is_special_about_it(clip, tiny_gpt2, tmp_path):
