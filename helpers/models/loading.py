@@ -120,10 +120,9 @@ def load_config(source: str, *, types: tuple[str, ...], what: str) -> PreTrained
     """Load the config of a model. Raises UserError if its type is none of `types`. what: its name in messages."""
     with one_line_errors(source, what):
         if Path(source).is_dir() and not (Path(source) / "config.json").exists():
-            native = next(Path(source).glob("open_clip_*.*"), None)
-            if native:
+            if any(Path(source).glob("open_clip_*.*")):
                 raise UserError(
-                    f"{source} is in open_clip's layout: clipxgpt convert open-clip FILE --out DIR, and give DIR"
+                    f"{source} is in open_clip's layout: give what `clipxgpt convert open-clip` makes of its weights"
                 )
             raise OSError("it has no config.json")  # or the type of model is guessed from the folder's name
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)

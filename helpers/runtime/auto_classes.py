@@ -1,7 +1,7 @@
 """Makes transformers' Auto classes know our models after `import helpers`, which imports neither them nor PyTorch.
 
-Our classes register themselves when their module is imported. That is done by the first `from_pretrained` of AutoConfig or
-AutoModel, whether transformers is imported before or after this package.
+Our classes register themselves when their module is imported. That is done by the first `from_pretrained` of AutoConfig
+or AutoModel, whether transformers is imported before or after this package.
 """
 
 import sys

@@ -105,7 +105,7 @@ def test_what_is_no_vit_of_open_clip_is_refused(tmp_path):
         assert "\n" not in str(error.value)
         return str(error.value)
 
-    with pytest.raises(UserError, match="is in open_clip's layout: give what `clipxgpt convert open-clip` makes of it"):
+    with pytest.raises(UserError, match="is in open_clip's layout: give what `clipxgpt convert open-clip` makes of"):
         load_encoder(tmp_path)
     (tmp_path / CONFIG).write_text(json.dumps({"model_cfg": SETTINGS, "preprocess_cfg": {"resize_mode": "squash"}}))
     assert "sets resize_mode, which only other models" in refused()
