@@ -154,8 +154,6 @@ def convert(
     Examples:
       clipxgpt convert efficientnet-lite0 --out encoders/lite0
       clipxgpt convert clipcap coco_weights.pt --out captioners/clipcap
-      clipxgpt convert original model.pt --out captioners/original
-      clipxgpt convert open-clip open_clip_pytorch_model.bin --out encoders/laion
     """
     from ..config import check_value
 
