@@ -150,7 +150,8 @@ class Captioner(PreTrainedModel, GenerationMixin):
         """Let captions end with the token that the tokenizer calls end-of-text, whatever other configs say."""
         self.config.text_config.eos_token_id = end_of_text
         self.generation_config = GenerationConfig(
-            bos_token_id=end_of_text, eos_token_id=self.endings, pad_token_id=end_of_text,
+            bos_token_id=end_of_text, pad_token_id=end_of_text,
+            eos_token_id=self.endings if len(self.endings) > 1 else end_of_text,
             max_new_tokens=LONGEST_BY_DEFAULT,
         )  # fmt: skip
 
