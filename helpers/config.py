@@ -54,9 +54,9 @@ class Config:
 
     mapper: str = _mapping(
         "encoder",
-        "The design: one hidden layer (not for patches), Transformer layers (the original's, corrected), or learned "
-        "queries (after ClipCap's Transformer).",
-        choices=("mlp", "encoder", "queries"),
+        "The design: one hidden layer (ClipCap's MLP), Transformer layers (the original's, mended), learned queries, "
+        "or the Transformers of ClipCap and of the original as published. mlp and clipcap are not for patches.",
+        choices=("mlp", "encoder", "queries", "clipcap", "original"),
     )
     prefix_length: int = _mapping(4, "Number of GPT-2 input embeddings that stand for the picture.", least=1)
     mapper_layers: int = _mapping(6, "Transformer layers; mlp always has one hidden layer.", least=1)
@@ -133,9 +133,9 @@ class Config:
     def __post_init__(self) -> None:
         for each in fields(self):
             check_value(each.name, getattr(self, each.name), **each.metadata["rule"])
-        if (self.pooling, self.mapper) == ("patches", "mlp"):
-            raise UserError("mapper is 'mlp', which takes one vector a picture, but pooling is 'patches': choose "
-                            "mapper queries or encoder, or pooling pooled")  # fmt: skip
+        if self.pooling == "patches" and self.mapper in ("mlp", "clipcap"):
+            raise UserError(f"mapper is {self.mapper!r}, which takes one vector a picture, but pooling is 'patches': "
+                            "choose mapper queries or encoder, or pooling pooled")  # fmt: skip
 
     def with_values(self, **values: Any) -> "Config":
         """Return this config with other values. Raises UserError on a name that is no field."""

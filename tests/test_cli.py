@@ -379,8 +379,12 @@ def test_one_broken_picture_is_one_line(refused, captioner, tmp_path, content, s
         (
             ["convert", "efficientnet-lite9", "--out", "o"],
             "model is 'efficientnet-lite9', but must be one of efficientnet-lite0, efficientnet-lite1, "
-            "efficientnet-lite2; did you mean efficientnet-lite",
+            "efficientnet-lite2, open-clip, clipcap, original; did you mean efficientnet-lite",
         ),
+        (["convert", "clipcap", "--out", "o"], "convert clipcap needs the file of its weights, FILE; see"),
+        (["convert", "clipcap", "no.pt", "--out", "o"], "no.pt is no file; give the file of published weights"),
+        (["convert", "efficientnet-lite0", "a.pt", "--out", "o"], "convert efficientnet-lite0 takes no file, because"),
+        (["convert", "original", "a.pt", "--clip", "tiny", "--out", "o"], "convert original takes no --clip; leave it"),
         (["convert", "efficientnet-lite0", "--out", "."], ". is the folder that you are in, or is above it; name a"),
         (
             [
@@ -760,6 +764,7 @@ def test_help_and_mistakes_are_answered_before_anything_slow_is_imported(photos,
         ["pretrain", "--images", "no", *captions, "--out", "o"], ["pretrain", *photos, "--text", "no", "--out", "o"],
         ["pretrain", *photos, "--recipe", "no", "--out", "o"], ["pretrain", *photos, "--out", "file"],
         ["convert", "efficientnet-lite9", "--out", "o"], ["convert", "efficientnet-lite0", "--out", "file"],
+        ["convert", "clipcap", "no.pt", "--out", "o"],
         ["convert", "efficientnet-lite0", "--out", "."], ["convert", "efficientnet-lite0", "--out", world],
         ["embed", *images, "--captions", "no", "--clip", "tiny", "--out", "o"],
         ["embed", *photos, "--clip", "./no", "--out", "o"], ["embed", *photos, "--clip", "tiny", "--out", "file"],

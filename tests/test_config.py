@@ -30,7 +30,10 @@ def test_the_defaults_are_the_originals_figures():
             {"freezing": "all"},
             "freezing is 'all', but must be one of frozen, first-and-last, last-n, lora, full; did you mean frozen?",
         ),
-        ({"mapper": "encodr"}, "mapper is 'encodr', but must be one of mlp, encoder, queries; did you mean encoder?"),
+        (
+            {"mapper": "encodr"},
+            "mapper is 'encodr', but must be one of mlp, encoder, queries, clipcap, original; did you",
+        ),
         ({"lora_rank": 0}, "lora_rank is 0, but must be at least 1"),
         ({"prefix_length": 0}, "prefix_length is 0, but must be at least 1"),
         ({"dropout": 1.5}, "dropout is 1.5, but must be between 0 and 0.9"),

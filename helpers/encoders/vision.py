@@ -136,6 +136,8 @@ def build_tower(config: PreTrainedConfig, pooling: str) -> PreTrainedModel:
 
 def tower_class(config: PreTrainedConfig, pooling: str) -> type[PreTrainedModel]:
     """Return the class of the tower. Raises UserError if it lacks the output that `pooling` names."""
+    if pooling not in POOLING:
+        raise UserError(f"pooling is {pooling!r}, but must be one of {', '.join(POOLING)}")
     if pooling == "stages" and config.model_type != "efficientnet_lite":
         raise UserError(f"pooling is 'stages', but a model of type {config.model_type} has no stages: choose pooled "
                         "or patches")  # fmt: skip

@@ -15,8 +15,9 @@ from ..data.images import open_picture, picture_path
 from ..encoders.locked_clip import LockedClip, LockedClipConfig
 from ..encoders.vision import ImageEncoder
 from ..errors import UserError
-from ..models.loading import load_config, load_encoder, load_weights, one_line_errors
+from ..models.loading import load_config, load_encoder, load_weights
 from ..runtime.device import choose_accelerator
+from ..runtime.libraries import one_line_errors
 from ..runtime.model_folders import find_model
 from .bootstrap import Score
 from .scores import Scores
@@ -45,9 +46,9 @@ class ClipJudge:
         source = find_model(name, "clip")
         kinds = {"clip": CLIPModel, LockedClipConfig.model_type: LockedClip}
         found = load_config(source, types=tuple(kinds), what="CLIP with a text tower")
-        towers = load_weights(kinds[found.model_type], source, what="CLIP with a text tower")
+        towers = load_weights(kinds[found.model_type], source, found, what="CLIP with a text tower")
         with one_line_errors(source, "CLIP tokenizer"):
-            tokenizer = AutoTokenizer.from_pretrained(source)
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         size, vocabulary = len(tokenizer), towers.config.text_config.vocab_size
         if not size <= vocabulary < 2 * size:  # without its files transformers makes a tokenizer of a few tokens
             raise UserError(

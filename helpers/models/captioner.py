@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch.nn import functional as F
-from transformers import AutoConfig, CLIPVisionConfig, GPT2Config, GPT2LMHeadModel, PreTrainedConfig
+from transformers import AutoConfig, AutoModel, CLIPVisionConfig, GPT2Config, GPT2LMHeadModel, PreTrainedConfig
 from transformers.generation import GenerationConfig, GenerationMixin, LogitsProcessorList
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput
@@ -24,7 +24,8 @@ from .decoding import LONGEST_BY_DEFAULT
 from .familiarity import Familiarity
 from .freezing import merged_state, rest_frozen
 from .guidance import Guidance
-from .mapping import build_mapper
+from .mapping import begin_neutral, build_mapper
+from .published import OriginalStart, with_positions_again
 
 
 class CaptionerConfig(PreTrainedConfig):
@@ -46,6 +47,10 @@ class CaptionerConfig(PreTrainedConfig):
         embedding_noise: float = 0.0,
         beam_length_penalty: float = 1.0,  # transformers allows no `length_penalty` in a model's config
         familiarity: bool = False,  # captioners of before have none
+        clip_length: int = 0,  # C of ClipCap's Transformer; 0 is prefix_length
+        normalised: bool = False,  # whether embeddings are divided by their norm first, as ClipCap does for RN50x4
+        stop_token_id: int | None = None,  # a token that ends a caption beside end-of-text: ClipCap's "."
+        original_start: bool = False,  # whether captions begin as the original begins them (published.py)
         **kwargs: Any,
     ):
         # First, because it resets the attention of sub-configs that exist already, and these belong to live models.
@@ -59,6 +64,8 @@ class CaptionerConfig(PreTrainedConfig):
         self.mapper_layers, self.mapper_heads = mapper_layers, mapper_heads
         self.dropout, self.embedding_noise = dropout, embedding_noise
         self.pooling, self.beam_length_penalty, self.familiarity = pooling, beam_length_penalty, familiarity
+        self.clip_length, self.normalised = clip_length, normalised
+        self.stop_token_id, self.original_start = stop_token_id, original_start
 
 
 AutoConfig.register(CaptionerConfig.model_type, CaptionerConfig, exist_ok=True)  # a captioner's folder has a known type
@@ -93,11 +100,7 @@ class Captioner(PreTrainedModel, GenerationMixin):
         self.register_buffer("embedding_mean", torch.zeros(embedding_width))  # [D], of the training images
         self.register_buffer("embedding_std", torch.ones(embedding_width))  # [D]
         self.familiarity = Familiarity(embedding_width) if config.familiarity else None
-        end_of_text = config.text_config.eos_token_id
-        self.generation_config = GenerationConfig(
-            bos_token_id=end_of_text, eos_token_id=end_of_text, pad_token_id=end_of_text,
-            max_new_tokens=LONGEST_BY_DEFAULT,
-        )  # fmt: skip
+        self.end_with(config.text_config.eos_token_id)
         self.post_init()
 
     def _init_weights(self, module: torch.nn.Module) -> None:
@@ -111,14 +114,12 @@ class Captioner(PreTrainedModel, GenerationMixin):
         P times GPT-2's own end-of-text embedding, after which it begins a text. The mapping module then starts from a
         language model that works, and does not have to undo a random prefix first.
         """
-        vectors = embeddings.flatten(0, -2)  # [N, D] or [N*S, D]
+        vectors = self._normalised(embeddings).flatten(0, -2)  # [N, D] or [N*S, D]
         self.embedding_mean.copy_(vectors.mean(dim=0))
         self.embedding_std.copy_(vectors.std(dim=0).clamp_min(1e-4))
         self.know(embeddings)
         neutral = self.gpt2.transformer.wte.weight[self.config.text_config.eos_token_id]  # [E]
-        output = self.mapper.output
-        output.weight.mul_(0.1)
-        output.bias.copy_(neutral.repeat(len(output.bias) // len(neutral)))
+        begin_neutral(self.mapper, neutral)
 
     def know(self, embeddings: torch.Tensor) -> None:
         """Count these training embeddings as familiar: learn their distribution, or widen the one that was learned."""
@@ -135,11 +136,30 @@ class Captioner(PreTrainedModel, GenerationMixin):
 
     def standardised(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Return embeddings [..., D] in units of the training images' spread around their mean."""
-        return (embeddings.to(self.embedding_mean) - self.embedding_mean) / self.embedding_std
+        return (self._normalised(embeddings.to(self.embedding_mean)) - self.embedding_mean) / self.embedding_std
+
+    def _normalised(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Return embeddings [..., D] divided by their norm, if this captioner takes them so."""
+        return F.normalize(embeddings, dim=-1) if self.config.normalised else embeddings
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Save as any model does, but with LoRA's adapters merged into the weights, so that it loads without peft."""
         super().save_pretrained(save_directory, **{"state_dict": merged_state(self), **kwargs})
+
+    def end_with(self, end_of_text: int) -> None:
+        """Let captions end with the token that the tokenizer calls end-of-text, whatever other configs say."""
+        self.config.text_config.eos_token_id = end_of_text
+        self.generation_config = GenerationConfig(
+            bos_token_id=end_of_text, pad_token_id=end_of_text,
+            eos_token_id=self.endings if len(self.endings) > 1 else end_of_text,
+            max_new_tokens=LONGEST_BY_DEFAULT,
+        )  # fmt: skip
+
+    @property
+    def endings(self) -> list[int]:
+        """The tokens that end a caption when it is written."""
+        stop = self.config.stop_token_id
+        return [self.config.text_config.eos_token_id, *([] if stop is None else [stop])]
 
     @property
     def embedding_shape(self) -> tuple[int, ...]:
@@ -154,7 +174,7 @@ class Captioner(PreTrainedModel, GenerationMixin):
     @property
     def longest_caption(self) -> int:
         """The number of caption tokens that fit behind the prefix into GPT-2's context."""
-        return self.config.text_config.n_positions - self.config.prefix_length
+        return self.config.text_config.n_positions - self.config.prefix_length - int(self.config.original_start)
 
     def train(self, mode: bool = True) -> "Captioner":
         """Set the mode as any module does, but leave frozen modules in `eval()`: their dropout would only be noise."""
@@ -185,8 +205,15 @@ class Captioner(PreTrainedModel, GenerationMixin):
     def generation_prefix(
         self, embeddings: torch.Tensor | None = None, pixel_values: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Return the vectors that stand before a caption when it is written: the prefix, as in training."""
-        return self.prefix(embeddings, pixel_values)
+        """Return the vectors that stand before a caption when it is written: the prefix, as in training.
+
+        With the original's start, the beginning-of-text token stands before it.
+        """
+        prefix = self.prefix(embeddings, pixel_values)
+        if not self.config.original_start:
+            return prefix
+        bos = self.gpt2.transformer.wte.weight[self.config.text_config.bos_token_id]  # [E]
+        return torch.cat([bos.to(prefix.dtype).expand(len(prefix), 1, -1), prefix], dim=1)  # [B, 1+P, E]
 
     def forward(
         self,
@@ -228,20 +255,32 @@ class Captioner(PreTrainedModel, GenerationMixin):
         guidance_scale above 1 pushes away from what the mean embedding of the training images would say (guidance.py).
         """
         prefix = self.generation_prefix(embeddings, pixel_values).to(self.gpt2.dtype)
+        original = OriginalStart(self.gpt2, prefix) if self.config.original_start else None
+        prefix = original.later if original else prefix
         mask = torch.ones(prefix.shape[:2], dtype=torch.long, device=prefix.device)
         config = copy.deepcopy(self.generation_config if generation_config is None else generation_config)
         others = config.update(**kwargs)  # arguments that are no decoding settings, such as a streamer
         if generation_config is None and "length_penalty" not in kwargs and (config.num_beams or 1) > 1:
             config.length_penalty = self.config.beam_length_penalty
         strength, config.guidance_scale = config.guidance_scale, None
+        processors = [*([original] if original else []), *(others.pop("logits_processor", None) or ())]
         if strength not in (None, 1):
             mean = self.generation_prefix(self.mean_embedding.unsqueeze(0)).to(prefix.dtype)  # [1, P, E]
-            guidance = Guidance(self.gpt2, mean, strength)
-            others["logits_processor"] = LogitsProcessorList([*(others.get("logits_processor") or ()), guidance])
+            mean = with_positions_again(self.gpt2, mean) if original else mean
+            processors.append(Guidance(self.gpt2, mean, strength))
         with attention_on(prefix.device):
             if (beams := config.num_beams or 1) > 1 and prefix.shape[1] > 1:
                 # The beams share their picture's prefix: all of it but the last vector is computed once.
                 cache = self.gpt2.transformer(inputs_embeds=prefix[:, :-1], use_cache=True).past_key_values
                 cache.batch_repeat_interleave(beams)
                 others["past_key_values"] = cache
-            return self.gpt2.generate(inputs_embeds=prefix, attention_mask=mask, generation_config=config, **others)
+            output = self.gpt2.generate(
+                inputs_embeds=prefix, attention_mask=mask, generation_config=config,
+                logits_processor=LogitsProcessorList(processors), **others,
+            )  # fmt: skip
+        if original and getattr(output, "logits", None):
+            output.logits = (original.first_scores(output.logits[0]), *output.logits[1:])
+        return output
+
+
+AutoModel.register(CaptionerConfig, Captioner, exist_ok=True)

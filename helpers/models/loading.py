@@ -1,12 +1,15 @@
 """Loading pretrained models, an image encoder and a GPT-2: from the hub, a folder, or the pair in `helpers/tiny`."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -17,14 +20,15 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.image_processing_utils import BaseImageProcessor
-from transformers.utils import logging
 
 from ..config import REDUCED_TO, check_value
 from ..encoders.locked_clip import LockedClipConfig
 from ..encoders.vision import TOWERS, ImageEncoder, plain_setting, tower_choices, tower_class
 from ..errors import UserError
 from ..runtime.device import use_threads_for
+from ..runtime.libraries import one_line_errors, quietly
 from ..runtime.model_folders import find_model
+from ..runtime.weight_files import find_weights, tensor_shapes
 from .captioner import CaptionerConfig
 
 try:  # Pillow's resizing gives the same pixels with and without torchvision; since transformers 5.4 it has its own name
@@ -32,14 +36,14 @@ try:  # Pillow's resizing gives the same pixels with and without torchvision; si
 
     PILLOW = {"backend": "pil"}
 except ImportError:
-    from transformers import CLIPImageProcessor
-
     PILLOW = {"use_fast": False}
 
-__all__ = ["CLIPImageProcessor", "load_config", "load_encoder", "load_gpt2", "load_processor", "load_weights",
-           "one_line_errors", "quietly"]  # fmt: skip
+__all__ = ["CLIPImageProcessor", "load_config", "load_encoder", "load_gpt2", "load_processor", "load_tokenizer",
+           "load_weights", "refuse_non_finite"]  # fmt: skip
 
 TWO_TOWERS = ("clip", "siglip")  # model types with a text tower beside the vision tower
+LARGEST_SIDE = 2048  # pixels of a picture that a tower may take; published ones take up to 518
+BESIDE_WEIGHTS = 10**8  # numbers that a model may hold beside its weights, such as masks and tied tensors
 # Our own model types that hold a vision tower or a GPT-2, with the names that it has in them.
 HOLDERS = {
     LockedClipConfig.model_type: {"vision": "vision_model"},
@@ -62,10 +66,8 @@ def load_encoder(
     config = getattr(whole, "vision_config", whole)
     if whole.model_type in TWO_TOWERS and hasattr(whole, "projection_dim"):  # the tower's own config may have another
         config.projection_dim = whole.projection_dim
-    choices = tower_choices(config) | _inside(whole, "vision")
-    vision = load_weights(tower_class(config, pooling), source, what=what, config=config, **choices)
-    processor = load_processor(source, what=what)
-    _match_size(str(name), vision.config, processor)
+    kind, processor = tower_class(config, pooling), load_processor(source, config, what=what)
+    vision = load_weights(kind, source, config, what=what, **tower_choices(config), **_inside(whole, "vision"))
     return ImageEncoder(vision.requires_grad_(False).eval().to(device, dtype), processor, str(name), pooling)
 
 
@@ -80,16 +82,33 @@ def load_gpt2(name: str | Path) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerBas
     config = getattr(whole, "text_config", whole)
     if config.activation_function == "gelu_new":
         config.activation_function = "gelu_pytorch_tanh"  # the same function, in one operation
-    gpt2 = load_weights(GPT2LMHeadModel, source, what="GPT-2", config=config, **_inside(whole, "text"))
-    with one_line_errors(source, "GPT-2 tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    size, vocabulary = len(tokenizer), gpt2.config.vocab_size
-    if not 1 < size <= vocabulary or tokenizer.eos_token_id is None or not tokenizer("a dog")["input_ids"]:
-        raise UserError(
-            f"{name} has a tokenizer of {size} tokens that does not fit its GPT-2 of {vocabulary}, or no end-of-text; "
-            "give a folder with the tokenizer that this GPT-2 was trained with"
-        )
+    gpt2 = load_weights(GPT2LMHeadModel, source, config, what="GPT-2", **_inside(whole, "text"))
+    tokenizer = load_tokenizer(source, gpt2.config.vocab_size, what="GPT-2")
+    gpt2.config.eos_token_id = (
+        tokenizer.eos_token_id
+    )  # training puts the tokenizer's at the end, so writing stops there
     return gpt2.eval(), tokenizer
+
+
+def load_tokenizer(source: str, vocabulary: int, *, what: str) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a language model with that many tokens. what: the model's name in messages.
+
+    If it has no end-of-text but a separator, as the [SEP] of GPT-2s with BERT's tokenizer, that ends a text. Raises
+    UserError if it does not fit the model.
+    """
+    with one_line_errors(source, f"{what} tokenizer" if what == "GPT-2" else what), quietly():
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        if tokenizer.eos_token_id is None and tokenizer.sep_token_id is not None:
+            tokenizer.eos_token = tokenizer.sep_token
+        size, last = len(tokenizer), max(tokenizer.get_vocab().values(), default=0)
+        fits = 1 < size <= vocabulary and last < vocabulary and tokenizer.eos_token_id is not None
+        fits = fits and bool(tokenizer("a dog")["input_ids"])
+    if not fits:
+        raise UserError(
+            f"{source} has a tokenizer of {size} tokens that does not fit its GPT-2 of {vocabulary}, or no end-of-text"
+            "; give a folder with the tokenizer that this GPT-2 was trained with"
+        )
+    return tokenizer
 
 
 def _inside(whole: PreTrainedConfig, part: str) -> dict[str, Any]:
@@ -102,90 +121,133 @@ def load_config(source: str, *, types: tuple[str, ...], what: str) -> PreTrained
     """Load the config of a model. Raises UserError if its type is none of `types`. what: its name in messages."""
     with one_line_errors(source, what):
         if Path(source).is_dir() and not (Path(source) / "config.json").exists():
+            if any(Path(source).glob("open_clip_*.*")):
+                raise UserError(
+                    f"{source} is in open_clip's layout: give what `clipxgpt convert open-clip` makes of its weights"
+                )
             raise OSError("it has no config.json")  # or the type of model is guessed from the folder's name
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     if config.model_type not in types:
         raise UserError(f"{source} is a model of type {config.model_type}, but a {what} is needed here; name one")
     return config
 
 
-def load_weights(kind: type[PreTrainedModel], source: str, *, what: str, **choices: Any) -> Any:
+def load_weights(
+    kind: type[PreTrainedModel], source: str, config: PreTrainedConfig, *, what: str, **choices: Any
+) -> Any:
     """Load a model in float32 with every tensor from the checkpoint, and choose the threads for its size.
 
-    choices: arguments of the model's class. what: its name in messages. Raises UserError if it is not whole.
+    choices: arguments of the model's class, and of its `from_pretrained`. what: its name in messages. Raises UserError
+    if the checkpoint lacks tensors or has more layers than its config, if the config describes more than the checkpoint
+    holds, or if a number in it is not finite.
     """
     with one_line_errors(source, what), quietly():
+        files = find_weights(source)
+        own = {name: value for name, value in choices.items() if name != "key_mapping"}
+        _refuse_claims(partial(kind, config, **own), source, config, tensor_shapes(files))
         model, report = kind.from_pretrained(
-            source, output_loading_info=True, dtype=torch.float32, use_safetensors=True, **choices
-        )
+            source, config=config, output_loading_info=True, dtype=torch.float32, trust_remote_code=False,
+            use_safetensors=all(file.suffix == ".safetensors" for file in files), **choices,
+        )  # fmt: skip
     missing = sorted(map(str, report["missing_keys"]))
     if missing:
         raise UserError(
             f"{source} lacks {len(missing)} tensors of a {what}, such as {missing[0]}; give a whole checkpoint"
         )
+    known = model.state_dict()
+    for name in sorted(map(str, report["unexpected_keys"])):
+        if re.sub(r"\.\d+\.", ".0.", name, count=1) in known:
+            raise UserError(
+                f"{source} has more layers than its config.json says, such as {name}; correct its config.json"
+            )
+    refuse_non_finite(known, source, what=what)
     use_threads_for(model.num_parameters())
     return model
 
 
-def load_processor(source: str, *, what: str) -> BaseImageProcessor:
-    """Load a model's image processor, in the version that resizes by Pillow. what: the model's name in messages."""
-    with one_line_errors(source, what), quietly():
-        processor = AutoImageProcessor.from_pretrained(source, **PILLOW)
-    side = getattr(processor, "reduce_to", None)
-    if side is not None:
-        setting = f"reduce_to in the preprocessor_config.json of {source}"
-        if type(side) is not int:
-            raise UserError(f"{setting} is {side!r}, but must be a whole number of pixels")
-        check_value(setting, side, **REDUCED_TO)
+def refuse_non_finite(tensors: Mapping[str, torch.Tensor], source: str, *, what: str) -> None:
+    """Raise UserError if a number in tensors from `source` is NaN or infinite. what: the model's name in messages."""
+    for name, tensor in tensors.items():
+        if not tensor.sum().isfinite() and not tensor.isfinite().all():  # the sum is the faster question
+            raise UserError(
+                f"{source} has numbers in {name} that are not finite; give another checkpoint of this {what}"
+            )
+
+
+def _refuse_claims(
+    build: Callable[[], PreTrainedModel], source: str, config: PreTrainedConfig, held: dict[str, tuple[int, ...]]
+) -> None:
+    """Raise UserError if the config describes more than the tensors of those shapes, before memory is taken for it.
+
+    build: builds the model; here without memory, on PyTorch's device "meta".
+    """
+    if not held:
+        return  # loading says which file it looked for
+
+    def refuse_layers(settings: dict[str, Any]) -> None:
+        for name, value in settings.items():
+            if isinstance(value, dict):
+                refuse_layers(value)
+            elif "layer" in str(name) and isinstance(value, int | float) and not value <= len(held):
+                raise UserError(
+                    f"{source} has {name} {value} in its config.json, but only {len(held)} tensors; correct it"
+                )
+
+    refuse_layers(config.to_dict())
+    with torch.device("meta"):
+        model = build()
+    claimed = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
+    numbers = sum(map(math.prod, held.values()))
+    if claimed > numbers + BESIDE_WEIGHTS:
+        raise UserError(
+            f"{source} describes {claimed:,} numbers in its config.json, but its weights are {numbers:,}; correct it"
+        )
+
+
+def load_processor(source: str, config: PreTrainedConfig, *, what: str) -> BaseImageProcessor:
+    """Load a model's image processor, in the version that resizes by Pillow. what: the model's name in messages.
+
+    config: of the vision tower. Raises UserError if the processor does not make pictures for it.
+    """
+    with one_line_errors(source, what), quietly(), np.errstate(all="ignore"):
+        processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False, **PILLOW)
+        _match_size(source, config, processor)
+        _check_reduction(source, processor)
+        picture = Image.linear_gradient("L").convert("RGB")
+        made = ImageEncoder(None, processor, source).pixel_values([picture])  # of a plain picture, as a trial
+    if made.ndim != 4 or made.shape[1] != 3 or not made.isfinite().all() or (made.std(dim=(0, 2, 3)) == 0).any():
+        raise UserError(
+            f"{source} makes pixels that are not finite, or all the same; correct its preprocessor_config.json"
+        )
     return processor
 
 
-def _match_size(name: str, config: PreTrainedConfig, processor: BaseImageProcessor) -> None:
-    """Raise UserError if the processor's pictures have another size than the tower takes.
+def _check_reduction(source: str, processor: BaseImageProcessor) -> None:
+    """Raise UserError if the processor's `reduce_to` is no number of pixels within reason."""
+    side = getattr(processor, "reduce_to", None)
+    if side is not None and type(side) is not int:
+        raise UserError(f"{source} has reduce_to {side!r} in its preprocessor_config.json, which is no whole number of "
+                        "pixels; correct it")  # fmt: skip
+    if side is not None:
+        check_value(f"reduce_to in the preprocessor_config.json of {source}", side, **REDUCED_TO)
+
+
+def _match_size(source: str, config: PreTrainedConfig, processor: BaseImageProcessor) -> None:
+    """Raise UserError if the processor's pictures have another size than the tower takes, or a size beyond reason.
 
     DINOv2 takes any size that its patches fill, because it interpolates its position embeddings; its config notes it.
     """
     cropping = getattr(processor, "do_center_crop", False)
     size, side = plain_setting(processor.crop_size if cropping else processor.size), config.image_size
     made = size.get("height", 0) if size.get("height") == size.get("width") else 0
-    if config.model_type == "dinov2" and made and made % config.patch_size == 0:
+    if config.model_type == "dinov2" and 0 < made <= LARGEST_SIDE and made % config.patch_size == 0:
         config.pixels = made
     elif size != {"height": side, "width": side}:
         raise UserError(
-            f"{name} makes pictures of {size} pixels, but its tower takes {side} pixels both ways; correct its "
+            f"{source} makes pictures of {size} pixels, but its tower takes {side} pixels both ways; correct its "
             "preprocessor_config.json"
         )
-
-
-@contextmanager
-def one_line_errors(source: str, what: str) -> Iterator[None]:
-    """Turn whatever the libraries raise while they load from `source` into one UserError that names the source."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # transformers, safetensors and the hub's client each raise their own
-        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-        if Path(source).is_dir():
-            way_out = "give the folder of a whole model in the hub's layout, with model.safetensors"
-        elif os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
-            way_out = (
-                "HF_HUB_OFFLINE is set and it is not in the local hub cache: give a local folder, or go online once"
-            )
-        else:
-            way_out = "give a local folder, or check the name on huggingface.co and the internet connection"
-        raise UserError(f"no {what} can be loaded from {source} ({reason.rstrip('.')}); {way_out}") from error
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Silence transformers' progress bars and warnings about what is intended, such as a text tower left unread."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
+    largest = max(side, *plain_setting(processor.size).values())
+    if not 0 < largest <= LARGEST_SIDE:
+        raise UserError(f"{source} takes pictures of {largest} pixels, but at most {LARGEST_SIDE} are allowed; correct "
+                        "its config.json and preprocessor_config.json")  # fmt: skip

@@ -2,7 +2,8 @@
 
 All share one interface, `forward(embedding: [B, D]) -> prefix: [B, P, E]`, and map each image alone: a row of a batch
 comes out as it would by itself. `EncoderMapper` and `QueryMapper` also take patches [B, S, D], whose token 0 is the
-pooled one; to them an embedding [B, D] is a sequence of one. The last layer of each is a linear `output`.
+pooled one; to them an embedding [B, D] is a sequence of one. The last layer of each is a linear `output`, but for
+ClipCap's Transformer (published.py).
 """
 
 from typing import Protocol
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from ..errors import UserError
+from .published import ClipCapMapper
 
 
 class MapperConfig(Protocol):
@@ -63,6 +65,17 @@ class EncoderMapper(nn.Module):
         return self.output(encoded).unflatten(1, (self.prefix_length, -1))  # [B, P, E]
 
 
+class OriginalMapper(EncoderMapper):
+    """The original's layers as they were published: the norm comes last in each, ReLU, no norm behind them."""
+
+    def __init__(self, config: MapperConfig, embedding_width: int, width: int):
+        super().__init__(config, embedding_width, width)
+        layer = nn.TransformerEncoderLayer(
+            embedding_width, config.mapper_heads, 4 * embedding_width, config.dropout, batch_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, config.mapper_layers, enable_nested_tensor=False)
+
+
 class QueryMapper(nn.Module):
     """P learned queries beside the projected embedding in one encoder at GPT-2's width (after ClipCap's Transformer).
 
@@ -86,7 +99,10 @@ class QueryMapper(nn.Module):
         return self.output(encoded[:, image.shape[1] :])  # [B, P, E]
 
 
-MAPPERS: dict[str, type[nn.Module]] = {"mlp": MlpMapper, "encoder": EncoderMapper, "queries": QueryMapper}
+MAPPERS: dict[str, type[nn.Module]] = {
+    "mlp": MlpMapper, "encoder": EncoderMapper, "queries": QueryMapper, "clipcap": ClipCapMapper,
+    "original": OriginalMapper,
+}  # fmt: skip
 
 
 def build_mapper(config: MapperConfig, embedding_width: int, width: int) -> nn.Module:
@@ -97,6 +113,16 @@ def build_mapper(config: MapperConfig, embedding_width: int, width: int) -> nn.M
     if config.mapper not in MAPPERS:
         raise UserError(f"mapper is {config.mapper!r}, but must be one of {', '.join(MAPPERS)}")
     return MAPPERS[config.mapper](config, embedding_width, width)
+
+
+@torch.no_grad()
+def begin_neutral(mapper: nn.Module, neutral: torch.Tensor) -> None:
+    """Let a training begin with a prefix whose vectors are all near `neutral`, [E]."""
+    if isinstance(mapper, ClipCapMapper):  # it has no output layer
+        mapper.begin_at(neutral)
+        return
+    mapper.output.weight.mul_(0.1)
+    mapper.output.bias.copy_(neutral.repeat(len(mapper.output.bias) // len(neutral)))
 
 
 def _sequence(embedding: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """A captioner with its tokenizer and image processor: pictures in, captions out, one folder on disk."""
 
 import math
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,18 +11,19 @@ from typing import Protocol
 import torch
 from PIL import Image
 from tqdm import tqdm
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..config import Config
 from ..encoders.vision import ImageEncoder
 from ..errors import UserError
 from ..runtime.files import atomic_path
+from ..runtime.libraries import one_line_errors, quietly
 from ..runtime.model_folders import DESIGN, captioner_folder
 from .captioner import Captioner, CaptionerConfig
 from .decoding import Decoding
 from .freezing import freeze, merged_state
-from .loading import load_config, load_encoder, load_gpt2, load_processor, load_weights, one_line_errors, quietly
+from .loading import load_config, load_encoder, load_gpt2, load_processor, load_tokenizer, load_weights
 
 
 class Embeddings(Protocol):
@@ -103,23 +105,44 @@ class CaptionWriter:
         """Load what `save` wrote. folder: a captioner's folder, or the folder of a run, whose captioner is taken.
 
         dtype: the precision to compute in; a half is enough to write captions, but too coarse to measure likelihoods.
-        Raises UserError if there is no captioner.
+        Captions end with the tokenizer's end-of-text, as in training. Raises UserError if there is no captioner, or its
+        parts do not fit each other.
         """
         folder = captioner_folder(folder)
-        load_config(str(folder), types=(CaptionerConfig.model_type,), what="captioner")
-        captioner = load_weights(captioner_class, str(folder), what="captioner")
-        with one_line_errors(str(folder), "captioner"), quietly():
-            tokenizer = AutoTokenizer.from_pretrained(folder)
-        processor = load_processor(str(folder), what="captioner")
+        config = load_config(str(folder), types=(CaptionerConfig.model_type,), what="captioner")
+        processor = load_processor(str(folder), config.vision_config, what="captioner")
+        captioner = load_weights(captioner_class, str(folder), config, what="captioner")
+        tokenizer = load_tokenizer(str(folder), config.text_config.vocab_size, what="captioner")
+        captioner.end_with(tokenizer.eos_token_id)
+        if not (captioner.embedding_std > 0).all():
+            raise UserError(f"{folder} has numbers in embedding_std that are not above 0; give another captioner")
         return cls(captioner.eval().to(device, dtype), tokenizer, processor)
 
-    def save(self, folder: str | Path, *, half: bool = False) -> None:
-        """Save captioner, tokenizer and image processor to `folder` atomically. half: weights in float16."""
+    def save(self, folder: str | Path, *, half: bool = False, card: str | None = None) -> None:
+        """Save captioner, tokenizer and image processor to `folder` atomically.
+
+        half: weights in float16. card: the model card, in Markdown, if there is to be one.
+        """
         state = {"state_dict": half_state(self.captioner)} if half else {}
         with atomic_path(folder) as partial, quietly():
             self.captioner.save_pretrained(partial, **state)
             self.tokenizer.save_pretrained(partial)
             self.processor.save_pretrained(partial)
+            if card is not None:
+                (partial / "README.md").write_text(card, encoding="utf-8")
+
+    def push_to_hub(self, repo_id: str, *, card: str | None = None, private: bool = False) -> str:
+        """Put the folder that `save` makes on the Hugging Face hub, and return its address there.
+
+        repo_id: "user/name". It needs a token: `hf auth login`. Raises UserError if the hub refuses it.
+        """
+        from huggingface_hub import HfApi
+
+        api = HfApi()
+        with tempfile.TemporaryDirectory() as place, one_line_errors(repo_id, "repository"):
+            self.save(Path(place) / "captioner", card=card)
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            return str(api.upload_folder(repo_id=repo_id, folder_path=Path(place) / "captioner"))
 
     def clip(self, name: str = "captioner") -> ImageEncoder:
         """Return the captioner's own CLIP, to embed pictures for it. name: what messages call it."""
@@ -165,7 +188,7 @@ class CaptionWriter:
         nats = self.captioner.gpt2.compute_transition_scores(
             ids, logits, output.get("beam_indices"), normalize_logits=True
         )
-        ends = ids == self.captioner.config.text_config.eos_token_id
+        ends = torch.isin(ids, torch.tensor(self.captioner.endings, device=ids.device))
         counted = ends.cumsum(dim=1) - ends.int() == 0  # up to the first end-of-text; behind it is padding
         means = (nats * counted).sum(dim=1) / counted.sum(dim=1)
         written = self.tokenizer.batch_decode(ids, skip_special_tokens=True)

@@ -16,9 +16,10 @@ from ..data.build_cache import open_cache
 from ..data.dataset import Data
 from ..encoders.locked_clip import LockedClip, LockedClipConfig, WordBagConfig
 from ..errors import UserError
-from ..models.loading import load_encoder, quietly
+from ..models.loading import load_encoder
 from ..runtime.device import use_threads_for
 from ..runtime.files import atomic_path, write_json
+from ..runtime.libraries import quietly
 from ..training.optimizer import lr_at
 from .small_clip import MAX_LOGIT_SCALE, contrastive_loss, decay_matrices, retrieval
 from .small_gpt2 import END_OF_TEXT, train_tokenizer

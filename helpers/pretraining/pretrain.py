@@ -15,9 +15,10 @@ from transformers import CLIPModel, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from ..captions.read import read_text
 from ..errors import UserError
-from ..models.loading import CLIPImageProcessor, quietly
+from ..models.loading import CLIPImageProcessor
 from ..runtime.device import use_threads_for
 from ..runtime.files import atomic_path, write_json
+from ..runtime.libraries import quietly
 from .data import Facts, read_pictures
 from .recipe import Recipe, choose_recipe
 from .small_clip import TEXT_TOKENS, build_clip, build_processor, embed_pictures, retrieval, train_clip

