@@ -113,10 +113,8 @@ class Shard:
                 raise ValueError("it is no file")
             stat = path.stat()
             with safe_open(path, "pt") as file:
-                record, tensors = (
-                    parse_json(file.metadata()["shard"]),
-                    {name: file.get_tensor(name) for name in file.keys()},
-                )
+                record, names = parse_json(file.metadata()["shard"]), file.keys()
+                tensors = {name: file.get_tensor(name) for name in names}
             shard = cls._parse(record, tensors)
             covered = "record_sha256" in tensors
             if covered and not torch.equal(tensors["record_sha256"], shard._record()["record_sha256"]):

@@ -1,7 +1,7 @@
 """The same training with one thing changed, over several seeds, in as many processes as the machine has room for."""
 
+import io
 import itertools
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ from ..config import Config
 from ..data.build_cache import DRAWN_CACHES, open_cache
 from ..data.dataset import Data
 from ..errors import UserError
-from ..runtime.files import only_one, write_json, write_text
-from .trial import Trial, captions_sha256, run_in_process
+from ..runtime.files import only_one, read_json, read_text, write_json, write_text
+from .trial import Trial, captions_sha256, read_result, run_in_process
 
 RUNS = Path("runs/ablations")
 
@@ -52,7 +52,7 @@ def ablate(
     with only_one(out, "writing results", wait=False):
         _begin_results(out, base, vary, data=identity)
         columns = [*vary, "seed"]
-        rows = pd.read_csv(out, dtype=str).to_dict("records") if out.exists() else []  # as text, they stay as they are
+        rows = _read_results(out, columns)
         done = {_as_text(row[name] for name in columns) for row in rows}
         folders = {key: RUNS / trial.name(identity) for key, trial in trials.items() if _as_text(key) not in done}
         caches: dict[tuple[str, str], Path] = {}
@@ -63,12 +63,12 @@ def ablate(
         failed, order = [], [_as_text(key) for key in trials]
         for key, status in tqdm(_in_processes(arguments, folders, jobs), total=len(arguments), desc="runs", unit="run"):
             name = ", ".join(f"{name} {value}" for name, value in zip(columns, key, strict=True))
-            result = folders[key] / "result.json"
-            if status or not result.exists():
+            result = read_result(folders[key] / "result.json")
+            if status or result is None:
                 failed.append(name)
                 tqdm.write(f"{name}: {_why(status, folders[key] / 'log.txt')}", file=sys.stderr)
                 continue
-            rows.append(dict(zip(columns, key, strict=True)) | json.loads(result.read_text(encoding="utf-8")))
+            rows.append(dict(zip(columns, key, strict=True)) | result)
             rows.sort(key=lambda row: _place(order, _as_text(row[name] for name in columns)))
             write_text(out, pd.DataFrame(rows).to_csv(index=False))
     if failed:
@@ -141,12 +141,30 @@ def _place(order: list[tuple[str, ...]], key: tuple[str, ...]) -> int:
     return order.index(key) if key in order else -1
 
 
+def _read_results(out: Path, columns: list[str]) -> list[dict[str, str]]:
+    """Return the rows of the results so far, as text, so that they stay as they are. Raises UserError if damaged."""
+    try:
+        if not out.exists():
+            return []
+        table = pd.read_csv(io.StringIO(read_text(out)), dtype=str)
+        if missing := [name for name in columns if name not in table]:
+            raise ValueError(f"it has no column {missing[0]}")
+        return table.to_dict("records")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{out} is no table of results ({' '.join(str(error).split())}): move it away or name another "
+                        "file; finished runs are not trained again") from error  # fmt: skip
+
+
 def _begin_results(out: Path, base: Config, vary: dict[str, list[Any]], *, data: str) -> None:
     """Record the base config and the captions beside `out`: rows with different ones must not be compared."""
     file = out.with_suffix(".json")
     fixed = {name: value for name, value in base.to_dict().items() if name not in (*vary, "seed")}
     fixed |= {"varied": list(vary), "data_sha256": data}
-    found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else fixed
+    try:
+        found = dict(read_json(file)) if file.exists() else fixed
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{file} is damaged ({error}), so it is not known what the rows in {out} are of: name another "
+                        "file; finished runs are not trained again") from error  # fmt: skip
     defaults = {name: value for name, value in Config().to_dict().items() if name in fixed}
     if {**defaults, **found} != fixed:  # a field that is younger than the results had its default
         raise UserError(f"{out} holds results of another base config or other captions (see {file}): name another file")
