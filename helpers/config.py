@@ -156,7 +156,7 @@ class Config:
         for name, value in values.items():
             if name in kinds and type(value) is not kinds[name] and (kinds[name], type(value)) != (float, int):
                 raise UserError(f"{name} is {value!r}, but must be a value of type {kinds[name].__name__}")
-        renamed = {name: RENAMED.get((name, value), value) for name, value in values.items()}
+        renamed = {name: RENAMED.get((name, str(value)), value) for name, value in values.items()}
         return cls().with_values(**renamed)
 
 
