@@ -159,12 +159,17 @@ class Config:
         """Return the config whose `to_dict` gave `values`, be it of an older version.
 
         A value that has another name now is translated, and a field that did not exist yet gets its default. Raises
-        UserError on a name that is no field.
+        UserError on a name that is no field, and on a value of another type.
         """
-        renamed = {name: RENAMED.get((name, value), value) for name, value in values.items()}
+        kinds = {each.name: each.type for each in fields(cls)}
+        for name, value in values.items():
+            if name in kinds and type(value) is not kinds[name] and (kinds[name], type(value)) != (float, int):
+                raise UserError(f"{name} is {value!r}, but must be a value of type {kinds[name].__name__}")
+        renamed = {name: RENAMED.get((name, str(value)), value) for name, value in values.items()}
         return cls().with_values(**renamed)
 
 
+FREE = ("micro_batches", "keep_checkpoints")  # fields that may change when a run goes on
 RENAMED = {("freezing", "none"): "full", ("freezing", "all"): "frozen"}  # (field, value of before): value of now
 
 

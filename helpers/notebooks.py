@@ -1,7 +1,11 @@
 """Run the notebooks one after the other with papermill, and sum up what they leave in the run folder."""
 
 import json
+import signal
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +21,7 @@ def run_series(out: Path) -> None:
 
     out: the run folder, an absolute path; each notebook with a parameter `RUN` gets this value for it. Raises UserError
     if papermill is not installed, if there are no notebooks, or if a notebook fails; the message then names the cell.
+    SIGTERM ends it as Ctrl-C does, by KeyboardInterrupt; the notebook's kernel ends with it, and no half copy stays.
     """
     try:
         import papermill
@@ -31,7 +36,11 @@ def run_series(out: Path) -> None:
         try:
             takes_run = "RUN" in papermill.inspect_notebook(notebook)
             # papermill warns of the unfinished copy's name, which does not end as a notebook's does.
-            with atomic_path(out / "notebooks" / notebook.name) as partial, warnings.catch_warnings():
+            with (
+                sigterm_as_ctrl_c(),
+                atomic_path(out / "notebooks" / notebook.name) as partial,
+                warnings.catch_warnings(),
+            ):
                 warnings.filterwarnings("ignore", message="The specified file")
                 papermill.execute_notebook(
                     notebook,
@@ -39,12 +48,25 @@ def run_series(out: Path) -> None:
                     parameters={"RUN": str(out)} if takes_run else {},
                     cwd=NOTEBOOKS,
                     progress_bar=True,
-                    extra_arguments=["--log-level=ERROR"],
+                    extra_arguments=["--log-level=CRITICAL"],  # an interrupted kernel logs tracebacks as errors
                 )
         except papermill.PapermillExecutionError as error:
             raise UserError(
                 f"{notebook.name} failed in cell {error.exec_count} with {error.ename}: {error.evalue}"
             ) from error
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM raise KeyboardInterrupt, so that what was begun is cleaned up. Only the main thread can set that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def summary(out: Path) -> str:

@@ -20,8 +20,10 @@ from typer.main import get_command
 from helpers.cli import COMMANDS, app, main
 from helpers.commands.options import chosen_config, read_vary
 from helpers.config import Config
+from helpers.data.embedding_cache import EmbeddingCache
 from helpers.errors import UserError
 from helpers.models.writer import CaptionWriter
+from helpers.runtime.files import only_one
 from helpers.runtime.model_folders import TINY
 from helpers.training.run import Run
 
@@ -568,6 +570,49 @@ def test_odd_file_names_and_captions(run, captioner, world, tmp_path, monkeypatc
     saved = pd.read_csv("made/c.csv")
     assert set(saved.caption) == {"'=a\x1b dog"}
     assert {"'=1+1.png", "caf\\xe9.png"} < set(saved.image)
+
+
+def test_a_run_goes_on_with_its_own_config_photos_and_embeddings(run, refused, photos, world, finished, tmp_path):
+    train = ("train", *CONFIG, *photos, "--cache", "cache", "--out", "run")
+    assert run(*train, "--max-steps", 5)[0] == 0
+    status, said, progress = run("train", "--preset", "tiny", "--out", "run", "--resume", "--micro-batches", 2)
+    assert status == 0, progress
+    assert "run goes on with its own config, which differs from this command's in mapper_layers 1, dropout 0.1" in said
+    assert not (tmp_path / "run" / "embeddings").exists()
+    assert not (tmp_path / "data").exists()  # nor is the drawn world drawn
+    assert list(Run(tmp_path / "run").history().step) == list(finished.history().step)
+    assert "holds a run with epochs 2, here it is 9" in refused(
+        "train", "--preset", "tiny", "--epochs", 9, "--out", "run", "--resume"
+    )
+    (tmp_path / "few.csv").write_text("".join((world / "results.csv").read_text().splitlines(keepends=True)[:200]))
+    said = refused("train", "--preset", "tiny", "--captions", "few.csv", "--cache", "other", "--out", "run", "--resume")
+    assert "holds a run with captions" in said
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_second_training_in_one_run_folder_is_refused_before_it_embeds(refused, photos, tmp_path):
+    with only_one(tmp_path / "run", "training"):
+        said = refused("train", *CONFIG, *photos, "--out", "run", "--resume")
+    assert said == "another process is training in run: wait for it, or stop it"
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluate_twice_into_one_folder_captions_each_pictures_own(run, photos, world, finished, tmp_path):
+    """Give other pictures of the same names to the second one."""
+    names = sorted(path.name for path in (world / "flickr30k_images").iterdir())
+    (tmp_path / "other").mkdir()
+    for name, other in zip(names, reversed(names), strict=True):
+        shutil.copyfile(world / "flickr30k_images" / other, tmp_path / "other" / name)
+    evaluate = ("evaluate", "-C", finished.captioner, "--captions", world / "results.csv", "--split", "val")
+    cached = []
+    for images, out in ((world / "flickr30k_images", "one"), ("other", "one"), ("other", "two")):
+        status, _, said = run(*evaluate, "--images", images, "--out", out)
+        assert status == 0
+        cached.append(EmbeddingCache.open(tmp_path / out / "embeddings"))
+    assert "pictures in other have changed and are embedded again" not in said
+    rows = cached[2].rows(cached[2].image_names)
+    assert (cached[1].rows(cached[2].image_names) == rows).all()
+    assert (tmp_path / "one" / "captions.csv").read_text() == (tmp_path / "two" / "captions.csv").read_text()
 
 
 def test_a_split_that_is_empty_or_unknown(refused, photos, data, finished, tmp_path):

@@ -85,9 +85,10 @@ class Validations:
             if row.step in self.printed:
                 continue
             self.printed.add(row.step)
-            image_name, caption = next(samples.loc[row.step].items())
+            written = samples.loc[row.step].dropna().items() if row.step in samples.index else ()
+            sample = "".join(f"; {shown(image_name)}: {shown(caption)}" for image_name, caption in list(written)[:1])
             tqdm.write(f"step {row.step}, epoch {row.epoch:.2f}: loss {row.loss:.3f}, validation loss "
-                       f"{row.val_loss:.3f}; {shown(image_name)}: {shown(caption)}")  # fmt: skip
+                       f"{row.val_loss:.3f}{sample}")  # fmt: skip
 
 
 def print_next_steps(

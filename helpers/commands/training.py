@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ..config import DEFECTS, check_value
+from ..runtime.files import only_one
 from . import checks
 from .messages import Validations, print_effects, print_next_steps, report_cache, report_left_out, report_splits
 from .options import (
@@ -24,6 +25,7 @@ from .options import (
     whole,
     with_config,
 )  # fmt: skip
+from .resuming import remember_inputs, remembered_inputs, resumed_config
 
 SESSION = "This session"
 
@@ -69,18 +71,22 @@ def train(
 ) -> None:  # fmt: skip
     """Train a captioner, or go on with a run.
 
-    Without photos the preset tiny trains on the drawn world, in minutes on a CPU. Ctrl-C saves and stops; the same
-    command with --resume goes on.
+    Without photos the preset tiny trains on the drawn world, in minutes on a CPU. Ctrl-C saves and stops. With --resume
+    a run goes on with its own config, photos and embeddings; what is given again must be the same.
 
     Examples:
       clipxgpt train --preset tiny --out runs/tiny
       clipxgpt train --preset small --images photos --captions captions.csv --epochs 10 --out runs/mine
     """
-    config = chosen_config(preset_name, values)
+    config = resumed_config(out, preset_name, values) if resume else chosen_config(preset_name, values)
     for name, value in (("max_hours", max_hours), ("max_steps", max_steps)):
         if value is not None:
             check_value(name, value, above=0)
+    given = {"images": images, "captions": captions, "splits": splits, "cache": cache}
     reading = {"image_column": image_column, "caption_column": caption_column, "follow_links": follow_links}
+    if resume:
+        given, reading = remembered_inputs(out, given, reading)
+    images, captions, splits, cache = given.values()
     images, captions, splits = checks.photos_or_world(
         preset_name, images=images, captions=captions, splits=splits, reading=reading
     )
@@ -88,16 +94,22 @@ def train(
     checks.run_folder(out, resume)
     from ..data.build_cache import DRAWN_CACHES, open_cache
     from ..data.dataset import open_data, open_drawn_world
+    from ..training.loop import TRAINING
     from ..training.loop import train as train_captioner
-    from ..training.run import Run, carry_over
+    from ..training.run import Run, carry_over, check_captions
 
+    with only_one(out, TRAINING, wait=False):  # before hours of embedding, though the training itself takes it again
+        pass
     if resume:
         carry_over(out)
+        config = resumed_config(out, preset_name, values, say=print)
     data = open_drawn_world() if images is None else open_data(images, captions, splits, **reading)
     report_left_out(data)
     report_splits(data.captions)
+    check_captions(out, data.captions)
     cache = cache or (DRAWN_CACHES[config.pooling] if images is None else out / "embeddings")
     report_cache(open_cache(data, config, cache), cache, data.image_names())
+    remember_inputs(out, {"images": images, "captions": captions, "splits": splits, "cache": cache}, reading)
     run = train_captioner(
         config, data.captions, cache, out=out, resume=resume, max_steps=max_steps, max_hours=max_hours,
         watch=Validations(Run(out)), tracker=tracker,

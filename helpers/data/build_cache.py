@@ -1,6 +1,9 @@
 """Filling the embedding cache: every picture encoded once, resumable at any moment, alone or in parts."""
 
+import math
 import os
+import shutil
+import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,11 +19,11 @@ from ..encoders.vision import ImageEncoder
 from ..errors import UserError
 from ..models.writer import load_configs_encoder
 from ..runtime.device import choose_accelerator
-from ..runtime.files import only_one, sweep_partial, write_json, write_text
+from ..runtime.files import only_one, sweep_partial, write_json
 from .dataset import Data
-from .embedding_cache import FINGERPRINT, SHARDS, EmbeddingCache, read_fingerprint
+from .embedding_cache import FINGERPRINT, SHARDS, EmbeddingCache, find_changes, read_fingerprint
 from .images import PictureError, open_picture, picture_path
-from .shards import WHOLE, Part, Shard, rows_sha256
+from .shards import WHOLE, Part, PictureFile, Shard
 
 DRAWN_CACHES = {
     "pooled": Path("data/drawn-embeddings"), "patches": Path("data/drawn-patches"),
@@ -54,8 +57,8 @@ def build_cache(
 
     Existing rows stay, missing ones are added in new shards, pictures left out before are tried again, and a broken
     shard is re-created. A killed process loses one shard (shard_size pictures) at most, and the next one goes on to
-    the same bytes, because a batch never spans shards. A picture is known by its name alone: a changed file is not
-    embedded again.
+    the same bytes, because a batch never spans shards. A picture whose file has other contents than the one that was
+    embedded is embedded again; rows of before files were recorded are taken for those of the files as they are now.
     part: the share of the pictures to embed; others may be made at the same time, in this folder or in another.
     A CLIP on the CPU moves to the best device once there is something to embed: until then no card is touched, and in
     a finished cache nothing is written.
@@ -63,15 +66,15 @@ def build_cache(
     disk is full, and if another process makes this part.
     """
     folder, images, names = Path(folder), Path(images), list(dict.fromkeys(image_names))
-    if cache := _finished(folder, clip, part.of(names)):  # several trainings may read it at a time
-        return cache
-    with only_one(folder, f"making part {part} of the embeddings", wait=False):
-        try:
-            cache = _Builder(folder, images, clip, part).build(names, batch_size, shard_size)
-        except OSError as error:
-            raise UserError(
-                f"{folder} cannot be written ({error.strerror or error}); solve that and run it again to go on"
-            ) from error
+    builder = _Builder(folder, images, clip, part)
+    if not (cache := builder.finished(names)):  # several trainings may read it at a time
+        with only_one(folder, f"making part {part} of the embeddings", wait=False):
+            try:
+                cache = builder.build(names, batch_size, shard_size)
+            except OSError as error:
+                raise UserError(
+                    f"{folder} cannot be written ({error.strerror or error}); solve that and run it again to go on"
+                ) from error
     if part == WHOLE and not set(names) & set(cache.image_names):  # a small part may well have no picture
         name, reason = next(cache.left_out.itertuples(index=False), ("the list", "is empty"))
         raise UserError(f"none of {len(names)} pictures can be embedded, such as {name}, which {reason}")
@@ -85,9 +88,37 @@ class _Builder:
     clip: ImageEncoder
     part: Part
 
+    def finished(self, names: list[str]) -> EmbeddingCache | None:
+        """Return the cache if it lacks nothing of this part of the names and nothing is broken or changed, else None.
+
+        Raises UserError if it is another CLIP's.
+        """
+        if not (self.folder / FINGERPRINT).exists():
+            return None
+        read_fingerprint(self.folder, self.clip)
+        try:
+            cache = EmbeddingCache.open(self.folder)
+            rows, left_out, share = set(cache.image_names), dict(cache.left_out.values), self.part.of(names)
+            if not cache.tables_are_current() or any(
+                name not in rows and (name not in left_out or self._prepare(name) != left_out[name]) for name in share
+            ):
+                return None
+            cache.verify()  # it reads every row
+        except UserError:  # the builder mends it
+            return None
+        changes = find_changes(cache, self.images, share)
+        if changes.changed:
+            return None
+        changes.report(self.images)
+        if os.access(self.folder, os.W_OK) and not (cache.covered and not changes.files):
+            with only_one(self.folder, "writing the tables"):
+                cache = EmbeddingCache.open(self.folder).rewrite(forget=set(), record=changes.files)
+        return cache
+
     def build(self, names: list[str], batch_size: int, shard_size: int) -> EmbeddingCache:
         """Embed what this part of the names still lacks, shard by shard, and write the tables."""
-        cache, share = self._begin(), self.part.of(names)
+        share = self.part.of(names)
+        cache = self._begin(share)
         before = dict(cache.left_out.itertuples(index=False))
         known = {*cache.image_names, *before}
         pending, again = [name for name in share if name not in known], [name for name in share if name in before]
@@ -97,6 +128,7 @@ class _Builder:
             )
         chunks = [some[i : i + shard_size] for some in (pending, again) for i in range(0, len(some), shard_size)]
         if chunks:
+            _check_room(self.folder, 2 * len(pending) * math.prod(self.clip.shape))  # float16
             free, done = self.part.free(self.folder), len(share) - len(pending) - len(again)
             with (
                 tqdm(total=len(share), initial=done, desc="embedding", unit="picture") as bar,
@@ -108,11 +140,14 @@ class _Builder:
                         shard.save(next(free))
         with only_one(self.folder, "writing the tables"):
             cache = EmbeddingCache.open(self.folder)
-            _save_tables(cache)
+            cache.save_tables()
         return cache
 
-    def _begin(self) -> EmbeddingCache:
-        """Return the cache as it stands, without broken shards and this part's half-written files; begin a new one."""
+    def _begin(self, share: list[str]) -> EmbeddingCache:
+        """Return the cache as it stands, or a new one.
+
+        Broken shards, this part's half-written files and the rows of its pictures that have changed are removed.
+        """
         folder = self.folder
         with only_one(folder, "writing the tables"):
             if not (folder / FINGERPRINT).exists():
@@ -121,44 +156,54 @@ class _Builder:
                 write_json(folder / FINGERPRINT, self.clip.fingerprint())
             for pattern in (".*.json.partial", ".*.csv.partial", self.part.partial()):
                 sweep_partial(folder, pattern)
-        fingerprint = read_fingerprint(folder, self.clip)
-        shards = []
-        for path in sorted(folder.glob(SHARDS)):
-            try:
-                shard = Shard.read(path)
-                shard.verify()
-            except UserError:
-                tqdm.write(f"{path} is broken and is re-created")
-                path.unlink(missing_ok=True)  # another part may have found it, too
-            else:
-                shards.append(shard)
-        return EmbeddingCache(folder, fingerprint, shards)
+            fingerprint = read_fingerprint(folder, self.clip)
+            shards = []
+            for path in sorted(folder.glob(SHARDS)):
+                try:
+                    shard = Shard.read(path)
+                    EmbeddingCache(folder, fingerprint, [shard]).verify()
+                except UserError:
+                    tqdm.write(f"{path} is broken and is re-created", file=sys.stderr)
+                    path.unlink(missing_ok=True)
+                else:
+                    shards.append(shard)
+            cache = EmbeddingCache(folder, fingerprint, shards)
+            changes = find_changes(cache, self.images, share)
+            changes.report(self.images)
+            if changes.changed or changes.files or not cache.covered:
+                cache = cache.rewrite(forget=changes.changed, record=changes.files)
+            return cache
 
     def _make_shard(self, names: list[str], batch_size: int, *, pool: ThreadPoolExecutor, bar: tqdm) -> Shard:
         """Embed the pictures of one shard. While CLIP encodes a batch, threads open the pictures of the next one."""
         clip, batches = self.clip, [names[i : i + batch_size] for i in range(0, len(names), batch_size)]
-        rows, embedded, left_out = [torch.empty(0, *clip.shape, dtype=torch.float16)], [], {}
+        rows, embedded, left_out = [torch.empty(0, *clip.shape, dtype=torch.float16)], {}, {}
         ahead = pool.map(self._prepare, batches[0])
         for batch, following in zip(batches, [*batches[1:], []], strict=True):
             prepared, ahead = ahead, pool.map(self._prepare, following)
             pictures = dict(zip(batch, prepared, strict=True))
             left_out |= {name: why for name, why in pictures.items() if isinstance(why, str)}
-            seen = {name: pixels for name, pixels in pictures.items() if not isinstance(pixels, str)}
+            seen = {name: each for name, each in pictures.items() if not isinstance(each, str)}
             if seen:
                 if clip.vision.device.type == "cpu":
                     clip.vision.to(choose_accelerator("fp32").device)
-                rows.append(clip.see(torch.cat(list(seen.values()))).half())  # [batch, D] or [batch, S, D]
+                rows.append(
+                    clip.see(torch.cat([pixels for pixels, _ in seen.values()])).half()
+                )  # [batch, D] or [batch, S, D]
                 if not rows[-1].isfinite().all():
                     raise UserError(f"{clip.name} gives embeddings that are not finite in float16; load it in float32")
-                embedded += seen
+                embedded |= {name: file for name, (_, file) in seen.items()}
             bar.update(len(batch))
-        embeddings = torch.cat(rows)
-        return Shard(embeddings, embedded, left_out, rows_sha256(embeddings))
+        return Shard.of(torch.cat(rows), list(embedded), left_out, list(embedded.values()))
 
-    def _prepare(self, name: str) -> torch.Tensor | str:
-        """Return the picture's pixel values [1, 3, H, W], or the reason why it is left out."""
+    def _prepare(self, name: str) -> tuple[torch.Tensor, PictureFile] | str:
+        """Return the picture's pixel values [1, 3, H, W] and its file, or the reason why it is left out."""
         try:
-            return self.clip.pixel_values([open_picture(picture_path(self.images, name))])
+            path = picture_path(self.images, name)
+            pixels = self.clip.pixel_values([open_picture(path)])
+            return pixels, PictureFile.of(path)
+        except OSError as error:
+            return f"cannot be read ({error.strerror}); give a whole picture"
         except PictureError as error:
             return error.reason
         except UserError as error:
@@ -171,34 +216,8 @@ class _Builder:
             return False
 
 
-def _finished(folder: Path, clip: ImageEncoder, names: list[str]) -> EmbeddingCache | None:
-    """Return the cache in `folder` if each of these pictures has its row there and nothing is broken, else None.
-
-    Raises UserError if it is another CLIP's.
-    """
-    if not (folder / FINGERPRINT).exists():
-        return None
-    read_fingerprint(folder, clip)
-    try:
-        cache = EmbeddingCache.open(folder)
-        whole = set(names) <= set(cache.image_names) and all(
-            (folder / name).read_text(encoding="utf-8") == text for name, text in _tables(cache).items()
-        )
-        if whole:
-            cache.verify()  # last, because it reads every row
-    except (UserError, OSError):  # the builder mends it
-        return None
-    return cache if whole else None
-
-
-def _tables(cache: EmbeddingCache) -> dict[str, str]:
-    tables = {"index.csv": cache.index(), "left_out.csv": cache.left_out}
-    return {name: table.to_csv(index=False, lineterminator="\n") for name, table in tables.items()}
-
-
-def _save_tables(cache: EmbeddingCache) -> None:
-    """Save index.csv and left_out.csv if they have changed: a finished cache may lie on a read-only disk."""
-    for name, text in _tables(cache).items():
-        path = cache.folder / name
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            write_text(path, text)
+def _check_room(folder: Path, needed: int) -> None:
+    """Raise UserError if the disk of `folder` has less room than so many bytes."""
+    if (free := shutil.disk_usage(folder).free) < needed:
+        raise UserError(f"no space left for {needed / 1e9:.2g} GB of embeddings in {folder}, whose disk has "
+                        f"{free / 1e9:.2g} GB: make room, or give the cache another folder")  # fmt: skip

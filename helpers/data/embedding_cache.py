@@ -1,25 +1,35 @@
 """The embedding cache: each picture is encoded by CLIP once, into a folder that stays whole if its maker is killed.
 
 fingerprint.json          the CLIP, preprocessing, pooling and dtype that made the rows
-shard-00000.safetensors   float16 rows [n, D] or [n, S, D] with their image names, and the pictures left out
+shard-00000.safetensors   float16 rows [n, D] or [n, S, D] with their image names and files, and the pictures left out
                           (shard-p2of4-00000.safetensors if the second of four processes or machines made it)
 index.csv, left_out.csv   the place of each image's row; the pictures without a row and the reason; for pandas
 """
 
 import hashlib
 import json
+import os
+import stat
+import sys
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
+from tqdm import tqdm
 
 from ..encoders.vision import POOLING, ImageEncoder
 from ..errors import UserError
-from .shards import Shard
+from ..runtime.files import read_json, read_text, write_text
+from .images import picture_path
+from .shards import PictureFile, Shard
 
 FINGERPRINT = "fingerprint.json"
+FINGERPRINT_TYPES = {
+    "name": str, "weights_sha256": str, "preprocessing": dict, "pooling": str, "dtype": str, "width": int,
+}  # fmt: skip
 SHARDS = "shard-*.safetensors"
 TYPICAL = 500  # images whose patches are read for their mean and spread
 
@@ -40,6 +50,9 @@ class EmbeddingCache:
             name: (number, row) for number, shard in enumerate(shards) for row, name in enumerate(shard.image_names)
         }
         self.image_names = list(self._places)
+        if wrong := next((shard for shard in shards if shard.embeddings.shape[1:] != self.shape), None):
+            raise UserError(f"{wrong.path} is broken (its rows are {list(wrong.embeddings.shape[1:])}, not "
+                            f"{list(self.shape)}); delete it and embed the pictures again")  # fmt: skip
         reasons = {name: why for shard in shards for name, why in shard.left_out.items() if name not in self._places}
         self.left_out = pd.DataFrame(reasons.items(), columns=["image_name", "reason"])
 
@@ -54,7 +67,10 @@ class EmbeddingCache:
         return len(self.image_names)
 
     def rows(self, image_names: Iterable[str]) -> torch.Tensor:
-        """Read the embeddings of these images, float32 [N, D] or [N, S, D]. Raises UserError if one has none."""
+        """Read the embeddings of these images, float32 [N, D] or [N, S, D].
+
+        Raises UserError if one has none, or if its shard is broken.
+        """
         image_names = list(image_names)
         missing = [name for name in dict.fromkeys(image_names) if name not in self._places]
         if missing:
@@ -66,7 +82,7 @@ class EmbeddingCache:
         places = torch.tensor([self._places[name] for name in image_names]).reshape(-1, 2)  # shard, row in it
         for number in places[:, 0].unique().tolist():
             positions = (places[:, 0] == number).nonzero().squeeze(1)
-            rows[positions] = self._shards[number].embeddings[places[positions, 1]].float()
+            rows[positions] = self._shards[number].select(places[positions, 1])
         return rows
 
     def of(self, image_names: Iterable[str]) -> "ImageEmbeddings":
@@ -77,6 +93,46 @@ class EmbeddingCache:
         """Return the place of each row: DataFrame[image_name, shard, row]."""
         places = [(name, self._shards[number].path.name, row) for name, (number, row) in self._places.items()]
         return pd.DataFrame(places, columns=["image_name", "shard", "row"])
+
+    def file_of(self, image_name: str) -> PictureFile | None:
+        """Return what identifies the file that the image's row was computed from; None if that was not recorded."""
+        number, row = self._places[image_name]
+        return self._shards[number].files[row]
+
+    @property
+    def covered(self) -> bool:
+        """Whether a hash covers the names of every shard, which those of older versions lack."""
+        return all(shard.covered for shard in self._shards)
+
+    def tables_are_current(self) -> bool:
+        """Tell whether index.csv and left_out.csv say what the shards hold."""
+        try:
+            return all(read_text(self.folder / name) == text for name, text in self._tables().items())
+        except (OSError, ValueError):
+            return False
+
+    def save_tables(self) -> None:
+        """Save index.csv and left_out.csv if they have changed: a finished cache may lie on a read-only disk."""
+        if not self.tables_are_current():
+            for name, text in self._tables().items():
+                write_text(self.folder / name, text)
+
+    def _tables(self) -> dict[str, str]:
+        tables = {"index.csv": self.index(), "left_out.csv": self.left_out}
+        return {name: table.to_csv(index=False, lineterminator="\n") for name, table in tables.items()}
+
+    def rewrite(self, *, forget: set[str], record: dict[str, PictureFile]) -> "EmbeddingCache":
+        """Drop the rows of the images in `forget`, record the files of others, and return the cache as it is then.
+
+        Each shard is replaced whole, and one that is then empty is removed. One process at a time may do this.
+        """
+        for old in self._shards:
+            shard = old.without(forget).with_files(record)
+            if not (shard.image_names or shard.left_out):
+                old.path.unlink()
+            elif shard.image_names != old.image_names or shard.files != old.files or not old.covered:
+                shard.save(old.path)
+        return EmbeddingCache.open(self.folder)
 
     def verify(self) -> None:
         """Read every row. Raises UserError on the first shard whose rows are not those that were written."""
@@ -109,13 +165,94 @@ class ImageEmbeddings:
         return self[:] if self._in_memory is not None else self[:: -(-len(self) // TYPICAL)]
 
 
+class Changes(NamedTuple):
+    """The pictures of a cache whose files are not, or may not be, those that were embedded.
+
+    changed: those with other contents. files: what is to be recorded for others. unrecorded, gone: how many had no file
+    recorded, and how many have no file now; their rows stay.
+    """
+
+    changed: set[str]
+    files: dict[str, PictureFile]
+    unrecorded: int
+    gone: int
+
+    def report(self, images: Path) -> None:
+        """Say on stderr what a user should know."""
+        if self.changed:
+            _say(f"{len(self.changed)} pictures in {images} have changed and are embedded again, such as "
+                 f"{min(self.changed)}")  # fmt: skip
+        if self.unrecorded:
+            _say(f"{self.unrecorded} embeddings are of before files were recorded: they are taken for those of the "
+                 f"pictures that are in {images} now")  # fmt: skip
+        if self.gone:
+            _say(f"{self.gone} pictures are not in {images} any more: their embeddings of before are used")
+
+
+def find_changes(cache: EmbeddingCache, images: Path, names: list[str]) -> Changes:
+    """Compare the files of these pictures, as far as they have rows, with those that were embedded.
+
+    A file of the same size and time is taken for the same; only others are read. What cannot be recorded, because the
+    cache is on a read-only disk, is not read either.
+    """
+    rows, read_again, changed, gone, unrecorded = set(cache.image_names), {}, set(), 0, 0
+    may_write = os.access(cache.folder, os.W_OK)
+    for name in (name for name in names if name in rows):
+        before, (path, now) = cache.file_of(name), _find_file(images, name)
+        if now is None:
+            gone += 1
+        elif before is None:
+            unrecorded += 1
+            if may_write:
+                read_again[name] = path
+        elif now.st_size != before.bytes:
+            changed.add(name)
+        elif now.st_mtime_ns != before.modified_ns:
+            read_again[name] = path
+    files = {}
+    if read_again:
+        with ThreadPoolExecutor() as pool:
+            found = pool.map(_read_file, read_again.values())
+            files = dict(zip(read_again, tqdm(found, "reading", len(read_again), unit="picture"), strict=True))
+    for name, file in files.items():
+        before = cache.file_of(name)
+        if file is None or (before and file.sha256 != before.sha256):
+            changed.add(name)
+    return Changes(changed, {name: file for name, file in files.items() if name not in changed}, unrecorded, gone)
+
+
+def _find_file(images: Path, name: str) -> tuple[Path | None, os.stat_result | None]:
+    """Return where the picture's file is, and its size and time; None twice if there is no file."""
+    try:
+        path = images / name
+        path = path if path.exists() else picture_path(images, name)  # whose search for other spellings takes longer
+        now = path.stat()
+        return (path, now) if stat.S_ISREG(now.st_mode) else (None, None)
+    except (UserError, OSError, ValueError):
+        return None, None
+
+
+def _read_file(path: Path) -> PictureFile | None:
+    try:
+        return PictureFile.of(path)
+    except OSError:
+        return None
+
+
+def _say(line: str) -> None:
+    tqdm.write(line, file=sys.stderr)
+
+
 def read_fingerprint(folder: Path, clip: ImageEncoder | None) -> dict[str, Any]:
     """Read a cache's fingerprint. Raises UserError if it is not that of `clip`; only the name may differ."""
     try:
-        found = json.loads((folder / FINGERPRINT).read_text(encoding="utf-8"))
+        found = read_json(folder / FINGERPRINT)
+        kinds = {name: type(found[name]) for name in FINGERPRINT_TYPES}
+        if kinds != FINGERPRINT_TYPES or found["width"] < 1 or type(found.get("tokens", 1)) is not int:
+            raise ValueError("values of other types")
     except FileNotFoundError:
         raise UserError(f"{folder} holds no embeddings; make them with `clipxgpt embed --out {folder}`") from None
-    except ValueError:
+    except (OSError, ValueError, LookupError, TypeError):
         raise UserError(f"{folder / FINGERPRINT} is broken; delete {folder} and embed the pictures again") from None
     wanted = clip.fingerprint() if clip else found
     if {**found, "name": None} != {**wanted, "name": None}:

@@ -11,12 +11,13 @@ import math
 import random
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from ..errors import UserError
-from ..runtime.files import atomic_path, only_one, sweep_partial, write_json, write_text
+from ..runtime.files import atomic_path, only_one, read_json, sweep_partial, write_json, write_text
 from .scene_captions import Scene, captions_of, random_scene
 
 SIZE = 64  # pixels, both ways
@@ -128,10 +129,18 @@ def _begin_picture(number: int, seed: int) -> tuple[str, Scene, random.Random]:
 def read_facts(path: str | Path) -> dict[str, Scene]:
     """Read the truth of a drawn world: the scene of each image name. Raises UserError if there is no such file."""
     try:
-        facts = json.loads(Path(path).read_text(encoding="utf-8"))
-        return {name: Scene(**values) for name, values in facts.items()}
+        return {name: _scene(values) for name, values in read_json(path).items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is no facts.json of a drawn world ({error}); make one with: clipxgpt draw") from error
+
+
+def _scene(values: dict[str, Any]) -> Scene:
+    """Return the scene of a picture's facts. Raises TypeError on other fields or types."""
+    scene = Scene(**values)
+    texts = {name: value for name, value in asdict(scene).items() if name != "count"}
+    if type(scene.count) is not int or not all(isinstance(value, str | None) for value in texts.values()):
+        raise TypeError(f"{values} is no scene")
+    return scene
 
 
 def _begin_world(folder: Path, world: dict[str, int]) -> None:
@@ -140,9 +149,13 @@ def _begin_world(folder: Path, world: dict[str, int]) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; name a folder for the drawn world")
     if file.exists():
-        found = file.read_text(encoding="utf-8")
-        if found != json.dumps(world):
-            raise UserError(f"{folder} holds another drawn world, {found}; give {json.dumps(world)} its own folder")
+        try:
+            found = read_json(file)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{file} is damaged ({error}); give the drawn world a new folder") from error
+        if found != world:
+            said = json.dumps(found)[:80]
+            raise UserError(f"{folder} holds another drawn world, {said}; give {json.dumps(world)} its own folder")
     elif folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty and holds no drawn world; name a new or an empty folder")
     else:

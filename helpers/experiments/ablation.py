@@ -1,7 +1,7 @@
 """The same training with one thing changed, over several seeds, in as many processes as the machine has room for."""
 
+import io
 import itertools
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -19,9 +19,9 @@ from ..config import Config
 from ..data.build_cache import DRAWN_CACHES, open_cache
 from ..data.dataset import Data
 from ..errors import UserError
-from ..runtime.files import only_one, write_text
+from ..runtime.files import only_one, read_text, write_text
 from .record import describe_call, read_record, record_file, write_record
-from .trial import Trial, captions_sha256, run_in_process
+from .trial import Trial, captions_sha256, read_result, run_in_process
 
 RUNS = Path("runs/ablations")
 
@@ -53,7 +53,7 @@ def ablate(
     with only_one(out, "writing results", wait=False):
         fixed = _shared(out, base, vary, data=identity)
         columns = [*vary, "seed"]
-        rows = pd.read_csv(out, dtype=str).to_dict("records") if out.exists() else []  # as text, they stay as they are
+        rows = _read_results(out, columns)
         done = {_as_text(row[name] for name in columns) for row in rows}
         folders = {key: RUNS / trial.name(identity) for key, trial in trials.items() if _as_text(key) not in done}
         caches: dict[tuple[str, str], Path] = {}
@@ -64,12 +64,12 @@ def ablate(
         failed, order = [], [_as_text(key) for key in trials]
         call = describe_call(command, threads=1)
         for key, status in tqdm(_in_processes(arguments, folders, jobs), total=len(arguments), desc="runs", unit="run"):
-            result = folders[key] / "result.json"
-            if status or not result.exists():
+            result = read_result(folders[key] / "result.json")
+            if status or result is None:
                 failed.append(_in_words(columns, key))
                 tqdm.write(f"{failed[-1]}: {_why(status, folders[key] / 'log.txt')}", file=sys.stderr)
                 continue
-            rows.append(dict(zip(columns, key, strict=True)) | json.loads(result.read_text(encoding="utf-8")))
+            rows.append(dict(zip(columns, key, strict=True)) | result)
             rows.sort(key=lambda row: _place(order, _as_text(row[name] for name in columns)))
             there = {_as_text(row[name] for name in columns) for row in rows}
             trainings = {trial.name(identity): _in_words(columns, key)
@@ -150,6 +150,20 @@ def _as_text(values: Any) -> tuple[str, ...]:
 def _place(order: list[tuple[str, ...]], key: tuple[str, ...]) -> int:
     """Return a row's place; rows of another call, with other values, come first and stay as they are."""
     return order.index(key) if key in order else -1
+
+
+def _read_results(out: Path, columns: list[str]) -> list[dict[str, str]]:
+    """Return the rows of the results so far, as text, so that they stay as they are. Raises UserError if damaged."""
+    try:
+        if not out.exists():
+            return []
+        table = pd.read_csv(io.StringIO(read_text(out)), dtype=str)
+        if missing := [name for name in columns if name not in table]:
+            raise ValueError(f"it has no column {missing[0]}")
+        return table.to_dict("records")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{out} is no table of results ({' '.join(str(error).split())}): move it away or name another "
+                        "file; finished runs are not trained again") from error  # fmt: skip
 
 
 def _shared(out: Path, base: Config, vary: dict[str, list[Any]], *, data: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ varied, the columns that tell the arms apart; seeds; settings, what all arms sha
 is in this table, by its name. A training that is an arm of several tables has the same name in each.
 """
 
-import json
 import os
 import platform
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import Any
 import torch
 import transformers
 
-from ..runtime.files import write_json
+from ..errors import UserError
+from ..runtime.files import read_json, write_json
 
 
 def record_file(table: str | Path) -> Path:
@@ -23,9 +23,13 @@ def record_file(table: str | Path) -> Path:
 
 
 def read_record(table: str | Path) -> dict[str, Any]:
-    """Return the record of a CSV, empty if there is none."""
+    """Return the record of a CSV, empty if there is none. Raises UserError if it is damaged."""
     file = record_file(table)
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    try:
+        return dict(read_json(file)) if file.exists() else {}
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{file} is damaged ({error}), so it is not known what the rows in {table} are of: name another "
+                        "file; finished runs are not trained again") from error  # fmt: skip
 
 
 def write_record(

@@ -28,7 +28,7 @@ from ..errors import UserError
 from ..evaluation.scores import measure
 from ..models.writer import CaptionWriter
 from ..runtime.device import choose_accelerator
-from ..runtime.files import only_one, write_json
+from ..runtime.files import only_one, read_json, write_json
 from ..training.checkpoint import newest_step
 from ..training.estimate import Plan
 from ..training.loop import train
@@ -102,7 +102,7 @@ def run_trial(trial: Trial, data: Data, cache: str | Path, *, folder: Path) -> d
     pycocoevalcap is installed, and distinct, how many of them differ. val_loss: in nats per token. steps, seconds.
     """
     file = folder / "result.json"
-    if not file.exists():
+    if read_result(file) is None:
         config, captions = trial.fit(data)
         bug = BUGS[trial.defect]
         run = train(config, bug.deal(captions, config.seed), cache, out=folder, resume=True, parts=bug.parts)
@@ -111,7 +111,16 @@ def run_trial(trial: Trial, data: Data, cache: str | Path, *, folder: Path) -> d
         write_json(file, _judged(run, replace(data, captions=captions), EmbeddingCache.open(cache), bug=bug))
     for rest in ("checkpoints", "captioner", "captioner-best"):
         shutil.rmtree(folder / rest, ignore_errors=True)
-    return json.loads(file.read_text(encoding="utf-8"))
+    return read_result(file)
+
+
+def read_result(file: Path) -> dict[str, Any] | None:
+    """Return the contents of a trial's result.json; None if there is none, or if it is damaged."""
+    try:
+        result = read_json(file)
+    except (OSError, ValueError):
+        return None
+    return result if isinstance(result, dict) else None
 
 
 def run_in_process(trial: Trial, data: Data, cache: str | Path, *, folder: Path, card: int | None) -> None:
@@ -133,7 +142,7 @@ def run_in_process(trial: Trial, data: Data, cache: str | Path, *, folder: Path,
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[card] if visible else str(card)
     torch.set_num_threads(1)
     try:
-        with only_one(folder, "training"):  # waits for a process that a killed parent has left behind
+        with only_one(folder, "running a trial"):  # waits for a process that a killed parent has left behind
             run_trial(trial, data, cache, folder=folder)
     except UserError as error:
         print(error, file=sys.stderr)

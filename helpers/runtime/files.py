@@ -4,16 +4,19 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from ..errors import UserError
 
 PARTIAL = ".partial"  # the ending of what is not whole yet
+PATIENCE = 2.0  # seconds to wait for another process before saying so
 
 
 def home(path: str | Path) -> Path:
@@ -74,20 +77,44 @@ def write_json(path: str | Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def read_text(path: str | Path) -> str:
+    """Read a text file in UTF-8. Raises OSError, also for a folder or a pipe, and ValueError on other bytes."""
+    path = Path(path)
+    if path.exists() and not path.is_file():  # reading a pipe would wait forever
+        raise OSError(f"{path} is no file")
+    return path.read_text(encoding="utf-8")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file. Raises OSError as `read_text` does, and ValueError if it is no JSON, however deep it is."""
+    return parse_json(read_text(path))
+
+
+def parse_json(text: str) -> Any:
+    """Return the value of a JSON text. Raises ValueError on anything else, also on one that is nested too deep."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+
+
 @contextmanager
 def only_one(folder: str | Path, work: str, *, wait: bool = True) -> Iterator[None]:
     """Keep other processes of this machine from doing `work` in `folder` meanwhile; a killed process frees it.
 
-    wait: wait for the other process to end, else raise UserError. The lock is an empty file among the machine's
-    temporary files, so the folder may be read-only and stays clean. It is never removed, because removing it would
-    race with a process that waits for it.
+    wait: say so and wait for the other process to end, else raise UserError. The lock is an empty file among the
+    machine's temporary files, so the folder may be read-only and stays clean. It is never removed, because removing it
+    would race with a process that waits for it.
     """
     name = hashlib.sha256(f"{_user()} {Path(folder).resolve()} {work}".encode()).hexdigest()[:20]
-    lock = FileLock(Path(tempfile.gettempdir()) / f"clipxgpt-{name}.lock", timeout=-1 if wait else 0)
+    lock = FileLock(Path(tempfile.gettempdir()) / f"clipxgpt-{name}.lock")
     try:
-        lock.acquire()
+        lock.acquire(timeout=PATIENCE if wait else 0)
     except Timeout:
-        raise UserError(f"another process is {work} in {folder}: wait for it, or stop it") from None
+        if not wait:
+            raise UserError(f"another process is {work} in {folder}: wait for it, or stop it") from None
+        print(f"waiting for another process, which is {work} in {folder}", file=sys.stderr)
+        lock.acquire()
     try:
         yield
     finally:

@@ -1,10 +1,10 @@
 """The places of models, captioners and runs, found without PyTorch, so that a wrong path is answered at once."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from .files import read_json
 from .kaggle import search_inputs
 
 DESIGN = ("pooling", "mapper", "prefix_length", "mapper_layers", "mapper_heads")  # fields that fix a captioner's shapes
@@ -12,6 +12,7 @@ TINY = Path(__file__).parents[1] / "tiny"  # the pair of the drawn world, which 
 PHOTO = Path(__file__).parents[1] / "photo"  # the captioner of photos, which ships with the package
 
 RUN_CONFIG = "config.json"  # the file by which a folder is known as a run's
+RUN_INPUTS = "inputs.json"  # where the pictures, captions and embeddings of a run lay
 
 
 def find_model(name: str | Path, part: str) -> str:
@@ -52,13 +53,28 @@ def refuse_taken(folder: str | Path, resume: bool) -> None:
         raise UserError(f"{folder} already holds a run: go on with it by --resume, or name another folder")
 
 
+def read_run_config(folder: str | Path) -> dict[str, Any] | None:
+    """Return what a run's config.json holds: {"config": {...}, "data": {...}, ...}; None if there is no such file.
+
+    Raises UserError if it is no run's.
+    """
+    file = Path(folder) / RUN_CONFIG
+    if not file.exists():
+        return None
+    try:
+        found = read_json(file)
+        if isinstance(found["config"], dict) and isinstance(found["data"], dict):
+            return found
+    except (OSError, ValueError, LookupError, TypeError):
+        pass
+    raise UserError(f"{file} is no run's config.json: name another folder for the run")
+
+
 def captioner_design(folder: str | Path) -> dict[str, Any]:
     """Return the fields of DESIGN of the captioner in `folder`. Raises UserError if there is none, or it is broken."""
     file = captioner_folder(folder) / "config.json"
     try:
-        if not file.is_file():  # a pipe would wait for ever
-            raise OSError("no file")
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = read_json(file)
         return {name: config[name] for name in DESIGN}
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(f"{file} is no captioner's config ({type(error).__name__}): give another captioner") from error

@@ -10,6 +10,7 @@ position in the data nor the state of a random generator.
 
 import errno
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..errors import UserError
-from ..runtime.files import atomic_path, sweep_partial
+from ..runtime.files import atomic_path, read_json, sweep_partial
+
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # AdamW's, of each parameter
 
 
 class Captured(NamedTuple):
@@ -47,9 +50,10 @@ def save_checkpoint(
             save_file(captured.moments, partial / "optimizer.safetensors")
             (partial / "state.json").write_text(json.dumps({"step": step, **state}, indent=2) + "\n", encoding="utf-8")
     except (OSError, SafetensorError) as error:
+        why = why_not_written(error, folder, sum(tensor.nbytes for part in captured for tensor in part.values()))
         raise UserError(
-            f"no checkpoint of step {step} could be written to {folder} ({_why(error, folder, captured)}): the "
-            "checkpoints before it still stand; make room and go on with --resume"
+            f"no checkpoint of step {step} could be written to {folder} ({why}): the checkpoints before it still "
+            "stand; make room and go on with --resume"
         ) from error
     so_far = [
         other for other in checkpoints(folder) if other.name <= path.name
@@ -61,13 +65,13 @@ def save_checkpoint(
 
 def checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints in `folder`, oldest first."""
-    return sorted(folder.glob("step-*"))
+    return sorted(path for path in folder.glob("step-*") if path.is_dir())
 
 
 def best_of(paths: list[Path]) -> Path | None:
-    """Return the checkpoint with the lowest validation loss, the earliest of equals; None if none was measured."""
+    """Return the checkpoint with the lowest finite validation loss, the earliest of equals; None if there is none."""
     losses = {path: _state_of(path).get("val_loss") for path in paths}
-    measured = {path: loss for path, loss in losses.items() if loss is not None}
+    measured = {path: loss for path, loss in losses.items() if _is_finite(loss)}
     return min(measured, key=measured.__getitem__, default=None)
 
 
@@ -76,11 +80,11 @@ def newest_step(folder: Path) -> int | None:
     for path in reversed(checkpoints(folder)):
         try:
             for name in ("model.safetensors", "optimizer.safetensors"):
-                with safe_open(path / name, "pt"):
+                with safe_open(_file(path / name), "pt"):
                     pass  # a file that was cut short does not open
         except (OSError, SafetensorError):
             continue
-        if "step" in (state := _state_of(path)):
+        if state := _state_of(path):
             return state["step"]
     return None
 
@@ -90,18 +94,21 @@ def load_newest(
 ) -> tuple[dict[str, Any] | None, list[str]]:
     """Load the newest whole checkpoint into model and optimizer.
 
-    Returns its state, or None if there is none, and a line for each broken checkpoint that was passed over.
-    Raises UserError if a checkpoint holds other tensors than this model trains.
+    Returns its state, or None if there is none, and a line for each checkpoint that was passed over, because it is
+    damaged or holds numbers that are not finite. Raises UserError if one holds other tensors than this model trains.
     """
     passed_over = [f"{name} was half written and has been removed" for name in sweep_partial(folder)]
     for path in reversed(checkpoints(folder)):
         try:
-            captured = Captured(load_file(path / "model.safetensors"), load_file(path / "optimizer.safetensors"))
-            state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        except (OSError, SafetensorError, json.JSONDecodeError) as error:
+            captured = Captured(*(load_file(_file(path / f"{name}.safetensors")) for name in ("model", "optimizer")))
+            state = _read_state(path)
+        except (OSError, SafetensorError, ValueError) as error:
             passed_over.append(f"{path} is not whole ({_first_line(error)}) and is passed over")
             continue
         _check_shapes(path, captured.tensors, trained_tensors(model))
+        if wrong := _what_is_wrong(captured, model):
+            passed_over.append(f"{path} is damaged ({wrong}) and is passed over")
+            continue
         restore(model, optimizer, captured)
         return state, passed_over
     return None, passed_over
@@ -148,16 +155,69 @@ def _check_shapes(path: Path, found: dict[str, torch.Tensor], wanted: dict[str, 
             )
 
 
+def _what_is_wrong(captured: Captured, model: nn.Module) -> str | None:
+    """Return in words which tensor is not finite, or which moment belongs to nothing that trains; None if none is."""
+    parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    for key, value in captured.moments.items():
+        name, _, moment = key.rpartition("/")
+        if name not in parameters or moment not in MOMENTS:
+            return f"{key} is no moment of what trains"
+        if value.shape != ((1,) if moment == "step" else parameters[name].shape):
+            return f"{key} is {list(value.shape)}"
+    counts = {moment: sum(key.endswith(f"/{moment}") for key in captured.moments) for moment in MOMENTS}
+    if len({*counts.values()}) > 1:
+        return f"its moments are not complete: {counts}"
+    every = (item for part in captured for item in part.items())
+    return next((f"{name} is not finite" for name, tensor in every if not tensor.isfinite().all()), None)
+
+
+def load_best(path: Path, model: nn.Module) -> str | None:
+    """Load a checkpoint's tensors into the model; return in words why that cannot be done, None if it was."""
+    try:
+        tensors = load_file(_file(path / "model.safetensors"))
+    except (OSError, SafetensorError) as error:
+        return f"{path} is not whole ({_first_line(error)})"
+    _check_shapes(path, tensors, trained_tensors(model))
+    if wrong := _what_is_wrong(Captured(tensors, {}), model):
+        return f"{path} is damaged ({wrong})"
+    model.load_state_dict(tensors, strict=False)
+    return None
+
+
+def _file(path: Path) -> Path:
+    """Return `path`. Raises OSError if it is no file: opening a pipe would wait forever."""
+    if not path.is_file():
+        raise OSError(f"{path.name} is no file")
+    return path
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    """Read a checkpoint's state.json. Raises OSError or ValueError if it is broken or of another form."""
+    state = read_json(path / "state.json")
+    if not isinstance(state, dict) or type(state.get("step")) is not int or f"step-{state['step']:08d}" != path.name:
+        raise ValueError("state.json has not its step")
+    meter = state.get("meter", {})
+    if not isinstance(meter, dict) or not meter.keys() <= {"loss", "steps"} or not all(map(_is_finite, meter.values())):
+        raise ValueError("state.json has no loss since the history's last row")
+    if not _is_finite(state.get("elapsed", 0.0)) or not isinstance(state.get("scaler"), dict | None):
+        raise ValueError("state.json has values of other types")
+    return state
+
+
 def _state_of(path: Path) -> dict[str, Any]:
     """Return the contents of a checkpoint's state.json, {} if it is broken."""
     try:
-        return json.loads((path / "state.json").read_text(encoding="utf-8"))
+        return _read_state(path)
     except (OSError, ValueError):
         return {}
 
 
-def _why(error: Exception, folder: Path, captured: Captured) -> str:
-    needed = sum(tensor.nbytes for part in captured for tensor in part.values())
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def why_not_written(error: Exception, folder: Path, needed: int) -> str:
+    """Return in words why so many bytes could not be written to `folder`."""
     full = getattr(error, "errno", None) == errno.ENOSPC or shutil.disk_usage(folder).free < needed
     return "no space left on the device" if full else _first_line(error)
 

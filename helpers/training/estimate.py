@@ -1,6 +1,6 @@
 """An estimate of what a run will take, from a rehearsal before it begins: a few of its own steps, timed and undone."""
 
-import json
+import shutil
 import statistics
 import time
 from collections.abc import Callable
@@ -9,13 +9,15 @@ from pathlib import Path
 
 import torch
 
+from ..config import Config
 from ..data.batches import CaptionBatches
 from ..errors import UserError
 from ..runtime.device import device_memory, used_memory
-from ..runtime.files import write_json
-from .checkpoint import capture, restore
+from ..runtime.files import read_json, write_json
+from .checkpoint import capture, checkpoints, restore
 from .loss import CaptionLoss, validation_loss
 from .optimizer import Learner
+from .run import Run
 
 SESSION_HOURS, QUOTA_HOURS = 9, 30  # Kaggle's limits for a session, and for GPU time per week
 DISK_SPEED = 0.1e9  # bytes per second, a slow disk
@@ -40,8 +42,14 @@ class Plan:
 
     @classmethod
     def read(cls, path: str | Path) -> "Plan":
-        """Read what `save` wrote."""
-        return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
+        """Read what `save` wrote. Raises UserError if the file is missing or damaged."""
+        try:
+            plan = cls(**read_json(path))
+            if all(type(value) in (int, float, str) for value in asdict(plan).values()):
+                return plan
+        except (OSError, ValueError, TypeError):
+            pass
+        raise UserError(f"{path} is no plan of a run: go on with the run by --resume, which writes it")
 
     def save(self, path: str | Path) -> None:
         """Save the plan as JSON."""
@@ -79,6 +87,20 @@ class Plan:
                 f"plan: one session has room for {fitting} epochs (--epochs), or --resume goes on in the next one"
             )
         return "\n".join(lines)
+
+
+def check_room(run: Run, plan: Plan, config: Config) -> None:
+    """Raise UserError if the disk has no room for what the run will write beside what it holds already."""
+    saved = checkpoints(run.checkpoints)
+    folders = (*saved, run.captioner, run.best_captioner)
+    held = sum(file.stat().st_size for folder in folders for file in folder.glob("*"))
+    number = min(config.keep_checkpoints + 1, len(saved) + plan.validations)
+    needed = (number * plan.checkpoint_gb + 2 * plan.captioner_gb) * 1e9 - held
+    if (free := shutil.disk_usage(run.folder).free) < needed:
+        raise UserError(
+            f"no space left on the disk of {run.folder}: the run needs {needed / 1e9:.2g} GB more, but "
+            f"{free / 1e9:.2g} GB are free: make room and go on with --resume, or name a folder on another disk"
+        )
 
 
 def rehearse(

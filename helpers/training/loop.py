@@ -1,15 +1,17 @@
 """The training loop. Batch, dropout and learning rate are functions of the step, so a run can be cut anywhere."""
 
 import functools
+import os
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
 import torch
 from accelerate import Accelerator, notebook_launcher
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from tqdm import tqdm
 
@@ -19,13 +21,15 @@ from ..data.embedding_cache import EmbeddingCache
 from ..errors import UserError
 from ..models.writer import CaptionWriter
 from ..runtime.device import choose_accelerator
-from .checkpoint import best_of, checkpoints, load_newest, save_checkpoint
-from .estimate import rehearse
+from ..runtime.files import only_one
+from .checkpoint import best_of, checkpoints, load_best, load_newest, save_checkpoint, why_not_written
+from .estimate import check_room, rehearse
 from .loss import validation_loss
 from .optimizer import Learner, Parts, parameter_groups
 from .run import Run, begin_run, data_identity
-from .session import Logbook, Meter, Stop, add_text, make_accelerator, split_batches, stop_on_signals
+from .session import Finite, Logbook, Meter, Stop, add_text, make_accelerator, split_batches, stop_on_signals
 
+TRAINING = "training"  # the work that a run folder's lock names
 Watch = Callable[[pd.DataFrame], None]  # gets the history each time it has grown, to draw a figure for example
 
 
@@ -40,8 +44,24 @@ def train(
     resume: go on from the newest whole checkpoint. max_steps, max_hours: when this session saves and stops; the
     schedule stays that of the whole run. Ctrl-C and SIGTERM stop it in the same way. tracker: one of Accelerate's, such
     as "tensorboard", which gets each row of the history, too. parts: other parts than the usual ones, for experiments.
-    Raises UserError if the pair, the cache, the run folder or its checkpoints do not fit, or if memory is too small.
+    Only one process may train into a run folder at a time.
+    Raises UserError if the pair, the cache, the run folder or its checkpoints do not fit, if memory or the disk is too
+    small, if another process trains into the folder, and at the first loss or gradient that is not finite.
     """
+    lock = only_one(out, TRAINING, wait=False) if os.environ.get("RANK", "0") == "0" else nullcontext()
+    with lock:
+        return _session(
+            config, captions, cache, out=out, resume=resume, max_steps=max_steps, max_hours=max_hours, watch=watch,
+            tracker=tracker, parts=parts,
+        )  # fmt: skip
+
+
+def _session(
+    config: Config, captions: pd.DataFrame, cache: str | Path, *, out: str | Path, resume: bool,
+    max_steps: int | None = None, max_hours: float | None = None, watch: Watch | None = None,
+    tracker: str | None = None, parts: Parts | None = None,
+) -> Run:  # fmt: skip
+    """Train for one session, as `train` says."""
     stop, parts = Stop(max_steps, max_hours), parts or Parts()
     choice = choose_accelerator(config.precision)
     accelerator = make_accelerator(choice, tracker, out)
@@ -64,17 +84,17 @@ def train(
     with accelerator.main_process_first():
         run = begin_run(out, config, data_identity(batches, embeddings), resume=resume or not main)
         state, passed_over = load_newest(run.checkpoints, captioner, optimizer)
-        state = state or {"step": 0, "elapsed": 0.0, "meter": {}, "scaler": None}
+        state = {"step": 0, "elapsed": 0.0, "meter": {}, "scaler": None} | (state or {})
         start, total = state["step"], config.epochs * batches.steps_per_epoch
         if main:
-            run.rewind(start)
+            passed_over += run.rewind(start)
     accelerator.wait_for_everyone()
     for line in passed_over:
         say(line)
     if start == total:
         say(f"{run.folder} is finished: all {total} steps are done")
         if main:
-            _finish(writer, run)
+            _finish(writer, run, say=say)
             if watch:
                 watch(run.history())
         return run
@@ -89,33 +109,37 @@ def train(
     stop.reserve = plan.saving_seconds
     say(str(plan))
     if main:
+        check_room(run, plan, config)
         plan.save(run.plan_file)
         if tracker:
             accelerator.init_trackers("clipxgpt", config.to_dict())
 
     # The steps.
-    meter = Meter(accelerator, **state["meter"])
+    meter, finite = Meter(accelerator, **state["meter"]), Finite(run, learner)
     shown = {} if main else {"disable": True}  # TQDM_DISABLE decides in the main process
     bar = tqdm(total=total, initial=start, desc="training", unit="step", **shown)
     with stop_on_signals(stop), bar:
         logbook = Logbook(run, accelerator, bar, watch=watch)
         for step in range(start, total):
             batch, done = batches.at(step), step + 1
-            meter.add(learner.learn(batch, step), len(batch.input_ids))
+            loss_of_step = learner.learn(batch, step)
+            finite.add(done, loss_of_step)
+            meter.add(loss_of_step, len(batch.input_ids))
             stop.steps += 1
             stopping = _agreed(accelerator, stop.reason())
             evaluating = done % config.eval_every == 0 or done == total
             val_loss = None
+            if evaluating or stopping or done % config.log_every == 0:
+                finite.check()
             if evaluating or done % config.log_every == 0:
                 row = {"step": done, "epoch": round(done / batches.steps_per_epoch, 4), **meter.read()}
                 row |= {group["rate"]: group["lr"] for group in optimizer.param_groups}
                 row["val_loss"] = val_loss = validation_loss(loss, held_out) if evaluating else None
+                finite.check_validation(val_loss)
                 row["elapsed_seconds"] = round(state["elapsed"] + stop.seconds, 2)
                 if evaluating:  # first, so that whoever watches the history finds them
                     logbook.record_samples(done, writer, held_out)
                 logbook.record(row)
-            if main and done == total:  # before its checkpoint, so that a run with the last checkpoint is whole
-                _leave_captioner(writer, run)
             if evaluating or stopping:
                 scaler = accelerator.scaler.state_dict() if accelerator.scaler else None
                 record = {"val_loss": val_loss, "elapsed": state["elapsed"] + stop.seconds}
@@ -123,15 +147,15 @@ def train(
                 if main:
                     save_checkpoint(run.checkpoints, captioner, optimizer.optimizer, step=done, state=record,
                                     keep=config.keep_checkpoints)  # fmt: skip
+                    if stopping or done == total:  # after its checkpoint, from which it could be made again
+                        _leave_captioner(writer, run)
             bar.update()
             if stopping and done < total:
-                if main:
-                    _leave_captioner(writer, run)
                 say(f"stopped after {done} of {total} steps, because {stopping}; {plan.remaining(done)}; "
                     "--resume goes on from here")  # fmt: skip
                 break
     if main and done == total:
-        _finish(writer, run)
+        _finish(writer, run, say=say)
     for each in accelerator.trackers:
         each.finish()
     accelerator.wait_for_everyone()
@@ -148,7 +172,8 @@ def train_or_load(
     """
     run = Run(Path(out))
     if finish or not run.captioner.exists():
-        run = train(config, data.captions, cache.folder, out=out, resume=True, watch=watch)
+        with only_one(out, TRAINING):
+            run = _session(config, data.captions, cache.folder, out=out, resume=True, watch=watch)
     return run, CaptionWriter.load(run.captioner, device=choose_accelerator("fp32").device)
 
 
@@ -194,19 +219,44 @@ def _in_child(work: Callable[[], object], refusal: Path) -> None:
 def _leave_captioner(writer: CaptionWriter, run: Run) -> None:
     """Save the captioner as it is now, and the figure of the training so far."""
     writer.captioner.eval()
-    writer.save(run.captioner)
+    _save(writer, run.captioner)
     run.save_figure()
 
 
-def _finish(writer: CaptionWriter, run: Run) -> None:
+def _save(writer: CaptionWriter, folder: Path) -> None:
+    try:
+        writer.save(folder)
+    except (OSError, SafetensorError) as error:
+        size = sum(tensor.nbytes for tensor in writer.captioner.state_dict().values())
+        raise UserError(
+            f"no captioner could be written to {folder} ({why_not_written(error, folder.parent, size)}): its "
+            "checkpoint stands; make room, and --resume writes it"
+        ) from error
+
+
+def _finish(writer: CaptionWriter, run: Run, say: Callable[[str], None]) -> None:
     """Save what a finished run still lacks: its captioner, and the best one if that is another."""
-    if not run.captioner.exists():
+    if not _is_of(run.captioner, writer):  # a kill may have left that of an earlier session
         _leave_captioner(writer, run)
     best = best_of(checkpoints(run.checkpoints))
     if best not in (None, checkpoints(run.checkpoints)[-1]) and not run.best_captioner.exists():
-        writer.captioner.load_state_dict(load_file(best / "model.safetensors"), strict=False)
+        if wrong := load_best(best, writer.captioner):
+            say(f"{wrong}, so there is no {run.best_captioner.name}")
+            return
         writer.captioner.eval()
-        writer.save(run.best_captioner)
+        _save(writer, run.best_captioner)
+
+
+def _is_of(folder: Path, writer: CaptionWriter) -> bool:
+    """Tell whether the captioner in `folder` is of the same step as this one: every step changes the mapping module."""
+    try:
+        with safe_open(folder / "model.safetensors", "pt") as file:
+            return all(
+                torch.equal(file.get_tensor(f"mapper.{name}"), tensor.cpu())
+                for name, tensor in writer.captioner.mapper.state_dict().items()
+            )
+    except (OSError, SafetensorError):
+        return False
 
 
 def _agreed(accelerator: Accelerator, reason: str | None) -> str | None:

@@ -70,6 +70,7 @@ class Learner:
         self.accelerator, self.model, self.optimizer = accelerator, model, optimizer
         self.config, self.total, self.parts = config, total, parts or Parts()
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.norm: torch.Tensor | None = None  # of the last step's gradient before it was clipped, on the device
 
     def learn(self, batch: Batch, step: int) -> torch.Tensor:
         """Take step number `step`, counted from 0; return this process's share of the loss, a detached scalar in nats.
@@ -90,7 +91,7 @@ class Learner:
             with nullcontext() if last else self.accelerator.no_sync(self.model):
                 losses.append(self.model(packed) * (weight / config.micro_batches))
                 self.accelerator.backward(losses[-1])
-        self.accelerator.clip_grad_norm_(self.trained, config.max_grad_norm)
+        self.norm = self.accelerator.clip_grad_norm_(self.trained, config.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         return torch.stack([loss.detach() for loss in losses]).sum()

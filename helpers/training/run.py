@@ -1,6 +1,7 @@
 """The run folder: everything that one training leaves behind, and the rules for going on with it.
 
 config.json      the config, the identity of the training data, the versions of the libraries
+inputs.json      where pictures, captions, splits and embeddings lay, if the command `train` made the run
 plan.json        what the run was expected to take (estimate.py)
 history.csv      one row every `log_every` steps; its `step` is the number of steps done
 samples.jsonl    captions of the same few validation pictures at every validation
@@ -11,8 +12,11 @@ loss_lr.png      loss and learning rate in one figure, if matplotlib is installe
 """
 
 import hashlib
+import io
 import json
+import math
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,16 +28,15 @@ import torch
 import transformers
 from tqdm import tqdm
 
-from ..config import Config
+from ..config import FREE, Config
 from ..data.batches import CaptionBatches
 from ..data.embedding_cache import EmbeddingCache
 from ..errors import UserError
-from ..runtime.files import atomic_path, only_one, sweep_partial, write_json, write_text
+from ..runtime.files import atomic_path, only_one, parse_json, read_json, sweep_partial, write_json, write_text
 from ..runtime.kaggle import search_inputs
-from ..runtime.model_folders import RUN_CONFIG, refuse_taken
+from ..runtime.model_folders import RUN_CONFIG, read_run_config, refuse_taken
 from .checkpoint import newest_step
 
-FREE = ("micro_batches", "keep_checkpoints")  # fields of the config that may change when a run goes on
 HISTORY = ["step", "epoch", "loss", "val_loss", "lr", "gpt2_lr", "captions_per_second", "elapsed_seconds"]
 
 
@@ -76,19 +79,22 @@ class Run:
         return self.folder / "loss_lr.png"
 
     def history(self) -> pd.DataFrame:
-        """Return the rows of history.csv; val_loss is NaN if none was measured. Raises UserError if there is none."""
+        """Return the rows of history.csv; val_loss is NaN if none was measured. Raises UserError if there is none.
+
+        A line that was damaged is left out, and so is a last line that a kill has cut.
+        """
         if not self.history_file.exists():
             raise UserError(
                 f"{self.folder} holds no history.csv: give the folder of a run, the --out of `clipxgpt train`"
             )
-        return pd.read_csv(self.history_file)
+        rows, _ = _parsed(self.history_file, _row)
+        return pd.read_csv(io.StringIO("\n".join([",".join(HISTORY), *rows])))
 
     def samples(self) -> pd.DataFrame:
         """Return the captions of the sample pictures: one row per validation, indexed by step, one column per image."""
-        records = [json.loads(line) for line in _whole_lines(self.samples_file)]
-        return pd.DataFrame(
-            [record["captions"] for record in records], index=[record["step"] for record in records]
-        ).rename_axis("step")
+        records = {step: line for line in _parsed(self.samples_file, _sample)[0] for step in [_sample(line)]}
+        captions = [json.loads(line)["captions"] for line in records.values()]
+        return pd.DataFrame(captions, index=list(records)).rename_axis("step")
 
     def save_figure(self) -> None:
         """Save loss and learning rate as loss_lr.png; skipped without matplotlib, which a headless machine may lack."""
@@ -106,12 +112,21 @@ class Run:
         """Add the captions {image_name: caption} that were written after `step` steps, in the same way."""
         _append(self.samples_file, json.dumps({"step": step, "captions": captions}, ensure_ascii=False))
 
-    def rewind(self, step: int) -> None:
-        """Drop history and samples after `step`, because training goes on from the checkpoint there."""
-        kept = [line for line in _whole_lines(self.history_file)[1:] if int(line.split(",")[0]) <= step]
-        write_text(self.history_file, "\n".join([",".join(HISTORY), *kept]) + "\n")
-        kept = [line for line in _whole_lines(self.samples_file) if json.loads(line)["step"] <= step]
-        write_text(self.samples_file, "".join(f"{line}\n" for line in kept))
+    def rewind(self, step: int) -> list[str]:
+        """Drop history and samples after `step`, because training goes on from the checkpoint there.
+
+        Returns a line for each of the two files some of whose lines were damaged and are dropped, too.
+        """
+        said = []
+        for path, parse, head in (
+            (self.history_file, _row, ",".join(HISTORY) + "\n"),
+            (self.samples_file, _sample, ""),
+        ):
+            lines, damaged = _parsed(path, parse)
+            write_text(path, head + "".join(f"{line}\n" for line in lines if parse(line) <= step))
+            if damaged:
+                said.append(f"{damaged} lines of {path} are damaged and are dropped")
+        return said
 
 
 def _append(path: Path, line: str) -> None:
@@ -119,9 +134,37 @@ def _append(path: Path, line: str) -> None:
         file.write(line + "\n")
 
 
-def _whole_lines(path: Path) -> list[str]:
-    """Return the lines of a file that end; a last line without an end was cut short by a kill."""
-    return path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+def _parsed(path: Path, parse: Callable[[str], int]) -> tuple[list[str], int]:
+    """Return the lines of a file that `parse` reads, and the number of those that it does not.
+
+    A last line without an end was cut short by a kill; it and the history's head are neither.
+    """
+    whole = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if path.is_file() else []
+    kept = []
+    for line in whole:
+        try:
+            parse(line)
+        except (ValueError, LookupError, TypeError, AttributeError):
+            continue
+        kept.append(line)
+    return kept, len(whole) - len(kept) - whole[:1].count(",".join(HISTORY))
+
+
+def _row(line: str) -> int:
+    """Return the steps done at a row of the history. Raises ValueError if the line is none."""
+    step, *values = line.split(",")
+    numbers = [float(value or "0") for value in values]
+    if len(values) != len(HISTORY) - 1 or not all(map(math.isfinite, numbers)):
+        raise ValueError("no row of the history")
+    return int(step)
+
+
+def _sample(line: str) -> int:
+    """Return the steps done at a line of the samples. Raises ValueError, LookupError or the like if it is none."""
+    record = parse_json(line)
+    if not all(isinstance(caption, str) for caption in record["captions"].values()) or type(record["step"]) is not int:
+        raise ValueError("no captions of sample pictures")
+    return record["step"]
 
 
 def begin_run(folder: str | Path, config: Config, identity: dict[str, Any], *, resume: bool) -> Run:
@@ -132,15 +175,10 @@ def begin_run(folder: str | Path, config: Config, identity: dict[str, Any], *, r
     """
     refuse_taken(folder, resume)
     run = Run(Path(folder))
-    if run.config_file.exists():
-        try:
-            found = json.loads(run.config_file.read_text(encoding="utf-8"))
-            older = Config.from_dict(found["config"])  # a field that is younger than the run had its default
-            parts = [("config", older.to_dict(), config.to_dict()), ("data", found["data"], identity)]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{run.config_file} is no run's config.json: name another folder for the run") from error
-        for what, before, now in parts:
-            _check_same(run.folder, what, found=before, wanted=now)
+    if (found := read_run_config(run.folder)) is not None:
+        config_before = Config.from_dict(found["config"])  # a field that is younger than the run had its default
+        check_same(run.folder, "config", found=config_before.to_dict(), wanted=config.to_dict())
+        check_same(run.folder, "data", found=found["data"], wanted=identity)
         sweep_partial(run.folder)
         return run
     if run.checkpoints.exists() or run.captioner.exists():
@@ -159,7 +197,7 @@ def training_config(captioner: str | Path) -> Config | None:
     """
     for folder in (Path(captioner), Path(captioner).resolve().parent):
         try:
-            found = json.loads((folder / RUN_CONFIG).read_text(encoding="utf-8"))
+            found = read_json(folder / RUN_CONFIG)
             if isinstance(found.get("config"), dict):
                 return Config.from_dict(found["config"])
         except FileNotFoundError:
@@ -169,7 +207,8 @@ def training_config(captioner: str | Path) -> Config | None:
     return None
 
 
-def _check_same(folder: Path, what: str, *, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+def check_same(folder: Path, what: str, *, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raise UserError on the first value in which a run's config or data differ from what it should go on with."""
     for name in [name for name in {**found, **wanted} if name not in FREE]:
         if found.get(name) != wanted.get(name):
             raise UserError(
@@ -201,13 +240,30 @@ def _progress(folder: Path) -> tuple[int, int]:
     return newest_step(Run(folder).checkpoints) or 0, len(list(folder.glob("shard-*.safetensors")))
 
 
+def check_captions(folder: str | Path, captions: pd.DataFrame) -> None:
+    """Raise UserError if a run in `folder` cannot have been trained on the captions of this table.
+
+    It is asked before anything is embedded. The run's own captions are fewer if some pictures could not be read.
+    """
+    found, rows = read_run_config(folder), captions[captions.split == "train"]
+    before = found["data"].get("captions") if found else None
+    if type(before) is not int or len(rows) > before:
+        return
+    now = {"captions": len(rows), "sha256": _captions_sha256(rows)}
+    check_same(Path(folder), "data", found={name: found["data"].get(name) for name in now}, wanted=now)
+
+
+def _captions_sha256(captions: pd.DataFrame) -> str:
+    text = "\n".join(f"{row.image_name}\t{row.caption}" for row in captions.itertuples())
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def data_identity(batches: CaptionBatches, cache: EmbeddingCache) -> dict[str, Any]:
     """Return what tells one training set from another: its size, and hashes of its captions and of its CLIP."""
-    text = "\n".join(f"{row.image_name}\t{row.caption}" for row in batches.captions.itertuples())
     identity = {
         "captions": len(batches.captions),
         "images": len(batches.image_names),
-        "sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "sha256": _captions_sha256(batches.captions),
         "clip_sha256": cache.fingerprint["weights_sha256"],
     }
     if batches.text:  # captions without an image

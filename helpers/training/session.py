@@ -1,5 +1,6 @@
 """One session of a training: its accelerator, its batches, when it stops, and the records that it keeps."""
 
+import math
 import signal
 import threading
 import time
@@ -22,8 +23,11 @@ from ..data.embedding_cache import EmbeddingCache
 from ..errors import UserError
 from ..models.writer import CaptionWriter
 from ..runtime.device import Choice, used_memory
+from .checkpoint import checkpoints
+from .optimizer import Learner
 from .run import Run
 
+SKIPPED = 30  # steps in a row that the gradient scaler may skip; it halves its factor of 65,536 at each
 SAMPLES = 4  # validation pictures that are captioned at every validation
 
 
@@ -131,6 +135,50 @@ def stop_on_signals(stop: Stop) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class Finite:
+    """Ends a training at its first step whose loss or gradient is not finite, before anything of it is saved.
+
+    A step is looked at when the next one has been started, so that no step waits for a GPU. With a gradient scaler
+    (fp16) a gradient that is not finite is no mistake: the scaler skips the step and halves its factor.
+    """
+
+    def __init__(self, run: Run, learner: Learner):
+        self.run, self.learner = run, learner
+        self.last: tuple[torch.Tensor, torch.Tensor] | None = None  # the loss and the gradient's norm
+        self.when = ""
+        self.skipped = 0  # steps in a row
+
+    def add(self, done: int, loss: torch.Tensor) -> None:
+        """Look at the step before, and keep this one: the `done`-th, with its loss and the learner's gradient."""
+        self.check()
+        rates = {group["rate"]: f"{group['rate']} {group['lr']:.3g}" for group in self.learner.optimizer.param_groups}
+        self.last, self.when = (loss, self.learner.norm), f"at step {done}, with {' and '.join(rates.values())}"
+
+    def check(self) -> None:
+        """Raise UserError if the loss or the gradient of the last step is not finite."""
+        if self.last is None:
+            return
+        (loss, norm), self.last = (value.item() for value in self.last), None
+        may_skip = self.learner.accelerator.scaler is not None and math.isfinite(loss)
+        self.skipped = 0 if math.isfinite(norm) else self.skipped + 1
+        self._refuse(
+            {"loss": loss} if may_skip and self.skipped <= SKIPPED else {"loss": loss, "gradient's norm": norm}
+        )
+
+    def check_validation(self, val_loss: float | None) -> None:
+        """Raise UserError if the validation after the last step is not finite."""
+        self._refuse({"validation loss": 0.0 if val_loss is None else val_loss})
+
+    def _refuse(self, values: dict[str, float]) -> None:
+        if wrong := [f"the {name} is {value}" for name, value in values.items() if not math.isfinite(value)]:
+            saved = checkpoints(self.run.checkpoints)
+            stands = f"{saved[-1]} still stands" if saved else "there is no checkpoint yet"
+            raise UserError(
+                f"{' and '.join(wrong)} {self.when}: training ends here, and {stands}; the usual way out is a new run "
+                "with lower learning rates (--mapper-lr, --gpt2-lr)"
+            )
 
 
 class Meter:

@@ -325,10 +325,10 @@ def test_embeddings_that_float16_cannot_hold(folder, images, clip, tiny_clip):
 
 
 def test_a_few_rows_do_not_load_the_cache(tmp_path):
-    from helpers.data.shards import Shard, rows_sha256
+    from helpers.data.shards import Shard
 
     rows = torch.zeros(60_000, 768, dtype=torch.float16)  # 92 MB
-    Shard(rows, [], {}, rows_sha256(rows)).save(tmp_path / "shard.safetensors")
+    Shard.of(rows, [str(row) for row in range(60_000)], {}, [None] * 60_000).save(tmp_path / "shard.safetensors")
     del rows
 
     def resident() -> float:

@@ -311,12 +311,20 @@ def test_a_disk_that_is_full_leaves_the_checkpoint_before(start, finished, tmp_p
     if mount.returncode:
         pytest.skip("a small disk can only be mounted by root")
     try:
-        run = start(folder=disk / "run", max_steps=4)
-        filler = disk / "filler"
-        filler.write_bytes(bytes(shutil.disk_usage(disk).free - 100_000))
+        run, filler = start(folder=disk / "run", max_steps=4), disk / "filler"
+
+        def fill(_history) -> None:
+            if not filler.exists():
+                filler.write_bytes(bytes(shutil.disk_usage(disk).free - 100_000))
+
         with pytest.raises(UserError, match=r"no checkpoint of step 8 could be written .*no space left on the device"):
-            start(folder=disk / "run")
+            start(folder=disk / "run", watch=fill)
         assert [path.name for path in run.checkpoints.iterdir()] == ["step-00000004"]
+        with pytest.raises(
+            UserError, match=r"no space left on the disk of .*run: the run needs .* GB more, but .* GB are free"
+        ):
+            start(folder=disk / "run")
+        assert list(run.history().step) == [3, 4]  # not one step was taken
         filler.unlink()
         assert same_bits(start(folder=disk / "run"), finished)
     finally:
