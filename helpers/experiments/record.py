@@ -28,8 +28,8 @@ def read_record(table: str | Path) -> dict[str, Any]:
     try:
         return dict(read_json(file)) if file.exists() else {}
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{file} is damaged ({error}), so it is not known what the rows in {table} are of: name another "
-                        "file; finished runs are not trained again") from error  # fmt: skip
+        raise UserError(f"{file} is damaged ({error}), so it is not known what the rows in {table} are of: name "
+                        "another file; finished runs are not trained again") from error  # fmt: skip
 
 
 def write_record(
