@@ -24,7 +24,7 @@ ARMS = {
     "padding-learned": "padding in the loss",
     "split-by-rows": "captions split by row, not by image",
 }
-TUNED = "at its own best learning rate of three, chosen by the same runs, so that its mean is a little too good."
+TUNED = "at its own best learning rate of those tried, chosen by the same runs, so that its mean is a little too good."
 NOTES = {
     "mapping module": f"Each design is {TUNED}",
     "freezing": f"`frozen` and `lora` are each {TUNED} The others are at the preset's.",
