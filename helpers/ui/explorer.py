@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 SHOWN = 576  # pixels; the longest side of the picture in the widget, two for each CSS pixel
 UNLIKE = "This picture is unlike those that the captioner was trained on: its captions may be nonsense."
 LIKELY = (
-    "The bars show the captioner's own probability of each caption (geometric mean over its tokens): sure does not mean "
-    "right."
+    "The bars show the captioner's own probability of each caption (geometric mean over its tokens): sure does not "
+    "mean right."
 )
 
 

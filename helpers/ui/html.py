@@ -13,7 +13,8 @@ STYLE = """<style>
 .clipxgpt { --soft: var(--jp-content-font-color2, #5f6672); --line: var(--jp-border-color2, #dcdfe4);
   --ground: var(--jp-layout-color2, #f0f1f3); --accent: var(--jp-brand-color1, #3b6fb6);
   color: var(--jp-content-font-color1, #1d2129); }
-.clipxgpt-tiles { display: flex; flex-flow: row wrap; gap: 6px; max-height: 236px; overflow: auto; padding: 3px; margin-bottom: 8px; }
+.clipxgpt-tiles { display: flex; flex-flow: row wrap; gap: 6px; max-height: 236px; overflow: auto; padding: 3px;
+  margin-bottom: 8px; }
 .clipxgpt-tiles > button { width: 72px; height: 72px; margin: 0; padding: 0; border-radius: 6px; flex: none;
   background: var(--ground) center / cover no-repeat; }
 .clipxgpt-tiles > .clipxgpt-chosen { outline: 3px solid var(--accent); }
@@ -68,8 +69,8 @@ DARK = """<style>
 }
 </style>"""
 
-# The upload widget's file field is not part of the page. A drop clicks the widget, and the click that the widget passes on
-# to its field then gives the field the dropped files instead of opening a dialog.
+# The upload widget's file field is not part of the page. A drop clicks the widget, and the click that the widget passes
+# on to its field then gives the field the dropped files instead of opening a dialog.
 DROP = """<script>
 if (!window.clipxgptDrop) {
   window.clipxgptDrop = true;
