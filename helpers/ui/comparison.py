@@ -111,16 +111,16 @@ class Comparison:
         if not self.entries:
             self.table.value = self.links.value = ""
             return
+        files = (("save as CSV", "csv", data_url(self.csv(), "text/csv")),
+                 ("save as picture", "png", data_url(self.png(), "image/png")))  # fmt: skip
+        self.links.value = "".join(
+            f'<a download="{self.stem}.{ending}" href="{url}">{text}</a>' for text, ending, url in files
+        )
         head = "".join(f'<th scope="col">{name}</th>' for name in COLUMNS)
         body = "".join(_line(entry) for entry in reversed(self.entries))
         self.table.value = (
             f'<table class="clipxgpt-table"><caption>comparison, newest first</caption><thead><tr>{head}</tr></thead>'
             f"<tbody>{body}</tbody></table>"
-        )
-        files = (("save as CSV", "csv", data_url(self.csv(), "text/csv")),
-                 ("save as picture", "png", data_url(self.png(), "image/png")))  # fmt: skip
-        self.links.value = "".join(
-            f'<a download="{self.stem}.{ending}" href="{url}">{text}</a>' for text, ending, url in files
         )
 
 

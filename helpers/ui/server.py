@@ -68,7 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         address = str(Path(folder) / "captions")
         if found and hasattr(socket, "AF_UNIX"):
             os.environ[ADDRESS] = address  # which the kernels inherit
-            get_context("spawn").Process(target=_write, args=(address, found), daemon=True).start()
+            writer = get_context("spawn").Process(target=_write, args=(address, found), daemon=True)
+            writer.start()
+            while writer.is_alive() and not Path(address).exists():  # the first visitor must find it listening
+                writer.join(0.1)
         App.launch_instance(arguments, config=limits())
 
 
