@@ -10,6 +10,11 @@ SMALL = 128  # pixels; a picture with shorter sides is a drawn one, and is enlar
 
 # The colors are those of JupyterLab's theme, light or dark; elsewhere the ones after the comma.
 STYLE = """<style>
+.clipxgpt-figure { margin: 0; width: 288px; }
+.clipxgpt-figure > div { height: 288px; display: flex; align-items: center; justify-content: center;
+  background: var(--ground); border-radius: 6px; overflow: hidden; color: var(--soft); }
+.clipxgpt-figure, .clipxgpt-figure > div { max-width: 100%; }
+.clipxgpt-figure img { width: 100%; height: 100%; object-fit: contain; }
 .clipxgpt { --soft: var(--jp-content-font-color2, #5f6672); --line: var(--jp-border-color2, #dcdfe4);
   --ground: var(--jp-layout-color2, #f0f1f3); --accent: var(--jp-brand-color1, #3b6fb6);
   color: var(--jp-content-font-color1, #1d2129); }
@@ -23,10 +28,6 @@ STYLE = """<style>
 .clipxgpt-tiles > button.widget-upload::after { content: "drop a picture here, or click"; font-size: 13px; }
 .clipxgpt-tiles > button.widget-upload i { font-size: 16px; }
 .clipxgpt-over .clipxgpt-tiles > button.widget-upload { border-color: var(--accent); border-style: solid; }
-.clipxgpt-figure { margin: 0; width: 288px; max-width: 100%; }
-.clipxgpt-figure > div { height: 288px; display: flex; align-items: center; justify-content: center;
-  background: var(--ground); border-radius: 6px; overflow: hidden; color: var(--soft); }
-.clipxgpt-figure img { width: 100%; height: 100%; object-fit: contain; }
 .clipxgpt img[src^="data:image/png"] { image-rendering: pixelated; }
 .clipxgpt-figure figcaption, .clipxgpt small, .clipxgpt-table caption, .clipxgpt-soft {
   color: var(--soft); font-size: 12px; line-height: 1.4; overflow-wrap: anywhere; }
