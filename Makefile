@@ -74,8 +74,8 @@ bench-small-rate: $(READY)  ## right captions against the number of steps at 9e-
 lab: $(READY)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks --ServerApp.tornado_settings=$(LARGE)
 
-app: $(READY)  ## the explorer as a page of its own, served by voila: CLIPXGPT_CAPTIONER=DIR make app
-	$(BIN)/voila notebooks/app.ipynb --Voila.tornado_settings=$(LARGE)
+app: $(READY)  ## the explorer as a page of its own, for one person or a few: CLIPXGPT_CAPTIONER=DIR make app
+	$(BIN)/python -m helpers.ui.server notebooks/app.ipynb
 
 pair: $(READY)  ## draw the pretraining world and rebuild the pair in helpers/tiny (about ten minutes)
 	$(BIN)/clipxgpt draw --out data/pretraining --images 8000 --seed 1000

@@ -22,7 +22,6 @@ from helpers import CaptionWriter, Data, UserError, open_data, open_picture, plo
 from helpers.data.scene_captions import Scene, is_right  # noqa: E402
 from helpers.data.scenes import draw_scene  # noqa: E402
 from helpers.plots.architecture import DARK, plot_architecture  # noqa: E402
-from helpers.runtime.model_folders import captioner_folder  # noqa: E402
 
 RESULTS, PHOTOS = ROOT / "notebooks" / "results", ROOT / "notebooks" / "photos"
 DOTS_PER_INCH = 190  # two dots per CSS pixel where GitHub shows a picture about 900 pixels wide
@@ -43,10 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     data = open_data(options.world / "flickr30k_images", options.world / "results.csv")
     _save(draw_captions(CaptionWriter.load(options.captioner), data), options.out / "captions.png")
     if options.browser:
-        names = data.image_names("test")[:5]
-        screenshot.take(
-            captioner_folder(options.captioner), [data.images / name for name in names], options.out / "explorer.png"
-        )
+        screenshot.take("photo", sorted(PHOTOS.glob("*.jpg")), options.out / "explorer.png")
 
 
 def draw_from_the_repository(out: Path) -> None:

@@ -1,6 +1,7 @@
 """A screenshot of the explorer, as voila serves it and a headless Chromium shows it."""
 
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -18,9 +19,10 @@ PATIENCE = 120  # seconds, until the server answers and until a caption is there
 ROOT = Path(__file__).parents[1]
 
 
-def take(captioner: Path, pictures: Sequence[Path], path: Path) -> None:
+def take(captioners: str, pictures: Sequence[Path], path: Path) -> None:
     """Save the explorer at work on the first picture: five beams, and three captions side by side.
 
+    captioners: their folders, separated as in PATH.
     Raises UserError if no Chromium is installed.
     """
     from playwright.sync_api import sync_playwright
@@ -31,8 +33,11 @@ def take(captioner: Path, pictures: Sequence[Path], path: Path) -> None:
     with TemporaryDirectory() as folder:
         for picture in pictures:
             shutil.copy(picture, folder)
-        environment = os.environ | {"CLIPXGPT_CAPTIONER": str(captioner.resolve()), "CLIPXGPT_PICTURES": folder}
-        command = [sys.executable, "-m", "voila", "notebooks/app.ipynb", "--no-browser", f"--port={PORT}"]
+        token = secrets.token_hex()
+        environment = os.environ | {
+            "CLIPXGPT_CAPTIONER": captioners, "CLIPXGPT_PICTURES": folder, "JUPYTER_TOKEN": token
+        }  # fmt: skip
+        command = [sys.executable, "-m", "helpers.ui.server", "notebooks/app.ipynb", "--no-browser", f"--port={PORT}"]
         server = subprocess.Popen(command, cwd=ROOT, env=environment)
         try:
             _wait_for(server)
@@ -40,9 +45,9 @@ def take(captioner: Path, pictures: Sequence[Path], path: Path) -> None:
                 browser = driver.chromium.launch(executable_path=chromium, chromium_sandbox=os.geteuid() != 0)
                 page = browser.new_page(viewport={"width": 1040, "height": 1000}, device_scale_factor=1.8)
                 page.set_default_timeout(PATIENCE * 1000)
-                page.goto(f"http://127.0.0.1:{PORT}", wait_until="commit")
+                page.goto(f"http://127.0.0.1:{PORT}/?token={token}", wait_until="commit")
                 _play(page)
-                page.add_style_tag(content=".clipxgpt {padding: 12px; background: white}")
+                page.add_style_tag(content=".clipxgpt {padding: 12px; background: var(--jp-layout-color1)}")
                 page.locator(".clipxgpt").first.screenshot(path=path)
                 browser.close()
         finally:
@@ -62,11 +67,13 @@ def _wait_for(server: subprocess.Popen) -> None:
 
 
 def _play(page) -> None:
-    for method in ("greedy", "sampling", "beam search"):
+    page.locator(".clipxgpt-caption").first.wait_for()
+    page.get_by_role("button", name="compare").first.click()
+    page.get_by_text("decoding: greedy").click()
+    for number, (method, words) in enumerate({"sampling": "T 1.0", "beam search": "5 beams"}.items(), start=2):
         page.get_by_role("button", name=method, exact=True).click()
-        page.get_by_role("button", name="caption it").click()
-        said = {"greedy": "· greedy", "sampling": "· T 1.0", "beam search": "beams"}[method]
-        page.locator(".clipxgpt small").filter(has_text=said).first.wait_for()
+        page.get_by_text(f"decoding: {words}").wait_for()
+        page.get_by_role("status").filter(has_text="The bars show").wait_for()
         page.get_by_role("button", name="compare").first.click()
-        page.wait_for_timeout(1500)  # milliseconds; the comparison's line has no mark of its own
+        page.locator(f".clipxgpt-table tbody tr:nth-child({number})").wait_for()
     page.mouse.move(0, 0)

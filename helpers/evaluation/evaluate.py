@@ -24,6 +24,7 @@ from .bootstrap import Score
 from .clipscore import ClipJudge, add_clip_scores
 from .scores import INTERVAL, measure
 
+PICTURES = "pictures.json"  # the file that says where the pictures lie, and what people wrote about them
 BATCH = 64  # captions whose likelihood is computed at a time
 
 
@@ -42,7 +43,7 @@ def evaluate(
     images: str | Path | None = None,
     meteor: bool = False,
 ) -> dict[str, Any]:
-    """Caption every image of `captions` and measure; save captions.csv, metrics.json and by_image.csv in `out`.
+    """Caption every image of `captions` and measure; save captions.csv, metrics.json, by_image.csv and pictures.json.
 
     captions: the table of held-out references. cache: their embeddings; images without one are counted and left out.
     facts: the drawn world's truth by image, to judge each caption right or wrong. control: one of CONTROLS, to take
@@ -105,6 +106,8 @@ def evaluate(
         with atomic_path(Path(out) / file) as partial:
             columns.to_csv(partial, index=False)
     write_json(Path(out) / "metrics.json", metrics)
+    folder = None if images is None else str(Path(images).resolve())
+    write_json(Path(out) / PICTURES, {"images": folder, "references": dict(zip(names, references, strict=True))})
     return metrics
 
 

@@ -1,23 +1,28 @@
-"""The explorer, a widget: pick or upload a picture, choose a captioner and a decoding, compare captions."""
+"""The explorer, a widget: choose a picture, and every captioner that is ticked writes its captions beside it."""
 
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
-from PIL import Image
 
-from ..data.images import open_picture
 from ..errors import UserError
-from ..models.decoding import Decoding
-from ..models.writer import Candidate, CaptionWriter
-from ..runtime.device import choose_accelerator
+from .captioners import Captioners, OwnCaptioners, SharedCaptioners, Written
 from .comparison import Comparison, Entry
-from .html import STYLE, as_bar, picture_url
+from .controls import DecodingControls
+from .html import STYLE, as_bar, small_url
+from .pictures import PictureChoice
 
-SHOWN = 288  # pixels; the longest side of the picture in the widget
-LONGEST = 40  # tokens; the slider's first position, at which the decoding keeps its own limit
-UNLIKE = "this picture is unlike those that the captioner was trained on: its captions may be nonsense"
+if TYPE_CHECKING:
+    from ..models.writer import CaptionWriter
+
+SHOWN = 576  # pixels; the longest side of the picture in the widget, two for each CSS pixel
+UNLIKE = "This picture is unlike those that the captioner was trained on: its captions may be nonsense."
+LIKELY = (
+    "The bars show the captioner's own probability of each caption (geometric mean over its tokens): sure does not "
+    "mean right."
+)
 
 
 class Explorer:
@@ -25,168 +30,102 @@ class Explorer:
 
     def __init__(
         self,
-        captioners: CaptionWriter | Mapping[str, CaptionWriter | str | Path],
+        captioners: "CaptionWriter | Mapping[str, CaptionWriter | str | Path] | SharedCaptioners",
         pictures: Mapping[str, Path],
-        *,
-        folder: str | Path = ".",
     ):
         """captioners: one captioner, or {name: captioner or its folder}; a folder is loaded on its first use.
 
-        pictures: {name: path}; the user can upload others. folder: for saved comparisons.
+        pictures: {name: path}; the user can upload others. The first picture is captioned at once.
         """
-        one = isinstance(captioners, CaptionWriter)
-        self.captioners = {"captioner": captioners} if one else dict(captioners)
-        self.pictures, self.comparison = dict(pictures), Comparison(folder)
-        self.found: list[Candidate] = []  # the captions found last
-        self._shown: tuple[str, Image.Image] | None = None  # name and picture on the page
-
-        wide = {"style": {"description_width": "96px"}, "layout": {"width": "min(480px, 100%)"}}
-        names = list(self.captioners)
-        self.captioner = widgets.Dropdown(options=names, value=next(iter(names), None), description="captioner", **wide)
-        self.choice = widgets.Dropdown(options=list(self.pictures), description="picture", **wide)
-        self.upload = widgets.FileUpload(
-            accept="image/*", multiple=False, description="upload a picture", layout={"width": "auto"},
-            tooltip="servers accept 10 MB at most, unless set to accept more, as make lab and make app do",
-        )  # fmt: skip
-        self.method = widgets.ToggleButtons(
-            options=["greedy", "beam search", "sampling"], description="decoding",
-            tooltips=["the likeliest token each time", "the likeliest of several whole captions", "tokens at random"],
-            style={"description_width": "96px", "button_width": "118px"}, layout=wide["layout"],
-        )  # fmt: skip
-        self.beams = widgets.IntSlider(5, 2, 10, description="beams", **wide)
-        self.temperature = widgets.FloatSlider(1.0, min=0.1, max=2.0, step=0.1, description="temperature", **wide)
-        self.top_p = widgets.FloatSlider(0.9, min=0.05, max=1.0, step=0.05, description="top p", **wide)
-        self.seed = widgets.BoundedIntText(0, min=0, max=10**6, description="seed", **wide)
-        self.guidance = widgets.FloatSlider(1.0, min=1.0, max=4.0, step=0.25, description="guidance", **wide)
-        self.length = widgets.IntSlider(LONGEST, 1, 100, description="most tokens", **wide)
-        self.button = widgets.Button(description="caption it", button_style="primary", icon="pencil")
-        self.picture, self.message, self.heading = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        shared = isinstance(captioners, SharedCaptioners)
+        self.captioners: Captioners = captioners if shared else OwnCaptioners(captioners)
+        self.found: dict[str, Written] = {}  # by captioner, for the picture on the page
+        self.ticks = {
+            name: widgets.Checkbox(value=not place, description=name, indent=False, layout={"width": "auto"})
+            for place, name in enumerate(self.captioners.names)
+        }
+        self.choice, self.controls = PictureChoice(pictures, self.caption), DecodingControls(self.caption)
+        self.comparison = Comparison()
+        self.figure, self.message = widgets.HTML(), widgets.HTML()
         self.results = widgets.VBox()
+        for tick in self.ticks.values():
+            tick.observe(lambda _change: self.caption(), names="value")
 
-        self.choice.observe(lambda _change: self._show_chosen(), names="value")
-        self.upload.observe(lambda _change: self._show_uploaded(), names="value")
-        self.method.observe(lambda _change: self._show_knobs(), names="value")
-        self.captioner.observe(lambda _change: self._fit_length(), names="value")
-        self.button.on_click(lambda _button: self.caption())
-        knobs = [self.captioner, self.choice, self.method, self.beams, self.temperature, self.top_p, self.seed,
-                 self.guidance, self.length]  # fmt: skip
-        buttons = widgets.HBox([self.button, self.upload])
-        controls = widgets.VBox([*knobs, buttons, self.message], layout={"flex": "1 1 320px"})
-        above = widgets.HBox([self.picture, controls], layout={"flex_flow": "row wrap", "grid_gap": "8px 24px"})
-        self.widget = widgets.VBox([widgets.HTML(STYLE), above, self.heading, self.results, self.comparison.widget])
+        ticks = widgets.HBox(list(self.ticks.values()), layout={"flex_flow": "row wrap", "grid_gap": "0 16px"})
+        ticks.layout.display = None if len(self.ticks) > 1 else "none"
+        beside = widgets.VBox([ticks, self.results, self.message], layout={"flex": "1 1 320px", "min_width": "0"})
+        above = widgets.HBox([self.figure, beside], layout={"flex_flow": "row wrap", "grid_gap": "8px 24px"})
+        style = widgets.HTML(STYLE)
+        self.widget = widgets.VBox([style, self.choice.widget, above, self.controls.widget, self.comparison.widget])
         self.widget.add_class("clipxgpt")
-        self.captioner.layout.display = "none" if one else None
-        self.choice.layout.display = None if self.pictures else "none"
-        self._show_knobs()
-        self._fit_length()
-        self._show_chosen()
-
-    @property
-    def decoding(self) -> Decoding:
-        """The decoding that the controls describe."""
-        choices = {"beams": self.beams} if self.method.value == "beam search" else {}
-        if self.method.value == "sampling":
-            choices = {"temperature": self.temperature, "top_p": self.top_p, "seed": self.seed}
-        length = None if self.length.value == LONGEST else self.length.value
-        return Decoding(
-            max_tokens=length, guidance=self.guidance.value, **{name: knob.value for name, knob in choices.items()}
-        )
+        if pictures:
+            self.choice.choose(next(iter(pictures)))
+        else:
+            self.caption()
 
     def caption(self) -> None:
-        """Caption the picture on the page and list every caption that the decoding finds."""
-        if self._shown is None:
-            self._say("there is no picture to caption: pick or upload one")
+        """Show the chosen picture, and let every ticked captioner write its captions; those of before go first."""
+        self._clear()
+        self._draw_picture()
+        if self.choice.picture is None:
+            self._say(self.choice.problem or "there is no picture yet: drop one on the field above")
             return
-        self.button.disabled = True
-        try:
-            writer = self._writer()
-            self._say("writing …")
-            name, picture = self._shown
-            embeddings = writer.embed([picture])
-            self.found = writer.candidates(embeddings, self.decoding)
-            self._list(name, picture)
-            self._say(UNLIKE if writer.unlike_training(embeddings)[0] else "")
-        except UserError as error:
-            self._say(str(error))
-        finally:
-            self.button.disabled = False
+        ticked = [name for name, tick in self.ticks.items() if tick.value]
+        if not ticked:
+            self._say("no captioner is ticked")
+            return
+        self._say("writing …")
+        groups, decoding = [], self.controls.decoding
+        for name in ticked:
+            lines = [widgets.HTML(f'<span class="clipxgpt-name">{escape(name)}</span>')] if len(self.ticks) > 1 else []
+            try:
+                self.found[name] = self.captioners.write(name, self.choice.picture, decoding)
+                lines += self._lines(name, str(decoding))
+            except UserError as error:
+                lines.append(widgets.HTML(f'<span role="status">{escape(str(error))}</span>'))
+            groups.append(widgets.VBox(lines))
+        self.results.children = groups
+        self._say(LIKELY if self.found else "")
 
-    def _writer(self) -> CaptionWriter:
-        """Return the chosen captioner; load it on its first use."""
-        name = self.captioner.value
-        if not isinstance(self.captioners[name], CaptionWriter):
-            self._say(f"loading {name} …")
-            self.captioners[name] = CaptionWriter.load(self.captioners[name], device=choose_accelerator("fp32").device)
-            self._fit_length()
-        return self.captioners[name]
-
-    def _fit_length(self) -> None:
-        """Limit the slider to what fits into the chosen captioner's context, once that captioner is loaded."""
-        writer = self.captioners.get(self.captioner.value)
-        if isinstance(writer, CaptionWriter):
-            self.length.max = min(100, writer.captioner.longest_caption)
-
-    def _list(self, name: str, picture: Image.Image) -> None:
-        """List the captions found, each with a button that adds it to the comparison."""
-        for line in self.results.children:
-            for widget in (*line.children, line):
-                widget.close()
-        lines, words = [], str(self.decoding)
-        for number, candidate in enumerate(self.found, start=1):
-            text = widgets.HTML(f'<div class="clipxgpt-caption"><b>{escape(candidate.caption)}</b>'
-                                f"<span>{as_bar(candidate)}</span></div>", layout={"flex": "1 1 auto"})  # fmt: skip
+    def _lines(self, name: str, decoding: str) -> list[widgets.Widget]:
+        """Return a line per caption of the captioner `name`, each with a button that adds it to the comparison."""
+        lines = []
+        for number, caption in enumerate(self.found[name].captions, start=1):
+            text = widgets.HTML(f'<div class="clipxgpt-caption"><b>{escape(caption.text)}</b>'
+                                f"<span>{as_bar(caption.probability)}</span></div>",
+                                layout={"flex": "1 1 auto", "min_width": "0"})  # fmt: skip
             button = widgets.Button(description="compare", icon="plus", layout={"flex": "0 0 100px"},
-                                    tooltip=f"add caption {number} to the comparison")  # fmt: skip
-            entry = Entry(name, picture, self.captioner.value, words, candidate)
+                                    tooltip=f"add caption {number} of {name} to the comparison")  # fmt: skip
+            entry = Entry(self.choice.name, self.choice.picture, name, decoding, caption)
             button.on_click(lambda _button, entry=entry: self.comparison.add(entry))
-            lines.append(widgets.HBox([button, text], layout={"align_items": "center"}))
-        self.results.children = lines
-        self.heading.value = (
-            f"<small>{escape(name)} · {escape(self.captioner.value)} · {words} · the captioner's own probability "
-            "of each caption (geometric mean over its tokens): sure does not mean right</small>"
+            lines.append(widgets.HBox([text, button], layout={"align_items": "center"}))
+        if self.found[name].unlike:
+            lines.append(widgets.HTML(f'<span class="clipxgpt-unlike" role="status">{UNLIKE}</span>'))
+        return lines
+
+    def _clear(self) -> None:
+        groups, self.results.children, self.found = self.results.children, (), {}
+        for group in groups:
+            _close(group)
+
+    def _draw_picture(self) -> None:
+        name, inside = self.choice.name, "no picture"
+        if self.choice.picture is not None:
+            url = small_url(self.choice.picture, SHOWN)
+            inside = f'<img alt="the picture to caption, {escape(name)}" src="{url}">'
+        self.figure.value = (
+            f'<figure class="clipxgpt-figure"><div>{inside}</div><figcaption>{escape(name)}</figcaption></figure>'
         )
-
-    def _show_chosen(self) -> None:
-        if self.choice.value is not None:
-            self._show(self.choice.value, self.pictures[self.choice.value])
-        elif not self.upload.value:
-            self._draw_picture(None)
-
-    def _show_uploaded(self) -> None:
-        if self.upload.value:
-            file = self.upload.value[0]
-            self.choice.value = None  # so that picking any picture is a change, the one picked before too
-            self._show(file["name"], Path(file["name"]), bytes(file["content"]))
-            self.upload.value = ()  # so that the same file can be uploaded again
-
-    def _show(self, name: str, path: Path, content: bytes | None = None) -> None:
-        """Show a picture under this name, or say why it cannot be read. content: the file's bytes, if at hand."""
-        try:
-            self._draw_picture((name, open_picture(path, content)))
-            self._say("")
-        except UserError as error:
-            self._draw_picture(None)
-            self._say(str(error))
-
-    def _draw_picture(self, shown: tuple[str, Image.Image] | None) -> None:
-        """Show a picture and its name, or that there is no picture."""
-        self._shown, inside, below = shown, "no picture", ""
-        if shown:
-            name, picture = shown
-            # A small picture is enlarged without smoothing, so that one sees the captioner's own pixels.
-            scale = SHOWN / max(picture.size)
-            size = tuple(max(1, round(side * scale)) for side in picture.size)
-            picture = picture.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
-            inside = f'<img alt="the picture to caption, {escape(name)}" src="{picture_url(picture)}">'
-            below = escape(name)
-        self.picture.value = (
-            f'<figure class="clipxgpt-figure"><div>{inside}</div><figcaption>{below}</figcaption></figure>'
-        )
-
-    def _show_knobs(self) -> None:
-        shown = {"beam search": [self.beams], "sampling": [self.temperature, self.top_p, self.seed]}
-        for knob in (self.beams, self.temperature, self.top_p, self.seed):
-            knob.layout.display = None if knob in shown.get(self.method.value, []) else "none"
 
     def _say(self, text: str) -> None:
-        self.message.value = f'<span role="status">{escape(text)}</span>'
+        self.message.value = f'<span class="clipxgpt-soft" role="status">{escape(text)}</span>'
+
+
+def _close(widget: widgets.Widget) -> None:
+    """Close a widget with all that it consists of, so that a kernel does not grow with each caption."""
+    for part in (*getattr(widget, "children", ()), widget.layout, getattr(widget, "style", None)):
+        if isinstance(part, widgets.DOMWidget):
+            _close(part)
+        elif part is not None:
+            part.close()
+    widget.close()

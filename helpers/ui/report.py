@@ -1,9 +1,10 @@
-"""One HTML file about a run, to share: curves, scores, captions with their pictures, config, versions.
+"""One HTML file about a run, to share: captions beside their references, scores, curves, config, versions.
 
 The page loads nothing from outside and runs no code: pictures are inside it, and every text is escaped.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -11,43 +12,54 @@ from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
-from PIL import Image
 
+from ..data.dataset import open_data
 from ..data.images import open_picture, picture_folder, picture_path
 from ..errors import UserError
-from ..evaluation.scores import INTERVAL
-from ..plots.base import SMALL, png
+from ..evaluation.evaluate import PICTURES
+from ..evaluation.scores import GROUPS, INTERVAL
+from ..plots.base import png
 from ..plots.training import plot_loss_and_lr
 from ..runtime.files import write_text
 from ..runtime.texts import undefused
 from ..training.run import HISTORY, Run
-from .html import data_url, picture_url
+from .html import data_url, small_url
 
 SHOWN = 24  # captions in the gallery
 SAMPLES = 6  # validations whose sample captions are shown, evenly spaced from the first to the last
 THUMB = 288  # pixels; the longest side of a picture in the gallery
+WORLD = Path(
+    "data/drawn"
+)  # its pictures and references stand in for those that a run of the drawn world did not record
+HEADLINE = {  # scores of the headline, by their keys in metrics.json, in this order
+    "cider": "CIDEr {}, which counts what a caption shares with its references, rare words more",
+    "bleu_4": "BLEU-4 {}, which counts shared runs of four words",
+    "correct": "every fact right in {} of the captions",
+}
 
 
 @dataclass
 class Evaluation:
     """The metrics.json and captions.csv of one folder, ready for the page.
 
-    place: the folder's name, empty for the run's own. scores: (name, value, interval), all as text. gallery: the first
-    captions as {name, caption, src}. captions: how many there are.
+    place: the folder's name, empty for the run's own. headline: its scores in words. tables: {heading: rows of (name,
+    value, interval)}, all as text. gallery: the first captions as {name, caption, src, references}. captions: how many
+    there are.
     """
 
     place: str
-    scores: list[tuple[str, str, str]] = field(default_factory=list)
-    gallery: list[dict[str, str]] = field(default_factory=list)
+    headline: str = ""
+    tables: dict[str, list[tuple[str, str, str]]] = field(default_factory=dict)
+    gallery: list[dict[str, Any]] = field(default_factory=list)
     captions: int = 0
 
 
 def write_report(folder: str | Path, out: str | Path | None = None, *, images: str | Path | None = None) -> Path:
     """Save a report on the run in `folder` and return its path.
 
-    out: the file, by default report.html in the run's folder. images: the folder of the pictures in captions.csv;
-    without it the captions have no pictures. The report lists what the run lacks. Raises UserError if `folder` is no
-    run or `images` no folder.
+    out: the file, by default report.html in the run's folder. images: the folder of the pictures in captions.csv, by
+    default the one that the evaluation recorded. The report lists what the run lacks. Raises UserError if `folder` is
+    no run or `images` no folder.
     """
     run = Run(Path(folder))
     if not run.config_file.exists():
@@ -111,55 +123,108 @@ def _curve(history: pd.DataFrame) -> str:
 
 
 def _evaluations(folder: Path, images: str | Path | None, missing: list[str]) -> list[Evaluation]:
-    """Return the evaluations in the run's folder and in the folders directly inside it."""
+    """Return the evaluations in the run's folder and in the folders directly inside it; the one in test/ leads."""
     found = []
-    for place in [folder, *sorted(path for path in folder.glob("[!.]*") if path.is_dir())]:
+    inside = sorted(path for path in folder.glob("[!.]*") if path.is_dir())
+    for place in [folder, *sorted(inside, key=lambda path: path.name != "test")]:
         evaluation = Evaluation("" if place == folder else place.name)
         if (place / "metrics.json").exists():
             try:
-                evaluation.scores = _scores(_read_json(place / "metrics.json"))
+                metrics = _read_json(place / "metrics.json")
+                evaluation.headline, evaluation.tables = _headline(metrics), _tables(metrics)
             except UserError as error:
                 missing.append(str(error))
         if (place / "captions.csv").exists():
-            missing += _fill_gallery(evaluation, place / "captions.csv", images)
-        if evaluation.scores or evaluation.gallery:
+            _fill_gallery(evaluation, place, images, missing)
+        if evaluation.tables or evaluation.gallery:
             found.append(evaluation)
     if not found:
-        missing.append("metrics.json and captions.csv: `clipxgpt evaluate` writes both, with --out this run's folder")
-    elif images is None and any(evaluation.gallery for evaluation in found):
-        missing.append("the pictures of captions.csv: give their folder with --images")
+        missing.append("metrics.json and captions.csv: `clipxgpt evaluate` writes both, --out in this run's folder")
     return found
 
 
-def _scores(metrics: dict[str, Any], before: str = "") -> list[tuple[str, str, str]]:
-    """Return (name, value, interval) of each metric; the interval of a score stands in the score's own line."""
-    lines = []
-    for name, value in metrics.items():
+def _headline(metrics: dict[str, Any]) -> str:
+    """Return the first scores in words; empty if there are none of HEADLINE."""
+    said = []
+    for key, words in HEADLINE.items():
+        if isinstance(value := metrics.get(key), int | float):
+            interval = metrics.get(key + INTERVAL)
+            between = f" (95 % interval {interval[0]:.2f} to {interval[1]:.2f})" if _is_interval(interval) else ""
+            said.append(words.format(f"{value:.0%}" if key == "correct" else f"{value:.2f}{between}"))
+    if not said:
+        return ""
+    start = f"On {metrics['images']:,} pictures" if isinstance(metrics.get("images"), int) else "Scores"
+    decoding = f", {metrics['decoding']}" if isinstance(metrics.get("decoding"), str) else ""
+    return f"{start}{decoding}: {'; '.join(said)}."
+
+
+def _is_interval(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(end, int | float) for end in value)
+
+
+def _tables(metrics: dict[str, Any]) -> dict[str, list[tuple[str, str, str]]]:
+    """Return the metrics as tables under the headings of GROUPS; what these do not name comes last."""
+    tables: dict[str, list[tuple[str, str, str]]] = {}
+    known = {key: (heading, name) for heading, names in GROUPS.items() for key, name in names.items()}
+    for key, value in metrics.items():
+        if key.endswith(INTERVAL) and key.removesuffix(INTERVAL) in metrics:
+            continue
+        heading, name = known.get(key, ("Other", _spaced(key)))
+        interval = metrics.get(key + INTERVAL)
+        between = f"[{', '.join(_as_text(end) for end in interval)}]" if isinstance(interval, list) else ""
+        rows = [(name, value)]
         if isinstance(value, dict):
-            lines += _scores(value, f"{before}{_spaced(name)}: ")
-        elif not (name.endswith(INTERVAL) and name.removesuffix(INTERVAL) in metrics):
-            interval = metrics.get(f"{name}{INTERVAL}")
-            between = ", ".join(_as_text(end) for end in interval) if isinstance(interval, list) else ""
-            lines.append((f"{before}{_spaced(name)}", _as_text(value), between and f"[{between}]"))
-    return lines
+            heading = name[:1].upper() + name[1:]
+            rows = [(known.get(inner, ("", _spaced(inner)))[1], each) for inner, each in value.items()]
+        tables.setdefault(heading, []).extend((name, _as_text(each), between) for name, each in rows)
+    order = [*GROUPS, *tables]
+    return dict(sorted(tables.items(), key=lambda table: order.index(table[0])))
 
 
-def _fill_gallery(evaluation: Evaluation, file: Path, images: str | Path | None) -> list[str]:
-    """Add the first captions of a captions.csv, with the pictures that can be read; return what is missing."""
+def _fill_gallery(evaluation: Evaluation, place: Path, images: str | Path | None, missing: list[str]) -> None:
+    """Add the first captions of a captions.csv beside their references, with the pictures that can be read."""
+    file = place / "captions.csv"
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False)[["image_name", "caption"]]
     except (ValueError, KeyError) as error:
-        return [f"{file}: {_one_line(error)}"]
+        missing.append(f"{file}: {_one_line(error)}")
+        return
     evaluation.captions, unread = len(table), []
-    for row in table.head(SHOWN).itertuples():
-        card = {"name": row.image_name, "caption": row.caption, "src": ""}
+    table = table.head(SHOWN)
+    recorded, references = _sources(place, list(table.image_name))
+    images = images or recorded
+    for row in table.itertuples():
+        card = {"name": row.image_name, "caption": row.caption, "src": "", "references": references(row.image_name)}
         if images is not None:
             try:
-                card["src"] = _thumb(open_picture(picture_path(images, undefused(row.image_name))))
+                card["src"] = small_url(open_picture(picture_path(images, undefused(row.image_name))), THUMB)
             except UserError as error:
                 unread.append(str(error))
         evaluation.gallery.append(card)
-    return [f"{len(unread)} pictures of {file.name}, the first because: {unread[0]}"] if unread else []
+    if images is None:
+        missing.append("the pictures of captions.csv: give their folder with --images")
+    elif unread:
+        missing.append(f"{len(unread)} pictures of {file.name}, the first because: {unread[0]}")
+
+
+def _sources(place: Path, names: list[str]) -> tuple[Path | None, Callable[[str], list[str]]]:
+    """Return the folder of an evaluation's pictures, None if it is not known or gone, and their references by name."""
+    try:
+        recorded = _read_json(place / PICTURES)
+    except (OSError, UserError):
+        if not all((WORLD / "flickr30k_images" / name).is_file() for name in names[:1]):
+            return None, lambda _name: []
+        captions = open_data(WORLD / "flickr30k_images", WORLD / "results.csv").captions
+        by_name = captions[captions.image_name.isin(names)].groupby("image_name").caption.apply(list)
+        return WORLD / "flickr30k_images", lambda name: by_name.get(name, [])
+    folder, references = recorded.get("images"), recorded.get("references")
+    folder = Path(folder) if isinstance(folder, str) and Path(folder).is_dir() else None
+    references = references if isinstance(references, dict) else {}
+
+    def known(name: str) -> list[str]:
+        return [str(text) for text in references[name]] if isinstance(references.get(name), list) else []
+
+    return folder, known
 
 
 def _samples(run: Run, missing: list[str]) -> dict[str, Any]:
@@ -195,14 +260,10 @@ def _spaced(name: str) -> str:
 
 
 def _as_text(value: Any) -> str:
-    """Return a value as text: a float with four digits, all else as it is."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _thumb(picture: Image.Image) -> str:
-    """Return a picture, reduced to THUMB pixels, as the `src` of an `img`: a drawn one as a PNG, a photo as a JPEG."""
-    picture.thumbnail((THUMB, THUMB))
-    return picture_url(picture, "png" if max(picture.size) <= SMALL else "jpeg", quality=80)
+    """Return a value as text: a float with four digits, a whole number with separators, all else as it is."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def _one_line(error: Exception) -> str:

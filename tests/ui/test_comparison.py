@@ -1,4 +1,4 @@
-"""The comparison as a table, as a CSV and as a picture; files are complete and lie where the page says."""
+"""The comparison as a table, as a CSV and as a picture; both are downloads of the page, and no file is written."""
 
 import base64
 import io
@@ -8,25 +8,29 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from helpers.models.writer import Candidate
+from helpers.ui.captioners import Caption
 from helpers.ui.comparison import Comparison, Entry
 
 HOSTILE = '<script>alert(1)</script> $x_1$ "quoted", a,b'
 
 
-def entry(caption: str, name: str = "one.png", probability: float = -0.1) -> Entry:
-    return Entry(name, Image.new("RGB", (600, 300), "teal"), "tiny", "greedy", Candidate(caption, probability))
+def entry(caption: str, name: str = "one.png", probability: float = 0.9048) -> Entry:
+    return Entry(name, Image.new("RGB", (600, 300), "teal"), "tiny", "greedy", Caption(caption, probability))
 
 
 @pytest.fixture
-def comparison(tmp_path):
-    return Comparison(tmp_path)
+def comparison(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    yield Comparison()
+    assert list(tmp_path.iterdir()) == []
 
 
-def link(comparison) -> tuple[str, bytes]:
-    """Return the name and the content of the download that the message offers."""
-    found = re.search(r'download="([^"]+)" href="data:[a-z/]+;base64,([^"]+)"', comparison.message.value)
-    return found[1], base64.b64decode(found[2])
+def downloads(comparison) -> dict[str, bytes]:
+    """Return the files that the page offers, by the ends of their names."""
+    found = re.findall(
+        r'download="comparison-[0-9-]+\.(\w+)" href="data:[a-z/]+;base64,([^"]+)"', comparison.links.value
+    )
+    return {ending: base64.b64decode(content) for ending, content in found}
 
 
 def test_the_newest_caption_comes_first_and_clear_empties_the_table(comparison):
@@ -36,50 +40,31 @@ def test_the_newest_caption_comes_first_and_clear_empties_the_table(comparison):
     assert comparison.table.value.index("A blue square.") < comparison.table.value.index("A red circle.")
     assert comparison.buttons.layout.display != "none"
     comparison.clear.click()
-    assert (comparison.entries, comparison.table.value, comparison.buttons.layout.display) == ([], "", "none")
+    assert (comparison.entries, comparison.table.value, comparison.links.value) == ([], "", "")
+    assert comparison.buttons.layout.display == "none"
 
 
-def test_the_csv_has_a_row_per_caption_oldest_first(comparison, tmp_path):
+def test_the_csv_has_a_row_per_caption_oldest_first(comparison):
     comparison.add(entry("A red circle."))
     comparison.add(entry(HOSTILE, "<b>.png"))
-    comparison.save_csv.click()
-    (file,) = tmp_path.iterdir()
-    saved = pd.read_csv(file)
+    saved = pd.read_csv(io.BytesIO(downloads(comparison)["csv"]))
     assert list(saved) == ["picture", "captioner", "decoding", "caption", "probability"]
     assert list(saved.caption) == ["A red circle.", HOSTILE]
     assert list(saved.picture) == ["one.png", "<b>.png"]
     assert list(saved.probability) == [0.9048, 0.9048]
-    assert str(file) in comparison.message.value
-    assert link(comparison) == (file.name, file.read_bytes())
 
 
-def test_the_picture_grows_with_the_table_and_takes_any_text(comparison, tmp_path):
+def test_no_text_of_the_csv_is_a_formula(comparison):
+    comparison.add(entry("+1", "=cmd.png"))
+    saved = pd.read_csv(io.BytesIO(downloads(comparison)["csv"]), dtype=str)
+    assert (saved.picture[0], saved.caption[0]) == ("'=cmd.png", "'+1")
+
+
+def test_the_picture_grows_with_the_table_and_takes_any_text(comparison):
     comparison.add(entry("A red circle."))
-    first = Image.open(io.BytesIO(comparison.png())).size
+    first = Image.open(io.BytesIO(downloads(comparison)["png"])).size
     comparison.add(entry(HOSTILE * 20, "a\nb" * 60))
-    comparison.save_picture.click()
-    (file,) = tmp_path.iterdir()
-    assert file.suffix == ".png"
-    assert Image.open(file).size == (first[0], 2 * first[1])
-    assert link(comparison) == (file.name, file.read_bytes())
-
-
-def test_a_table_saved_again_replaces_its_own_file(comparison, tmp_path):
-    comparison.add(entry("A red circle."))
-    comparison.save_csv.click()
-    comparison.add(entry("A blue square."))
-    comparison.save_csv.click()
-    (file,) = tmp_path.iterdir()
-    assert len(pd.read_csv(file)) == 2
-
-
-def test_the_link_remains_if_the_file_cannot_be_written(tmp_path):
-    (tmp_path / "file").touch()
-    comparison = Comparison(tmp_path / "file" / "inside")
-    comparison.add(entry("A red circle."))
-    comparison.save_csv.click()
-    assert "cannot be written" in comparison.message.value
-    assert link(comparison)[1] == comparison.csv()
+    assert Image.open(io.BytesIO(downloads(comparison)["png"])).size == (first[0], 2 * first[1])
 
 
 def test_texts_are_text_whatever_they_contain(comparison):

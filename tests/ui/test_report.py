@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from helpers.errors import UserError
+from helpers.evaluation.evaluate import evaluate
 from helpers.training.run import Run
 from helpers.ui.report import write_report
 
@@ -66,8 +67,9 @@ def test_a_whole_run_is_one_page_without_anything_from_outside(run, data):
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
     assert not re.search(r"https?://|url\(|@import", file.read_text(encoding="utf-8"))
     history = run.history()
-    for text in ("cider 0.5123 [0.4, 0.6]", "more: gain 2.5", "not measured: meteor no Java", "the first 24 of 30",
-                 "Caption 23.", f"{history.step.iloc[-1]} steps", "prefix length 4", "transformers"):  # fmt: skip
+    for text in ("On 30 pictures: CIDEr 0.51 (95 % interval 0.40 to 0.60)", "CIDEr 0.5123 [0.4, 0.6]", "METEOR no Java",
+                 "another picture minus its own 2.5", "the first 24 of 30", "Caption 23.",
+                 f"{history.step.iloc[-1]} steps", "prefix length 4", "transformers"):  # fmt: skip
         assert text in page.text, text
     assert "What is missing" not in page.text
     assert "Caption 24." not in page.text
@@ -76,9 +78,41 @@ def test_a_whole_run_is_one_page_without_anything_from_outside(run, data):
 def test_an_evaluation_in_a_folder_of_the_run_is_found(run):
     evaluated(run, ["a.png"], ["A dog."], "test")
     page = Reader(write_report(run.folder).read_text())
-    assert "Evaluation: test" in page.text
+    assert "What it says: test" in page.text
     assert "A dog." in page.text
     assert "the pictures of captions.csv: give their folder with --images" in page.text
+
+
+def test_captions_stand_beside_their_references_and_the_pictures_are_found(run, data, writer, cache):
+    names = data.image_names()[:3]
+    captions = data.captions[data.captions.image_name.isin(names)]
+    evaluate(writer, captions, cache, out=run.folder / "test", images=data.images)
+    text = write_report(run.folder).read_text(encoding="utf-8")
+    page = Reader(text)
+    assert len(page.images()) == 3 + 1
+    assert "pictures of captions.csv" not in page.text
+    for name in names:
+        assert captions[captions.image_name == name].caption.iloc[0] in page.text
+    assert page.text.index("What it says: test") < page.text.index("Training") < page.text.index("All scores: test")
+    assert text.index("figcaption><b>") < text.index("Training and validation loss")
+
+
+@pytest.mark.parametrize("record", ["[]", "{}", '{"images": "nowhere", "references": {"a.png": 3}}', '{"images": 4}'])
+def test_a_broken_record_of_pictures_leaves_captions_without_them(run, record):
+    evaluated(run, ["a.png"], ["A dog."])
+    (run.folder / "pictures.json").write_text(record)
+    page = Reader(write_report(run.folder).read_text(encoding="utf-8"))
+    assert "A dog." in page.text
+    assert "the pictures of captions.csv: give their folder with --images" in page.text
+
+
+def test_metrics_of_any_names_and_kinds_are_shown(run):
+    metrics = {"images": "many", "cider": "high", "bleu_4": 0.25, "new_name": 1234567, "correct": None,
+               "cider_95_interval": 3, "more": [1, 2]}  # fmt: skip
+    (run.folder / "metrics.json").write_text(json.dumps(metrics))
+    page = Reader(write_report(run.folder).read_text(encoding="utf-8"))
+    for text in ("Scores: BLEU-4 0.25", "new name 1,234,567", "CIDEr high", "more [1, 2]"):
+        assert text in page.text, text
 
 
 def test_texts_are_text_whatever_they_contain(run, data):
