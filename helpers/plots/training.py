@@ -70,7 +70,7 @@ def plot_learning_curve(results: pd.DataFrame, by: str = "train_images") -> Figu
         axis.errorbar(means.index, means[measure], half[measure], color=color, linewidth=1.6, capsize=3, label=label)
     axis.set(xscale="log", xlabel="training pictures", ylim=(-0.03, 1.03))
     axis.set_ylabel("share of captions\nwith every fact right")
-    axis.set_xticks(means.index, [str(number) for number in means.index])
+    axis.set_xticks(means.index, [f"{number:,}" for number in means.index])
     axis.minorticks_off()
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="y", color="#e6e8eb")
