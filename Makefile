@@ -19,10 +19,10 @@ $(READY): requirements.lock pyproject.toml
 
 setup: $(READY)  ## make the environment in .venv
 
-run: $(READY)  ## notebooks 01 to 07 on the drawn world, into runs/tiny (minutes on a CPU)
+run: $(READY)  ## the numbered notebooks on the drawn world, into runs/tiny (minutes on a CPU)
 	$(BIN)/clipxgpt notebooks --out runs/tiny
 
-test: $(READY)  ## every test, and every notebook by pytest --nbval
+test: $(READY)  ## every test, and every notebook and its solutions by pytest --nbval
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports

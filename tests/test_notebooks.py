@@ -1,4 +1,4 @@
-"""Notebook hygiene: the notebooks are stored as run, in order, small and with working links."""
+"""Notebook hygiene: the notebooks and their solutions are stored as run, in order, small and with working links."""
 
 import ast
 import itertools
@@ -10,10 +10,20 @@ import pytest
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))
+SOLUTIONS = sorted((FOLDER / "solutions").glob("*.ipynb"))
 
 
-@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def name_of(path):
+    return path.relative_to(FOLDER).with_suffix("").as_posix()
+
+
+@pytest.fixture(params=NOTEBOOKS + SOLUTIONS, ids=name_of)
 def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=name_of)
+def chapter(request):
     return nbformat.read(request.param, as_version=4)
 
 
@@ -31,7 +41,8 @@ def test_the_series_is_complete():
 
 
 def test_the_bootstrap_cell_is_the_same_everywhere():
-    assert len({code_cells(nbformat.read(path, as_version=4))[0].source for path in NOTEBOOKS}) == 1
+    paths = NOTEBOOKS + SOLUTIONS
+    assert len({code_cells(nbformat.read(path, as_version=4))[0].source for path in paths}) == 1
 
 
 def test_executed_in_order_without_an_error(notebook):
@@ -46,8 +57,8 @@ def test_no_progress_and_no_machine_is_stored(notebook):
         assert not re.search(r"/(home|root|work|tmp|Users)/", str(cell.outputs))
 
 
-def test_one_parameters_cell_right_after_the_bootstrap(notebook):
-    tagged = [place for place, cell in enumerate(code_cells(notebook)) if "parameters" in cell.metadata.get("tags", [])]
+def test_one_parameters_cell_right_after_the_bootstrap(chapter):
+    tagged = [place for place, cell in enumerate(code_cells(chapter)) if "parameters" in cell.metadata.get("tags", [])]
     assert tagged == [1]
 
 
@@ -59,11 +70,12 @@ def test_cells_are_short_and_logic_lives_in_helpers(notebook):
             assert len(function.strip().splitlines()) <= 18, function
 
 
-@pytest.mark.parametrize("path", [*NOTEBOOKS, FOLDER / "app.ipynb"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*NOTEBOOKS, *SOLUTIONS, FOLDER / "app.ipynb"], ids=name_of)
 def test_at_most_four_lines_import_from_helpers(path):
     source = "\n".join(cell.source for cell in code_cells(nbformat.read(path, as_version=4)))
     lines = re.findall(r"^\s*(?:from helpers|import helpers).*", source, re.MULTILINE)
-    assert 1 <= len(lines) <= 4, lines
+    assert len(lines) <= 4, lines
+    assert lines or path in SOLUTIONS, "one that runs its chapter has the chapter's names"
 
 
 def test_names_come_from_the_top_of_helpers_and_each_once(notebook):
@@ -83,25 +95,46 @@ def test_a_word_stands_before_the_code(notebook):
 
 
 def test_small_enough_to_read_online():
-    assert {path.name: path.stat().st_size for path in NOTEBOOKS if path.stat().st_size > 500_000} == {}
+    paths = NOTEBOOKS + SOLUTIONS
+    assert {name_of(path): path.stat().st_size for path in paths if path.stat().st_size > 500_000} == {}
 
 
-def test_links_lead_somewhere(notebook):
-    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
-        assert (FOLDER / target).exists(), target
-    if notebook.cells[-1].source.count("Next:"):
-        assert re.search(r"Next: \[\d\d", notebook.cells[-1].source)
+def links_of(path):
+    """Return where the links of a notebook's text lead, but for the web: the files."""
+    cells = nbformat.read(path, as_version=4).cells
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    return [(path.parent / target).resolve() for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text)]
 
 
-MINUTES_OF_THEIR_OWN = {"01", "04", "05"}  # headers that still name them
+@pytest.mark.parametrize("path", NOTEBOOKS + SOLUTIONS, ids=name_of)
+def test_links_lead_somewhere(path):
+    assert [target for target in links_of(path) if not target.exists()] == []
+
+
+def test_the_next_chapter_is_named(chapter):
+    if chapter.cells[-1].source.count("Next:"):
+        assert re.search(r"Next: \[\d\d", chapter.cells[-1].source)
+
+
+@pytest.mark.parametrize("solution", SOLUTIONS, ids=name_of)
+def test_a_chapter_and_its_solutions_link_to_each_other(solution):
+    path = FOLDER / solution.name
+    assert path in NOTEBOOKS
+    assert solution.resolve() in links_of(path)
+    assert path.resolve() in links_of(solution)
+    first = nbformat.read(solution, as_version=4).cells[0].source
+    assert f"](../{path.name}" in first, "the first cell links to the chapter"
+
+
+MINUTES_OF_THEIR_OWN: set[str] = set()
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_minutes_of_make_run_stand_only_in_the_readme(path):
     if path.stem[:2] in MINUTES_OF_THEIR_OWN:
         pytest.skip("its header still names minutes of its own")
-    _needs, _makes, takes = nbformat.read(path, as_version=4).cells[0].source.splitlines()[-1].strip("| ").split(" | ")
+    lines = nbformat.read(path, as_version=4).cells[0].source.splitlines()
+    _needs, _makes, takes = lines[lines.index("|---|---|---|") + 1].strip("| ").split(" | ")
     assert takes.startswith("[minutes](../README.md#the-notebooks)")
     assert "CPU" not in takes
 
