@@ -79,7 +79,7 @@ def counted() -> str:
     """Return how many rows and how many trainings the tables have, and which trainings are in several."""
     said = []
     for folder, where in ((TABLES, "of the drawn world"), (TABLES / "photo", "of photos")):
-        tables = sorted(folder.glob("*.csv"))
+        tables = [table for table in sorted(folder.glob("*.csv")) if "varied" in read_record(table)]  # by ablate
         trainings = [name for table in tables for name in read_record(table).get("trainings", {})]
         shared = sum(count > 1 for count in Counter(trainings).values())
         seconds: dict[str, float] = {}
