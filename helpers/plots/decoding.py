@@ -16,6 +16,7 @@ def plot_next_tokens(choices: Mapping[str, Sequence[tuple[str, float, bool]]]) -
     choices: for each title the (token, probability, may be drawn), in one order for all panels.
     """
     longest = max(len(bars) for bars in choices.values())
+    highest = max(probability for bars in choices.values() for _, probability, _ in bars)
     figure = Figure(figsize=(2.8 * len(choices), 0.8 + 0.26 * longest), layout="constrained", dpi=80)
     panels = figure.subplots(1, len(choices), sharex=True, sharey=True, squeeze=False)[0]
     for axis, (title, bars) in zip(panels, choices.items(), strict=True):
@@ -24,7 +25,7 @@ def plot_next_tokens(choices: Mapping[str, Sequence[tuple[str, float, bool]]]) -
         axis.bar_label(axis.barh(range(len(tokens)), probabilities, color=colors), fmt="%.2f", padding=2, fontsize=8)
         axis.set_yticks(range(len(tokens)), tokens, fontsize=9, parse_math=False)
         axis.set_title(title, fontsize=10, parse_math=False)
-        axis.set(xlabel="probability", xlim=(0, 1.18), xticks=(0, 0.5, 1))
+        axis.set(xlabel="probability", xlim=(0, 1.25 * highest))
         axis.spines[["top", "right"]].set_visible(False)
     panels[0].invert_yaxis()
     return figure
