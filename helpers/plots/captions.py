@@ -78,7 +78,7 @@ def as_image(figure: Figure, kind: str = "png") -> "ShownImage":
     from IPython.display import Image as ShownImage
 
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind)
+    figure.savefig(buffer, format=kind, bbox_inches="tight")  # room for captions of four lines
     if kind == "png":
         drawn, buffer = Image.open(buffer).convert("RGB"), io.BytesIO()
         drawn.quantize(128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
