@@ -81,7 +81,9 @@ def as_image(figure: Figure, kind: str = "png") -> "ShownImage":
     figure.savefig(buffer, format=kind, bbox_inches="tight")  # room for captions of four lines
     if kind == "png":
         drawn, buffer = Image.open(buffer).convert("RGB"), io.BytesIO()
-        drawn.quantize(128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
+        drawn.quantize(128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
+            buffer, "png", optimize=True
+        )
     return ShownImage(buffer.getvalue(), format=kind)
 
 
