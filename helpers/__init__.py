@@ -68,6 +68,7 @@ _NAMES = {  # module: its public names
     "plots.training": "plot_learning_curve plot_loss_and_lr plot_time_to_quality",
     "plots.architecture": "plot_architecture",
     "plots.diagrams": "plot_mappers plot_prefix_and_words plot_tensor_strip",
+    "plots.decoding": "plot_beam_tree plot_next_tokens",
     "plots.captions": "as_image plot_attention plot_confidence plot_grid show_pictures show_rows",
     "plots.scores": "plot_differences plot_effects plot_reliability plot_score_and_truth plot_scores",
     "pretraining.data": "pretraining_scenes",

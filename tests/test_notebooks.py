@@ -126,13 +126,8 @@ def test_a_chapter_and_its_solutions_link_to_each_other(solution):
     assert f"](../{path.name}" in first, "the first cell links to the chapter"
 
 
-MINUTES_OF_THEIR_OWN: set[str] = set()
-
-
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_minutes_of_make_run_stand_only_in_the_readme(path):
-    if path.stem[:2] in MINUTES_OF_THEIR_OWN:
-        pytest.skip("its header still names minutes of its own")
     lines = nbformat.read(path, as_version=4).cells[0].source.splitlines()
     _needs, _makes, takes = lines[lines.index("|---|---|---|") + 1].strip("| ").split(" | ")
     assert takes.startswith("[minutes](../README.md#the-notebooks)")

@@ -45,7 +45,7 @@ def plot_time_to_quality(looks: pd.DataFrame, wanted: float = 0.8) -> Figure:
         label = recipe if seed == 0 else None
         axis.plot([0.0, *rows.minutes], [0.0, *rows.correct], color=colors[recipe], linewidth=1.4, label=label)
     axis.axhline(wanted, color="#c9ccd1", linewidth=1, linestyle="--")
-    axis.set(xlabel="minutes on one CPU thread", ylabel="share of captions\nwith every fact right", ylim=(0, 1))
+    axis.set(xlabel="minutes on one CPU thread", ylabel="share of captions\nwith every fact right", ylim=(-0.03, 1))
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False, fontsize=8)
     return figure
