@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT))  # this script runs from any folder
 from results_text import ARMS, DISSOLVED, EARLIER, INTRODUCTION, MEASURES, NOT_RUN, NOTES, TEST_SCORES, THE_WORLD  # noqa: E402
 
 from helpers import answer, answered, effect_in_words, paired_effects  # noqa: E402
+from helpers.data.scene_captions import scene_entropy  # noqa: E402
 from helpers.experiments.questions import QUESTIONS, measure_of  # noqa: E402
 from helpers.experiments.record import read_record  # noqa: E402
 
@@ -130,7 +131,8 @@ def drawn_test() -> str:
         interval = stats.binomtest(round(found[name] * images), images).proportion_ci(method="wilson")
         found[f"{name}_95_interval"] = [_rounded(interval.low), _rounded(interval.high)]
     rows = [f"| {label} | {_score(found, name)} |" for name, label in TEST_SCORES.items() if name in found]
-    text = f"{images} test pictures, one training (seed 0), with 95 % intervals over pictures."
+    text = (f"{images} test pictures, one training (seed 0), with 95 % intervals over pictures. A scene of this world "
+            f"holds {scene_entropy():.2f} nats of information.")  # fmt: skip
     if "defects of the original" in answered(TABLES):
         seeds = pd.read_csv(TABLES / "defect.csv").query("defect == 'none'").correct
         low, high = stats.t.interval(0.95, len(seeds) - 1, loc=seeds.mean(), scale=stats.sem(seeds))

@@ -169,7 +169,6 @@ def convert(
     original one of the original project.
 
     Examples:
-      clipxgpt convert efficientnet-lite0 --out encoders/lite0
       clipxgpt convert efficientnet-lite2 --out encoders/lite2 --reduce-to 224
       clipxgpt convert clipcap coco_weights.pt --out captioners/clipcap
     """

@@ -67,7 +67,6 @@ def evaluate(
 
     Examples:
       clipxgpt evaluate -C runs/mine --images photos --captions captions.csv --out runs/mine/test
-      clipxgpt evaluate -C runs/mine --images photos --captions captions.csv --out runs/mine/5 --beams 5
       clipxgpt evaluate -C runs/0 -C runs/1 -C runs/2 --images photos --captions captions.csv --out runs/012
     """
     from ..models.decoding import Decoding

@@ -63,7 +63,10 @@ def ablate(
         arguments = {key: (trials[key], data, caches[_eyes(trials[key].config)]) for key in folders}
         failed, order = [], [_as_text(key) for key in trials]
         call = describe_call(command, threads=1)
-        for key, status in tqdm(_in_processes(arguments, folders, jobs), total=len(arguments), desc="runs", unit="run"):
+        finished = [key for key in arguments if read_result(folders[key] / "result.json")]  # for another table
+        to_run = {key: each for key, each in arguments.items() if key not in finished}
+        ended = itertools.chain(((key, 0) for key in finished), _in_processes(to_run, folders, jobs))
+        for key, status in tqdm(ended, total=len(arguments), desc="runs", unit="run"):
             result = read_result(folders[key] / "result.json")
             if status or result is None:
                 failed.append(_in_words(columns, key))

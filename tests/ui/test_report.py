@@ -47,8 +47,8 @@ def run(finished, tmp_path) -> Run:
 def evaluated(run: Run, names, captions, folder="") -> None:
     place = run.folder / folder
     place.mkdir(exist_ok=True)
-    metrics = {"images": len(names), "cider": 0.51234567, "cider_95_interval": [0.4, 0.6], "more": {"gain": 2.5},
-               "not_measured": {"meteor": "no Java"}}  # fmt: skip
+    metrics = {"images": len(names), "cider": 0.51234567, "cider_95_interval": [0.4, 0.6],
+               "wrong_picture_costs_per_token": 2.5, "not_measured": {"meteor": "no Java"}}  # fmt: skip
     (place / "metrics.json").write_text(json.dumps(metrics))
     pd.DataFrame({"image_name": names, "caption": captions}).to_csv(place / "captions.csv", index=False)
 
@@ -68,7 +68,7 @@ def test_a_whole_run_is_one_page_without_anything_from_outside(run, data):
     assert not re.search(r"https?://|url\(|@import", file.read_text(encoding="utf-8"))
     history = run.history()
     for text in ("On 30 pictures: CIDEr 0.51 (95 % interval 0.40 to 0.60)", "CIDEr 0.5123 [0.4, 0.6]", "METEOR no Java",
-                 "another picture minus its own 2.5", "the first 24 of 30", "Caption 23.",
+                 "another costs, per token 2.5", "the first 24 of 30", "Caption 23.",
                  f"{history.step.iloc[-1]} steps", "prefix length 4", "transformers"):  # fmt: skip
         assert text in page.text, text
     assert "What is missing" not in page.text
@@ -131,10 +131,9 @@ def test_texts_are_text_whatever_they_contain(run, data):
     ("spoil", "says"),
     [
         (lambda run: run.history_file.unlink(), "holds no history.csv"),
-        (lambda run: run.history_file.write_text(""), "history.csv: No columns"),
+        (lambda run: run.history_file.write_text(""), "history.csv: it has no rows yet"),
         (lambda run: run.history_file.write_text("step,loss\n1,2\n"), "history.csv: "),
         (lambda run: run.history_file.write_text(run.history_file.read_text().splitlines()[0]), "it has no rows yet"),
-        (lambda run: run.samples_file.write_text("[1]\n"), "samples.jsonl: "),
         (lambda run: run.samples_file.unlink(), "clipxgpt evaluate"),
         (lambda run: shutil.rmtree(run.captioner), "captioner/: training has not ended yet"),
         (lambda run: (run.folder / "metrics.json").write_text("{"), "metrics.json is no JSON"),
