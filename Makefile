@@ -104,7 +104,7 @@ DRAWN = $(BIN)/clipxgpt ablate
 
 .PHONY: results
 results: $(READY)  ## the tables of the drawn world, into notebooks/results (four hours on 2 cores); then make docs
-	$(DRAWN) --epochs 1 --vary mapper=encoder,mlp,queries --vary mapper_lr=0.0002,0.0007,0.002,0.00007 --out $(TABLES)/mapper.csv
+	$(DRAWN) --epochs 1 --vary mapper=encoder,mlp,queries --vary mapper_lr=0.0002,0.0007,0.002,7e-05 --out $(TABLES)/mapper.csv
 	$(DRAWN) --seeds 8 --epochs 1 --vary prefix_length=4,1,2,10,20 --out $(TABLES)/prefix_length.csv
 	$(DRAWN) --epochs 1 --vary freezing=first-and-last,frozen,last-n,full --out $(TABLES)/freezing.csv
 	$(DRAWN) --epochs 1 --freezing frozen --vary mapper_lr=0.0002,0.0007,0.002 --out $(TABLES)/frozen_lr.csv
