@@ -135,11 +135,10 @@ class EfficientNetLiteModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
+        """Initialise convolutions; a norm is as PyTorch made it, since a reset in transformers 5.0 undoes loading."""
         if isinstance(module, nn.Conv2d):
             fan_out = module.kernel_size[0] ** 2 * module.out_channels // module.groups
             nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
-        elif isinstance(module, nn.BatchNorm2d):
-            module.reset_parameters()
 
     def forward(self, pixel_values: torch.Tensor, output_hidden_states: bool = False) -> BaseModelOutputWithPooling:
         """Turn pixels [B, 3, H, W], (x - 127) / 128 of 0 to 255, into patches [B, S, D] and their mean [B, D].
