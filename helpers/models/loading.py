@@ -36,6 +36,8 @@ try:  # Pillow's resizing gives the same pixels with and without torchvision; si
 
     PILLOW = {"backend": "pil"}
 except ImportError:
+    from transformers import CLIPImageProcessor
+
     PILLOW = {"use_fast": False}
 
 __all__ = ["CLIPImageProcessor", "load_config", "load_encoder", "load_gpt2", "load_processor", "load_tokenizer",
