@@ -28,9 +28,9 @@ from helpers.config import Config
 from helpers.data.build_cache import build_cache
 from helpers.data.embedding_cache import EmbeddingCache
 from helpers.data.shards import Shard, rows_sha256
+from helpers.encoders.processor import CLIPImageProcessor
 from helpers.encoders.vision import ImageEncoder
 from helpers.models.captioner import Captioner
-from helpers.models.loading import CLIPImageProcessor
 from helpers.runtime.device import PRECISIONS, Choice, keep_freed_memory
 from helpers.training.loss import CaptionLoss
 from helpers.training.optimizer import Learner, Parts, parameter_groups

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from transformers import CLIPVisionModel
 
 from helpers.data.batches import IGNORE, Batch
+from helpers.encoders.processor import CLIPImageProcessor
 from helpers.models.captioner import Captioner
-from helpers.models.loading import CLIPImageProcessor
 from helpers.models.mapping import MapperConfig
 
 

@@ -12,7 +12,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from benchmarks import models
 from benchmarks.arms import save_photos
 from helpers.data.build_cache import build_cache
-from helpers.models.loading import CLIPImageProcessor, load_encoder
+from helpers.encoders.processor import CLIPImageProcessor
+from helpers.models.loading import load_encoder
 
 END = "<|endoftext|>"
 DIFFERENT = 64  # photos; the others are the same files under other names

@@ -15,7 +15,8 @@ The rooms, from the bottom up; imports point down only:
     experiments         ablations over several seeds, the original's bugs, significance
     pretraining         a small CLIP and GPT-2 from scratch
     conversion          published weights of other layouts: EfficientNet-Lite, open_clip, ClipCap, the original
-    ui                  the explorer, the app, the report, the model card
+    ui                  the explorer, the app
+    sharing             the report on a run, the model card and the hub
     notebooks, cli      the series executed; the commands
 
 The public names below are imported when they are first used, so `import helpers` loads no PyTorch.
@@ -36,7 +37,8 @@ _NAMES = {  # module: its public names
     "models.loading": "load_encoder load_gpt2",
     "models.mapping": "build_mapper",
     "models.freezing": "freeze freezing_table",
-    "models.captioner": "Captioner CaptionerConfig",
+    "models.captioner": "Captioner",
+    "models.captioner_config": "CaptionerConfig",
     "models.decoding": "Decoding",
     "models.writer": "CaptionWriter",
     "captions.read": "read_captions",
@@ -49,9 +51,10 @@ _NAMES = {  # module: its public names
     "data.build_cache": "build_cache open_cache",
     "data.batches": "CaptionBatches",
     "training.optimizer": "lr_at",
-    "training.run": "Run carry_over",
+    "training.run": "Run",
     "training.estimate": "Plan",
-    "training.loop": "train train_on_all_cards train_or_load",
+    "training.loop": "train train_or_load",
+    "training.kaggle": "carry_over train_on_all_cards",
     "analysis.scene_errors": "by_quality failure_kinds failures_by_kind share_right wrong_facts",
     "analysis.introspection": "attention_by_head prefix_words word_confidence",
     "analysis.prefix_swaps": "captions_after_swap facts_after_swap",
@@ -78,8 +81,8 @@ _NAMES = {  # module: its public names
     "experiments.significance": "best_of effect_in_words effects_in_words paired_effects",
     "ui.explorer": "Explorer",
     "ui.voila_app": "open_app",
-    "ui.report": "write_report",
-    "ui.card": "model_card push_to_hub",
+    "sharing.report": "write_report",
+    "sharing.card": "model_card push_to_hub",
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
 _ALIASES = {"load_clip": "load_encoder"}  # the notebooks are about CLIP

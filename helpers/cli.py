@@ -14,13 +14,13 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from .commands.data import convert, draw, embed, pretrain
+from .commands.data import draw, embed
 from .commands.messages import complain
+from .commands.models import convert, pretrain
 from .commands.options import add_command
 from .commands.predict import predict
-from .commands.results import notebooks, report
-from .commands.scores import evaluate, score
-from .commands.training import ablate, train
+from .commands.scores import evaluate, report, score
+from .commands.training import ablate, notebooks, train
 from .errors import UserError
 
 COMMANDS = (draw, pretrain, convert, embed, train, predict, evaluate, score, ablate, report, notebooks)

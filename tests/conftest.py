@@ -12,7 +12,7 @@ from helpers.data.build_cache import open_cache
 from helpers.data.dataset import Data, open_data
 from helpers.data.embedding_cache import EmbeddingCache
 from helpers.data.scenes import draw_world
-from helpers.models.loading import CLIPImageProcessor
+from helpers.encoders.processor import CLIPImageProcessor
 from helpers.models.writer import CaptionWriter
 from helpers.training.loop import train
 from helpers.training.run import Run

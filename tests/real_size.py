@@ -14,7 +14,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from helpers.models.loading import CLIPImageProcessor
+from helpers.encoders.processor import CLIPImageProcessor
 
 LARGE_CLIP = {
     "vision_config": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,

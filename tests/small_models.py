@@ -4,7 +4,8 @@ import torch
 from transformers import CLIPVisionConfig, GPT2Config
 
 from helpers.data.batches import IGNORE, Batch
-from helpers.models.captioner import Captioner, CaptionerConfig
+from helpers.models.captioner import Captioner
+from helpers.models.captioner_config import CaptionerConfig
 
 END = 299  # end of text, the last id of the vocabulary
 

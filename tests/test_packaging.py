@@ -101,7 +101,11 @@ def test_the_sdist_holds_the_pair_and_the_template(built):
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
-    for name in ("helpers/tiny/clip/model.safetensors", "helpers/tiny/gpt2/tokenizer.json", "helpers/ui/report.html"):
+    for name in (
+        "helpers/tiny/clip/model.safetensors",
+        "helpers/tiny/gpt2/tokenizer.json",
+        "helpers/sharing/report.html",
+    ):
         assert name in names
 
 

@@ -1,4 +1,4 @@
-"""What each prefix vector is for: captions written after one of them was replaced by another picture's."""
+"""Swaps of prefix vectors, which tell what each is for: captions with one of them taken from another picture."""
 
 from collections.abc import Sequence
 from dataclasses import fields

@@ -49,16 +49,20 @@ SPLITS = typer.Option(
     help="CSV with the columns image_name and split, Karpathy's dataset_flickr30k.json or Flickr8k's lists. By "
     "default the captions file's own column, or else a hash of each picture's name: 80 % train, 10 % val, 10 % test.",
 )  # fmt: skip
-IMAGE_COLUMN = typer.Option(
-    "--image-column", metavar="NAME", rich_help_panel="Photos",
-    help="Column with the pictures' names, if the captions file has two that may be meant.",
-)  # fmt: skip
-CAPTION_COLUMN = typer.Option(
-    "--caption-column", metavar="NAME", rich_help_panel="Photos", help="Column with the captions, likewise."
-)
-FOLLOW_LINKS = typer.Option(
-    "--follow-links", rich_help_panel="Photos", help="Use pictures that are links to a place outside of their folder."
-)
+READING = {  # how photos are read, by the names of the arguments of `open_data`
+    "image_column": (str | None, None, typer.Option(
+        "--image-column", metavar="NAME", rich_help_panel="Photos",
+        help="Column with the pictures' names, if the captions file has two that may be meant.",
+    )),
+    "caption_column": (str | None, None, typer.Option(
+        "--caption-column", metavar="NAME", rich_help_panel="Photos", help="Column with the captions, likewise."
+    )),
+    "follow_links": (bool, False, typer.Option(
+        "--follow-links", rich_help_panel="Photos",
+        help="Use pictures that are links to a place outside of their folder.",
+    )),
+}  # fmt: skip
+FOLLOW_LINKS = READING["follow_links"][-1]
 CACHE = typer.Option("--cache", metavar="DIR", rich_help_panel="Photos", help="Embeddings to use, or to make there.")
 CAPTIONER = typer.Option("--captioner", "-C", metavar="DIR", help="Folder of a run or of a captioner, or photo.")
 CHOICE = "How captions are chosen"
@@ -117,6 +121,24 @@ def with_config(function: Callable[..., None]) -> Callable[..., None]:
     ]
     function.__signature__ = signature.replace(parameters=[*own, *more])
     return function
+
+
+def with_reading(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that takes a dict `reading` an option for each of its entries, in the place of `reading`."""
+    signature, parameters = inspect.signature(function), []
+    more = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
+        for name, (kind, default, option) in READING.items()
+    ]
+    for each in signature.parameters.values():
+        parameters += more if each.name == "reading" else [each]
+
+    @functools.wraps(function)
+    def read_as_said(**values: Any) -> None:
+        function(reading={name: values.pop(name) for name in READING}, **values)
+
+    read_as_said.__signature__ = signature.replace(parameters=parameters)
+    return read_as_said
 
 
 def chosen_config(preset_name: str, values: dict[str, Any]) -> Config:

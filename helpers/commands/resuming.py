@@ -1,4 +1,4 @@
-"""What `train --resume` takes from the run itself, so that a flag that is not given again changes nothing."""
+"""Config and inputs that `train --resume` takes from the run, so that a flag not given again changes nothing."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The commands that measure captions: evaluate, score."""
+"""The commands that measure captions and show what was measured: evaluate, score, report."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,17 +11,7 @@ from ..runtime.model_folders import captioner_folder
 from ..runtime.texts import shown
 from . import checks
 from .messages import report_cache, report_left_out
-from .options import (
-    BEAMS,
-    CAPTION_COLUMN,
-    CAPTIONS,
-    CLIP,
-    FOLLOW_LINKS,
-    GUIDANCE,
-    IMAGE_COLUMN,
-    IMAGES,
-    SPLITS,
-)  # fmt: skip
+from .options import BEAMS, CAPTIONS, CLIP, FOLLOW_LINKS, GUIDANCE, IMAGES, SPLITS, with_reading
 
 EXAMPLES = 3  # captions that evaluate shows
 
@@ -30,6 +20,7 @@ def _control(control: str, help: str) -> Any:
     return typer.Option(f"--{control}", help=help, rich_help_panel="Controls, one at a time")
 
 
+@with_reading
 def evaluate(
     *,
     captioners: Annotated[
@@ -41,9 +32,7 @@ def evaluate(
     captions: Annotated[Path, CAPTIONS],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the captions and their scores.")],
     splits: Annotated[Path | None, SPLITS] = None,
-    image_column: Annotated[str | None, IMAGE_COLUMN] = None,
-    caption_column: Annotated[str | None, CAPTION_COLUMN] = None,
-    follow_links: Annotated[bool, FOLLOW_LINKS] = False,
+    reading: dict[str, Any],
     split: Annotated[
         str, typer.Option("--split", metavar="NAMES", help="Split to evaluate, or several: val,test.")
     ] = "test",
@@ -94,7 +83,6 @@ def evaluate(
     from ..runtime.files import write_json
     from ..training.run import training_config
 
-    reading = {"image_column": image_column, "caption_column": caption_column, "follow_links": follow_links}
     data = open_data(images, captions, splits, **reading)
     images = data.images
     report_left_out(data)
@@ -106,7 +94,7 @@ def evaluate(
         )
     references, training = (data.captions[data.captions.split.isin(some)] for some in (wanted, ["train"]))
     names = [*references.image_name.unique(), *(training.image_name.unique() if nearest else ())]
-    found = {}
+    found, judge = {}, clip and ClipJudge.load(clip)
     for number, captioner in enumerate(captioners):
         writer = CaptionWriter.load(captioner, device=choose_accelerator("fp32").device)
         cache = build_cache(out / "embeddings", images, names, clip=writer.clip(str(captioner)))
@@ -115,7 +103,7 @@ def evaluate(
         metrics = evaluate_captioner(
             writer, references, cache, out=place, decoding=decoding, facts=data.facts,
             control=next(iter(controls), None), config=training_config(captioner), training=training,
-            judge=clip and ClipJudge.load(clip), images=images, meteor=meteor,
+            judge=judge, images=images, meteor=meteor,
         )  # fmt: skip
         _print_scores(metrics, read_written(place / "captions.csv"), photos=data.facts is None, examples=EXAMPLES)
         print(f"captions.csv, metrics.json and by_image.csv lie in {place}")
@@ -127,6 +115,7 @@ def evaluate(
         print(f"the spread of the trainings lies in {out / 'trainings.json'}")
 
 
+@with_reading
 def score(
     *,
     captions: Annotated[
@@ -140,9 +129,7 @@ def score(
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="JSON of the scores; each image's lie beside it.")],
     splits: Annotated[Path | None, SPLITS] = None,
-    image_column: Annotated[str | None, IMAGE_COLUMN] = None,
-    caption_column: Annotated[str | None, CAPTION_COLUMN] = None,
-    follow_links: Annotated[bool, FOLLOW_LINKS] = False,
+    reading: dict[str, Any],
     held_out: Annotated[
         bool, typer.Option("--held-out", help="Nothing of the references was trained on: score all of them.")
     ] = False,
@@ -176,15 +163,45 @@ def score(
     from ..captions.names import follow_links as follow
     from ..evaluation.score_file import by_image, read_written, score_file
 
-    if follow_links and images:
+    columns = {name: reading[name] for name in ("image_column", "caption_column")}
+    if reading["follow_links"] and images:
         follow(images)
     metrics = score_file(
         captions, references, out=out, splits=splits, held_out=held_out, against=against, clip=clip, images=images,
-        image_column=image_column, caption_column=caption_column, coco_results=coco_results,
+        coco_results=coco_results, **columns,
     )  # fmt: skip
-    written = read_written(captions, image_column=image_column, caption_column=caption_column)
+    written = read_written(captions, **columns)
     _print_scores(metrics, written, photos=True)
     print(f"the scores lie in {out}, those of each image in {by_image(out)}")
+
+
+def report(
+    *,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)],
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="By default RUN/report.html.")] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", metavar="DIR", help="Folder of the pictures that the run captioned.")
+    ] = None,
+    follow_links: Annotated[bool, FOLLOW_LINKS] = False,
+) -> None:
+    """Make one HTML file about a run, to share.
+
+    It holds the curves, the scores, and captions beside their pictures.
+
+    Examples:
+      clipxgpt report runs/tiny
+      clipxgpt report runs/mine --images photos --out mine.html
+    """
+    if not (run / "config.json").exists():
+        raise UserError(f"{run} holds no config.json: give the folder of a run, the --out of `clipxgpt train`")
+    images = images and checks.image_folder(images)
+    checks.output_file(out)
+    from ..captions.names import follow_links as follow
+    from ..sharing.report import write_report
+
+    if follow_links and images:
+        follow(images)
+    print(f"the report lies in {write_report(run, out, images=images)}")
 
 
 def _print_scores(metrics: dict[str, Any], written: dict[str, str], *, photos: bool, examples: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""The commands that train: train, ablate."""
+"""The commands that train: train, ablate, and notebooks, which trains on the way."""
 
 import shlex
 from pathlib import Path
@@ -12,10 +12,7 @@ from . import checks
 from .messages import Validations, print_effects, print_next_steps, report_cache, report_left_out, report_splits
 from .options import (
     CACHE,
-    CAPTION_COLUMN,
     CAPTIONS,
-    FOLLOW_LINKS,
-    IMAGE_COLUMN,
     IMAGES,
     SPLITS,
     PresetName,
@@ -24,13 +21,15 @@ from .options import (
     read_vary,
     whole,
     with_config,
-)  # fmt: skip
+    with_reading,
+)
 from .resuming import remember_inputs, remembered_inputs, resumed_config
 
 SESSION = "This session"
 
 
 @with_config
+@with_reading
 def train(
     *,
     preset_name: PresetName,
@@ -38,9 +37,7 @@ def train(
     images: Annotated[Path | None, IMAGES] = None,
     captions: Annotated[Path | None, CAPTIONS] = None,
     splits: Annotated[Path | None, SPLITS] = None,
-    image_column: Annotated[str | None, IMAGE_COLUMN] = None,
-    caption_column: Annotated[str | None, CAPTION_COLUMN] = None,
-    follow_links: Annotated[bool, FOLLOW_LINKS] = False,
+    reading: dict[str, Any],
     cache: Annotated[Path | None, CACHE] = None,
     resume: Annotated[
         bool,
@@ -83,7 +80,6 @@ def train(
         if value is not None:
             check_value(name, value, above=0)
     given = {"images": images, "captions": captions, "splits": splits, "cache": cache}
-    reading = {"image_column": image_column, "caption_column": caption_column, "follow_links": follow_links}
     if resume:
         given, reading = remembered_inputs(out, given, reading)
     images, captions, splits, cache = given.values()
@@ -94,9 +90,10 @@ def train(
     checks.run_folder(out, resume)
     from ..data.build_cache import DRAWN_CACHES, open_cache
     from ..data.dataset import open_data, open_drawn_world
+    from ..training.kaggle import carry_over
     from ..training.loop import TRAINING
     from ..training.loop import train as train_captioner
-    from ..training.run import Run, carry_over, check_captions
+    from ..training.run import Run, check_captions
 
     with only_one(out, TRAINING, wait=False):  # before hours of embedding, though the training itself takes it again
         pass
@@ -120,6 +117,7 @@ def train(
 
 
 @with_config
+@with_reading
 def ablate(
     context: typer.Context,
     *,
@@ -145,9 +143,7 @@ def ablate(
     images: Annotated[Path | None, IMAGES] = None,
     captions: Annotated[Path | None, CAPTIONS] = None,
     splits: Annotated[Path | None, SPLITS] = None,
-    image_column: Annotated[str | None, IMAGE_COLUMN] = None,
-    caption_column: Annotated[str | None, CAPTION_COLUMN] = None,
-    follow_links: Annotated[bool, FOLLOW_LINKS] = False,
+    reading: dict[str, Any],
     cache: Annotated[Path | None, CACHE] = None,
     **values: Any,
 ) -> None:  # fmt: skip
@@ -164,7 +160,6 @@ def ablate(
     varied = read_vary(vary, config)
     check_value("seeds", seeds, least=1)
     check_value("jobs", 1 if jobs is None else jobs, least=1)
-    reading = {"image_column": image_column, "caption_column": caption_column, "follow_links": follow_links}
     images, captions, splits = checks.photos_or_world(
         preset_name, images=images, captions=captions, splits=splits, reading=reading
     )
@@ -183,3 +178,24 @@ def ablate(
     )  # fmt: skip
     print_effects(results, varied)
     print(f"a row for each run lies in {out}")
+
+
+def notebooks(
+    *,
+    out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run and the executed notebooks.")] = (
+        Path("runs/tiny")
+    ),
+) -> None:
+    """Execute the notebooks on the drawn world, one after the other.
+
+    It takes minutes on a CPU and needs no download.
+
+    Examples:
+      clipxgpt notebooks
+      clipxgpt notebooks --out runs/mine
+    """
+    checks.output_folder(out)
+    from ..notebooks import run_series, summary
+
+    run_series(out.resolve())
+    print(summary(out))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ..encoders.vision import ImageEncoder
 from ..errors import UserError
-from ..models.captioner import Captioner, CaptionerConfig
+from ..models.captioner import Captioner
+from ..models.captioner_config import CaptionerConfig
 from ..models.loading import load_encoder
 from ..models.writer import CaptionWriter
 from .folder import CAPTIONERS_FILES, MADE, captioner_card, refuse_other

@@ -135,7 +135,7 @@ def build_processor(size: int, reduce_to: int | None = None) -> "BaseImageProces
     """
     from PIL.Image import Resampling
 
-    from ..models.loading import CLIPImageProcessor
+    from ..encoders.processor import CLIPImageProcessor
 
     return CLIPImageProcessor(
         size={"height": size, "width": size}, do_center_crop=False, resample=Resampling.BICUBIC,

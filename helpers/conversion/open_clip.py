@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from ..encoders.processor import CLIPImageProcessor
 from ..errors import UserError
-from ..models.loading import CLIPImageProcessor, refuse_non_finite
+from ..models.loading import refuse_non_finite
 from ..runtime.files import atomic_path
 from ..runtime.libraries import one_line_errors, quietly
 from .folder import CARD, encoder_card, refuse_other

@@ -2,7 +2,7 @@
 
 Their files hold CLIP's vision tower, `ie`, the mapping module, `mp`, and GPT-2, `td`. Their code adds GPT-2's position
 embeddings by hand before GPT-2 adds them: they are doubled here, which is the same. How their captions begin is in
-models/published.py.
+models/processors.py.
 """
 
 import math
@@ -10,10 +10,11 @@ from pathlib import Path
 
 from transformers import CLIPVisionConfig
 
+from ..encoders.processor import CLIPImageProcessor
 from ..encoders.vision import build_tower
 from ..errors import UserError
-from ..models.captioner import Captioner, CaptionerConfig
-from ..models.loading import CLIPImageProcessor
+from ..models.captioner import Captioner
+from ..models.captioner_config import CaptionerConfig
 from ..models.writer import CaptionWriter
 from .folder import CAPTIONERS_FILES, MADE, captioner_card, refuse_other
 from .tensors import HEAD_WIDTH, State, build_gpt2, count_layers, fill, part, read_state, tensor

@@ -1,4 +1,4 @@
-"""What the conversions share: the state dict of a file, and the GPT-2 in it.
+"""Tensors of published files, for all conversions: the state dict of a file, and the GPT-2 in it.
 
 Sizes are read from the tensors. What a file of weights does not tell is as published, or an option of the command.
 """

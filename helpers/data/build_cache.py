@@ -20,8 +20,9 @@ from ..errors import UserError
 from ..models.writer import load_configs_encoder
 from ..runtime.device import choose_accelerator
 from ..runtime.files import only_one, sweep_partial, write_json
+from .changes import find_changes
 from .dataset import Data
-from .embedding_cache import FINGERPRINT, SHARDS, EmbeddingCache, find_changes, read_fingerprint
+from .embedding_cache import FINGERPRINT, SHARDS, EmbeddingCache, read_fingerprint
 from .images import PictureError, open_picture, picture_path
 from .shards import WHOLE, Part, PictureFile, Shard
 
@@ -187,9 +188,8 @@ class _Builder:
             if seen:
                 if clip.vision.device.type == "cpu":
                     clip.vision.to(choose_accelerator("fp32").device)
-                rows.append(
-                    clip.see(torch.cat([pixels for pixels, _ in seen.values()])).half()
-                )  # [batch, D] or [batch, S, D]
+                pixels = torch.cat([pixels for pixels, _ in seen.values()])
+                rows.append(clip.see(pixels).half())  # [batch, D] or [batch, S, D]
                 if not rows[-1].isfinite().all():
                     raise UserError(f"{clip.name} gives embeddings that are not finite in float16; load it in float32")
                 embedded |= {name: file for name, (_, file) in seen.items()}

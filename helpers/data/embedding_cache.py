@@ -8,22 +8,16 @@ index.csv, left_out.csv   the place of each image's row; the pictures without a 
 
 import hashlib
 import json
-import os
-import stat
-import sys
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from ..encoders.vision import POOLING, ImageEncoder
 from ..errors import UserError
 from ..runtime.files import read_json, read_text, write_text
-from .images import picture_path
 from .shards import PictureFile, Shard
 
 FINGERPRINT = "fingerprint.json"
@@ -163,84 +157,6 @@ class ImageEmbeddings:
     def typical(self) -> torch.Tensor:
         """Return embeddings to take mean and spread from: all pooled ones, or the patches of some images [n, S, D]."""
         return self[:] if self._in_memory is not None else self[:: -(-len(self) // TYPICAL)]
-
-
-class Changes(NamedTuple):
-    """The pictures of a cache whose files are not, or may not be, those that were embedded.
-
-    changed: those with other contents. files: what is to be recorded for others. unrecorded, gone: how many had no file
-    recorded, and how many have no file now; their rows stay.
-    """
-
-    changed: set[str]
-    files: dict[str, PictureFile]
-    unrecorded: int
-    gone: int
-
-    def report(self, images: Path) -> None:
-        """Say on stderr what a user should know."""
-        if self.changed:
-            _say(f"{len(self.changed)} pictures in {images} have changed and are embedded again, such as "
-                 f"{min(self.changed)}")  # fmt: skip
-        if self.unrecorded:
-            _say(f"{self.unrecorded} embeddings are of before files were recorded: they are taken for those of the "
-                 f"pictures that are in {images} now")  # fmt: skip
-        if self.gone:
-            _say(f"{self.gone} pictures are not in {images} any more: their embeddings of before are used")
-
-
-def find_changes(cache: EmbeddingCache, images: Path, names: list[str]) -> Changes:
-    """Compare the files of these pictures, as far as they have rows, with those that were embedded.
-
-    A file of the same size and time is taken for the same; only others are read. What cannot be recorded, because the
-    cache is on a read-only disk, is not read either.
-    """
-    rows, read_again, changed, gone, unrecorded = set(cache.image_names), {}, set(), 0, 0
-    may_write = os.access(cache.folder, os.W_OK)
-    for name in (name for name in names if name in rows):
-        before, (path, now) = cache.file_of(name), _find_file(images, name)
-        if now is None:
-            gone += 1
-        elif before is None:
-            unrecorded += 1
-            if may_write:
-                read_again[name] = path
-        elif now.st_size != before.bytes:
-            changed.add(name)
-        elif now.st_mtime_ns != before.modified_ns:
-            read_again[name] = path
-    files = {}
-    if read_again:
-        with ThreadPoolExecutor() as pool:
-            found = pool.map(_read_file, read_again.values())
-            files = dict(zip(read_again, tqdm(found, "reading", len(read_again), unit="picture"), strict=True))
-    for name, file in files.items():
-        before = cache.file_of(name)
-        if file is None or (before and file.sha256 != before.sha256):
-            changed.add(name)
-    return Changes(changed, {name: file for name, file in files.items() if name not in changed}, unrecorded, gone)
-
-
-def _find_file(images: Path, name: str) -> tuple[Path | None, os.stat_result | None]:
-    """Return where the picture's file is, and its size and time; None twice if there is no file."""
-    try:
-        path = images / name
-        path = path if path.exists() else picture_path(images, name)  # whose search for other spellings takes longer
-        now = path.stat()
-        return (path, now) if stat.S_ISREG(now.st_mode) else (None, None)
-    except (UserError, OSError, ValueError):
-        return None, None
-
-
-def _read_file(path: Path) -> PictureFile | None:
-    try:
-        return PictureFile.of(path)
-    except OSError:
-        return None
-
-
-def _say(line: str) -> None:
-    tqdm.write(line, file=sys.stderr)
 
 
 def read_fingerprint(folder: Path, clip: ImageEncoder | None) -> dict[str, Any]:

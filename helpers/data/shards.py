@@ -58,7 +58,7 @@ WHOLE = Part()
 
 
 class PictureFile(NamedTuple):
-    """What identifies the file that a row was computed from: size, time of its last change, and its contents' hash.
+    """Identity of the file that a row was computed from: size, time of its last change, and its contents' hash.
 
     Size and time are compared first, because that takes no reading. The hash is the beginning of the SHA-256.
     """
@@ -174,10 +174,9 @@ class Shard:
 
     def select(self, places: torch.Tensor) -> torch.Tensor:
         """Read the rows at these places, float32. Raises UserError if their file was cut, or if one is not finite."""
-        now = self.path.stat() if self.stat and self.path.exists() else None  # by a rename, another file may lie there
-        if (
-            now and now.st_ino == self.stat.st_ino and now.st_size != self.stat.st_size
-        ):  # reading on could end the process
+        now = self.path.stat() if self.stat and self.path.exists() else None
+        same_file = now and now.st_ino == self.stat.st_ino  # by a rename, another one may lie there
+        if same_file and now.st_size != self.stat.st_size:  # reading on could end the process
             raise UserError(f"{self.path} was cut while it was in use; build the cache again, which re-creates it")
         rows = self.embeddings[places].float()
         if not rows.isfinite().all():

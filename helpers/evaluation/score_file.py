@@ -1,6 +1,5 @@
 """A captions file scored against references: the command `score`."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from ..captions.names import plain_name, same_pictures
 from ..captions.read import read_captions, read_rows
 from ..captions.splits import split_by_image
 from ..errors import UserError
-from ..runtime.files import atomic_path, home, write_json
+from ..runtime.files import atomic_path, home, read_object, write_json
 from ..runtime.texts import defused, undefused
 from .ptb_tokenizer import INSTALL, has_pycocoevalcap
 from .scores import Scores, measure
@@ -177,6 +176,6 @@ def _own_clip(file: Path) -> str | None:
 
     fingerprint = file.parent / "embeddings" / FINGERPRINT
     try:
-        return str(json.loads(fingerprint.read_text(encoding="utf-8"))["weights_sha256"])
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):  # none there, or one that is broken
+        return str(read_object(fingerprint)["weights_sha256"])
+    except (OSError, ValueError, LookupError):  # none there, or one that is broken
         return None

@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from ..errors import UserError
-from ..runtime.files import read_json, write_json
+from ..runtime.files import read_object, write_json
 
 
 def record_file(table: str | Path) -> Path:
@@ -26,8 +26,8 @@ def read_record(table: str | Path) -> dict[str, Any]:
     """Return the record of a CSV, empty if there is none. Raises UserError if it is damaged."""
     file = record_file(table)
     try:
-        return dict(read_json(file)) if file.exists() else {}
-    except (OSError, ValueError, TypeError) as error:
+        return read_object(file) if file.exists() else {}
+    except (OSError, ValueError) as error:
         raise UserError(f"{file} is damaged ({error}), so it is not known what the rows in {table} are of: name "
                         "another file; finished runs are not trained again") from error  # fmt: skip
 

@@ -28,7 +28,7 @@ from ..errors import UserError
 from ..evaluation.scores import measure
 from ..models.writer import CaptionWriter
 from ..runtime.device import choose_accelerator
-from ..runtime.files import only_one, read_json, write_json
+from ..runtime.files import only_one, read_object, write_json
 from ..training.checkpoint import newest_step
 from ..training.estimate import Plan
 from ..training.loop import train
@@ -117,10 +117,9 @@ def run_trial(trial: Trial, data: Data, cache: str | Path, *, folder: Path) -> d
 def read_result(file: Path) -> dict[str, Any] | None:
     """Return the contents of a trial's result.json; None if there is none, or if it is damaged."""
     try:
-        result = read_json(file)
+        return read_object(file)
     except (OSError, ValueError):
         return None
-    return result if isinstance(result, dict) else None
 
 
 def run_in_process(trial: Trial, data: Data, cache: str | Path, *, folder: Path, card: int | None) -> None:

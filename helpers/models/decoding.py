@@ -15,7 +15,7 @@ class Decoding:
     beams: above 1, beam search. temperature: above 0, sampling, from the smallest set of tokens whose probabilities sum
     to top_p. max_tokens: the longest caption, end-of-text included; None is 40, or fewer if GPT-2's context is shorter.
     seed: for the sampling. guidance: 1 is off; the larger, the more a caption must be about its own picture
-    (guidance.py). Raises UserError on a value out of range.
+    (processors.py). Raises UserError on a value out of range.
     """
 
     beams: int = 1

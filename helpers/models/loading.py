@@ -7,44 +7,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from transformers import (
     AutoConfig,
-    AutoImageProcessor,
     AutoTokenizer,
     GPT2LMHeadModel,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.image_processing_utils import BaseImageProcessor
 
-from ..config import REDUCED_TO, check_value
 from ..encoders.locked_clip import LockedClipConfig
-from ..encoders.vision import TOWERS, ImageEncoder, plain_setting, tower_choices, tower_class
+from ..encoders.processor import load_processor
+from ..encoders.vision import TOWERS, ImageEncoder, tower_choices, tower_class
 from ..errors import UserError
 from ..runtime.device import use_threads_for
 from ..runtime.libraries import one_line_errors, quietly
 from ..runtime.model_folders import find_model
 from ..runtime.weight_files import find_weights, tensor_shapes
-from .captioner import CaptionerConfig
-
-try:  # Pillow's resizing gives the same pixels with and without torchvision; since transformers 5.4 it has its own name
-    from transformers import CLIPImageProcessorPil as CLIPImageProcessor
-
-    PILLOW = {"backend": "pil"}
-except ImportError:
-    from transformers import CLIPImageProcessor
-
-    PILLOW = {"use_fast": False}
-
-__all__ = ["CLIPImageProcessor", "load_config", "load_encoder", "load_gpt2", "load_processor", "load_tokenizer",
-           "load_weights", "refuse_non_finite"]  # fmt: skip
+from .captioner_config import CaptionerConfig
 
 TWO_TOWERS = ("clip", "siglip")  # model types with a text tower beside the vision tower
-LARGEST_SIDE = 2048  # pixels of a picture that a tower may take; published ones take up to 518
 BESIDE_WEIGHTS = 10**8  # numbers that a model may hold beside its weights, such as masks and tied tensors
 # Our own model types that hold a vision tower or a GPT-2, with the names that it has in them.
 HOLDERS = {
@@ -86,9 +69,8 @@ def load_gpt2(name: str | Path) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerBas
         config.activation_function = "gelu_pytorch_tanh"  # the same function, in one operation
     gpt2 = load_weights(GPT2LMHeadModel, source, config, what="GPT-2", **_inside(whole, "text"))
     tokenizer = load_tokenizer(source, gpt2.config.vocab_size, what="GPT-2")
-    gpt2.config.eos_token_id = (
-        tokenizer.eos_token_id
-    )  # training puts the tokenizer's at the end, so writing stops there
+    # Training puts the tokenizer's end-of-text behind a caption, so writing stops there.
+    gpt2.config.eos_token_id = tokenizer.eos_token_id
     return gpt2.eval(), tokenizer
 
 
@@ -204,52 +186,3 @@ def _refuse_claims(
         raise UserError(
             f"{source} describes {claimed:,} numbers in its config.json, but its weights are {numbers:,}; correct it"
         )
-
-
-def load_processor(source: str, config: PreTrainedConfig, *, what: str) -> BaseImageProcessor:
-    """Load a model's image processor, in the version that resizes by Pillow. what: the model's name in messages.
-
-    config: of the vision tower. Raises UserError if the processor does not make pictures for it.
-    """
-    with one_line_errors(source, what), quietly(), np.errstate(all="ignore"):
-        processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False, **PILLOW)
-        _match_size(source, config, processor)
-        _check_reduction(source, processor)
-        picture = Image.linear_gradient("L").convert("RGB")
-        made = ImageEncoder(None, processor, source).pixel_values([picture])  # of a plain picture, as a trial
-    if made.ndim != 4 or made.shape[1] != 3 or not made.isfinite().all() or (made.std(dim=(0, 2, 3)) == 0).any():
-        raise UserError(
-            f"{source} makes pixels that are not finite, or all the same; correct its preprocessor_config.json"
-        )
-    return processor
-
-
-def _check_reduction(source: str, processor: BaseImageProcessor) -> None:
-    """Raise UserError if the processor's `reduce_to` is no number of pixels within reason."""
-    side = getattr(processor, "reduce_to", None)
-    if side is not None and type(side) is not int:
-        raise UserError(f"{source} has reduce_to {side!r} in its preprocessor_config.json, which is no whole number of "
-                        "pixels; correct it")  # fmt: skip
-    if side is not None:
-        check_value(f"reduce_to in the preprocessor_config.json of {source}", side, **REDUCED_TO)
-
-
-def _match_size(source: str, config: PreTrainedConfig, processor: BaseImageProcessor) -> None:
-    """Raise UserError if the processor's pictures have another size than the tower takes, or a size beyond reason.
-
-    DINOv2 takes any size that its patches fill, because it interpolates its position embeddings; its config notes it.
-    """
-    cropping = getattr(processor, "do_center_crop", False)
-    size, side = plain_setting(processor.crop_size if cropping else processor.size), config.image_size
-    made = size.get("height", 0) if size.get("height") == size.get("width") else 0
-    if config.model_type == "dinov2" and 0 < made <= LARGEST_SIDE and made % config.patch_size == 0:
-        config.pixels = made
-    elif size != {"height": side, "width": side}:
-        raise UserError(
-            f"{source} makes pictures of {size} pixels, but its tower takes {side} pixels both ways; correct its "
-            "preprocessor_config.json"
-        )
-    largest = max(side, *plain_setting(processor.size).values())
-    if not 0 < largest <= LARGEST_SIDE:
-        raise UserError(f"{source} takes pictures of {largest} pixels, but at most {LARGEST_SIDE} are allowed; correct "
-                        "its config.json and preprocessor_config.json")  # fmt: skip

@@ -3,16 +3,19 @@
 All share one interface, `forward(embedding: [B, D]) -> prefix: [B, P, E]`, and map each image alone: a row of a batch
 comes out as it would by itself. `EncoderMapper` and `QueryMapper` also take patches [B, S, D], whose token 0 is the
 pooled one; to them an embedding [B, D] is a sequence of one. The last layer of each is a linear `output`, but for
-ClipCap's Transformer (published.py).
+ClipCap's Transformer.
+
+ClipCap is github.com/rmokady/CLIP_prefix_caption (Mokady et al. 2021), the original
+github.com/jmisilo/clip-gpt-captioning.
 """
 
 from typing import Protocol
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from ..errors import UserError
-from .published import ClipCapMapper
 
 
 class MapperConfig(Protocol):
@@ -57,8 +60,12 @@ class EncoderMapper(nn.Module):
     def __init__(self, config: MapperConfig, embedding_width: int, width: int):
         super().__init__()
         self.prefix_length = config.prefix_length
-        self.encoder = _encoder(config, embedding_width)
+        self.encoder = self.build_encoder(config, embedding_width)
         self.output = nn.Linear(embedding_width, config.prefix_length * width)
+
+    def build_encoder(self, config: MapperConfig, width: int) -> nn.TransformerEncoder:
+        """Build the encoder layers of that width."""
+        return _encoder(config, width)
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
         encoded = self.encoder(_sequence(embedding))[:, 0]  # [B, S, D] -> [B, D]
@@ -68,12 +75,11 @@ class EncoderMapper(nn.Module):
 class OriginalMapper(EncoderMapper):
     """The original's layers as they were published: the norm comes last in each, ReLU, no norm behind them."""
 
-    def __init__(self, config: MapperConfig, embedding_width: int, width: int):
-        super().__init__(config, embedding_width, width)
-        layer = nn.TransformerEncoderLayer(
-            embedding_width, config.mapper_heads, 4 * embedding_width, config.dropout, batch_first=True
-        )
-        self.encoder = nn.TransformerEncoder(layer, config.mapper_layers, enable_nested_tensor=False)
+    def build_encoder(self, config: MapperConfig, width: int) -> nn.TransformerEncoder:
+        """Build the encoder layers of that width."""
+        _check_heads(config, width)
+        layer = nn.TransformerEncoderLayer(width, config.mapper_heads, 4 * width, config.dropout, batch_first=True)
+        return nn.TransformerEncoder(layer, config.mapper_layers, enable_nested_tensor=False)
 
 
 class QueryMapper(nn.Module):
@@ -97,6 +103,67 @@ class QueryMapper(nn.Module):
         queries = self.queries.expand(len(embedding), -1, -1)  # [B, P, E]
         encoded = self.encoder(torch.cat([image, queries], dim=1))  # [B, S+P, E]
         return self.output(encoded[:, image.shape[1] :])  # [B, P, E]
+
+
+class ClipCapLayer(nn.Module):
+    """A layer of ClipCap's Transformer: norms first, ReLU, and queries, keys and values without a bias."""
+
+    def __init__(self, width: int, heads: int, dropout: float):
+        super().__init__()
+        self.heads, self.dropout = heads, nn.Dropout(dropout)
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.queries = nn.Linear(width, width, bias=False)
+        self.keys_values = nn.Linear(width, 2 * width, bias=False)
+        self.project = nn.Linear(width, width)
+        self.fc1, self.fc2 = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+
+    def forward(self, sequence: torch.Tensor) -> torch.Tensor:
+        normed = self.norm1(sequence)  # [B, S, E]
+        queries, keys, values = (
+            part.unflatten(2, (self.heads, -1)).transpose(1, 2)  # [B, heads, S, E/heads]
+            for part in (self.queries(normed), *self.keys_values(normed).chunk(2, dim=2))
+        )
+        attended = F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(2)  # [B, S, E]
+        sequence = sequence + self.dropout(self.project(attended))
+        return sequence + self.dropout(self.fc2(self.dropout(F.relu(self.fc1(self.norm2(sequence))))))
+
+
+class ClipCapMapper(nn.Module):
+    """ClipCap's Transformer: the embedding as C tokens beside P learned ones, whose outputs are the prefix.
+
+    C is the config's `clip_length`, if it has one above 0, else P. There is no output layer.
+    """
+
+    def __init__(self, config: MapperConfig, embedding_width: int, width: int):
+        super().__init__()
+        _check_heads(config, width)
+        self.clip_length = getattr(config, "clip_length", 0) or config.prefix_length
+        self.linear = nn.Linear(embedding_width, self.clip_length * width)
+        self.prefix_const = nn.Parameter(torch.randn(config.prefix_length, width))
+        self.layers = nn.ModuleList(
+            ClipCapLayer(width, config.mapper_heads, config.dropout) for _ in range(config.mapper_layers)
+        )
+
+    def forward(self, embedding: torch.Tensor) -> torch.Tensor:
+        if embedding.ndim != 2:
+            raise UserError(
+                f"the clipcap mapper takes one vector per picture, [B, D], not {list(embedding.shape)}: choose queries "
+                "or encoder for patches"
+            )
+        image = self.linear(embedding).unflatten(1, (self.clip_length, -1))  # [B, C, E]
+        sequence = torch.cat([image, self.prefix_const.expand(len(embedding), -1, -1)], dim=1)  # [B, C+P, E]
+        for layer in self.layers:
+            sequence = layer(sequence)
+        return sequence[:, self.clip_length :]  # [B, P, E]
+
+    @torch.no_grad()
+    def begin_at(self, vector: torch.Tensor) -> None:
+        """Let a training begin with a prefix whose vectors are all near this one, [E]."""
+        self.prefix_const.mul_(0.1 * vector.std()).add_(vector)
+        for layer in self.layers:
+            for last in (layer.project, layer.fc2):
+                last.weight.mul_(0.1 * vector.std())
+                last.bias.zero_()
 
 
 MAPPERS: dict[str, type[nn.Module]] = {
@@ -131,11 +198,16 @@ def _sequence(embedding: torch.Tensor) -> torch.Tensor:
 
 
 def _encoder(config: MapperConfig, width: int) -> nn.TransformerEncoder:
-    heads = config.mapper_heads
-    if width % heads:
-        raise UserError(f"mapper_heads is {heads}, but must divide the width of the {config.mapper} mapper, {width}")
+    _check_heads(config, width)
     # Layer norm comes first in each layer (Xiong et al. 2020), so six layers train without a long warm-up.
     layer = nn.TransformerEncoderLayer(
-        width, heads, 4 * width, config.dropout, activation="gelu", batch_first=True, norm_first=True
+        width, config.mapper_heads, 4 * width, config.dropout, activation="gelu", batch_first=True, norm_first=True
     )
     return nn.TransformerEncoder(layer, config.mapper_layers, norm=nn.LayerNorm(width), enable_nested_tensor=False)
+
+
+def _check_heads(config: MapperConfig, width: int) -> None:
+    if width % config.mapper_heads:
+        raise UserError(
+            f"mapper_heads is {config.mapper_heads}, but must divide the width of the {config.mapper} mapper, {width}"
+        )

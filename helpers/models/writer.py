@@ -15,15 +15,17 @@ from transformers import PreTrainedTokenizerBase
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..config import Config
+from ..encoders.processor import load_processor
 from ..encoders.vision import ImageEncoder
 from ..errors import UserError
 from ..runtime.files import atomic_path
 from ..runtime.libraries import one_line_errors, quietly
 from ..runtime.model_folders import DESIGN, captioner_folder
-from .captioner import Captioner, CaptionerConfig
+from .captioner import Captioner
+from .captioner_config import CaptionerConfig
 from .decoding import Decoding
 from .freezing import freeze, merged_state
-from .loading import load_config, load_encoder, load_gpt2, load_processor, load_tokenizer, load_weights
+from .loading import load_config, load_encoder, load_gpt2, load_tokenizer, load_weights
 
 
 class Embeddings(Protocol):

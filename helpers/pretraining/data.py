@@ -14,8 +14,8 @@ from ..captions.splits import split_by_image
 from ..data.images import open_picture, picture_path
 from ..data.scene_captions import Scene
 from ..data.scenes import scenes_of_world
+from ..encoders.processor import CLIPImageProcessor
 from ..errors import UserError
-from ..models.loading import CLIPImageProcessor
 
 TINY_PAIRS_WORLD = {"images": 8000, "seed": 1000}  # the drawn world that the pair in helpers/tiny was trained on
 

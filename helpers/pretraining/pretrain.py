@@ -14,8 +14,8 @@ from tokenizers.processors import TemplateProcessing
 from transformers import CLIPModel, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from ..captions.read import read_text
+from ..encoders.processor import CLIPImageProcessor
 from ..errors import UserError
-from ..models.loading import CLIPImageProcessor
 from ..runtime.device import use_threads_for
 from ..runtime.files import atomic_path, write_json
 from ..runtime.libraries import quietly

@@ -10,7 +10,7 @@ from tqdm.auto import trange
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
 from ..encoders.locked_clip import LockedClip
-from ..models.loading import CLIPImageProcessor
+from ..encoders.processor import CLIPImageProcessor
 from ..training.optimizer import lr_at
 from .recipe import Recipe
 

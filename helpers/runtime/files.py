@@ -90,6 +90,14 @@ def read_json(path: str | Path) -> Any:
     return parse_json(read_text(path))
 
 
+def read_object(path: str | Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object. Raises OSError as `read_text` does, and ValueError on anything else."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError("it is no JSON object")
+    return content
+
+
 def parse_json(text: str) -> Any:
     """Return the value of a JSON text. Raises ValueError on anything else, also on one that is nested too deep."""
     try:

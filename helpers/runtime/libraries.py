@@ -1,4 +1,4 @@
-"""What the libraries say while they load and save models: their errors in one line, and no noise."""
+"""Libraries that load and save models: their errors in one line, and no noise."""
 
 import os
 from collections.abc import Iterator

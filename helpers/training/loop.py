@@ -3,16 +3,14 @@
 import functools
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
 import torch
-from accelerate import Accelerator, notebook_launcher
+from accelerate import Accelerator
 from safetensors import SafetensorError, safe_open
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from tqdm import tqdm
 
 from ..config import Config
@@ -36,7 +34,7 @@ Watch = Callable[[pd.DataFrame], None]  # gets the history each time it has grow
 def train(
     config: Config, captions: pd.DataFrame, cache: str | Path, *, out: str | Path, resume: bool = False,
     max_steps: int | None = None, max_hours: float | None = None, watch: Watch | None = None,
-    tracker: str | None = None, parts: Parts | None = None,
+    tracker: str | None = None, parts: Parts | None = None, wait: bool = False,
 ) -> Run:  # fmt: skip
     """Train a captioner on the captions whose split is "train", and leave a run folder at `out`.
 
@@ -44,25 +42,23 @@ def train(
     resume: go on from the newest whole checkpoint. max_steps, max_hours: when this session saves and stops; the
     schedule stays that of the whole run. Ctrl-C and SIGTERM stop it in the same way. tracker: one of Accelerate's, such
     as "tensorboard", which gets each row of the history, too. parts: other parts than the usual ones, for experiments.
-    Only one process may train into a run folder at a time.
+    Only one process may train into a run folder at a time; wait: wait until another one has ended.
     Raises UserError if the pair, the cache, the run folder or its checkpoints do not fit, if memory or the disk is too
     small, if another process trains into the folder, and at the first loss or gradient that is not finite.
     """
-    lock = only_one(out, TRAINING, wait=False) if os.environ.get("RANK", "0") == "0" else nullcontext()
+    lock = only_one(out, TRAINING, wait=wait) if os.environ.get("RANK", "0") == "0" else nullcontext()
     with lock:
         return _session(
-            config, captions, cache, out=out, resume=resume, max_steps=max_steps, max_hours=max_hours, watch=watch,
-            tracker=tracker, parts=parts,
+            config, captions, cache, out=out, resume=resume, stop=Stop(max_steps, max_hours), watch=watch,
+            tracker=tracker, parts=parts or Parts(),
         )  # fmt: skip
 
 
 def _session(
-    config: Config, captions: pd.DataFrame, cache: str | Path, *, out: str | Path, resume: bool,
-    max_steps: int | None = None, max_hours: float | None = None, watch: Watch | None = None,
-    tracker: str | None = None, parts: Parts | None = None,
+    config: Config, captions: pd.DataFrame, cache: str | Path, *, out: str | Path, resume: bool, stop: Stop,
+    watch: Watch | None, tracker: str | None, parts: Parts,
 ) -> Run:  # fmt: skip
     """Train for one session, as `train` says."""
-    stop, parts = Stop(max_steps, max_hours), parts or Parts()
     choice = choose_accelerator(config.precision)
     accelerator = make_accelerator(choice, tracker, out)
     main = accelerator.is_main_process
@@ -172,48 +168,8 @@ def train_or_load(
     """
     run = Run(Path(out))
     if finish or not run.captioner.exists():
-        with only_one(out, TRAINING):
-            run = _session(config, data.captions, cache.folder, out=out, resume=True, watch=watch)
+        run = train(config, data.captions, cache.folder, out=out, resume=True, watch=watch, wait=True)
     return run, CaptionWriter.load(run.captioner, device=choose_accelerator("fp32").device)
-
-
-def train_on_all_cards(
-    config: Config, captions: pd.DataFrame, cache: str | Path, *, out: str | Path, max_hours: float | None = None,
-    watch: Watch | None = None, cards: int | None = None,
-) -> Run:  # fmt: skip
-    """Train or go on from a notebook in one process per card (two on Kaggle's "T4 x2"); torchrun does so on a terminal.
-
-    cards: the number of processes, by default one per card, and one if there is none. The processes are forked, so
-    nothing in this kernel may have used a card before; if something has, training uses one card and says so. Raises
-    what `train` raises.
-    """
-    cards = cards or max(1, torch.cuda.device_count())
-    if cards > 1 and torch.cuda.is_initialized():
-        tqdm.write(f"one of {cards} cards is used, because this kernel has used one already: restart it to use all")
-        cards = 1
-    if cards == 1:
-        return train(config, captions, cache, out=out, resume=True, max_hours=max_hours, watch=watch)
-    with tempfile.TemporaryDirectory() as folder:
-        refusal = Path(folder) / "refusal.txt"
-        try:
-            work = functools.partial(
-                train, config, captions, cache, out=out, resume=True, max_hours=max_hours, watch=watch
-            )
-            notebook_launcher(_in_child, (work, refusal), num_processes=cards)
-        except ChildFailedError as error:
-            if not refusal.exists():
-                raise
-            raise UserError(refusal.read_text(encoding="utf-8")) from error
-    return Run(Path(out))
-
-
-def _in_child(work: Callable[[], object], refusal: Path) -> None:
-    """Do the work as one of several processes; a UserError is left in the file `refusal`, where the parent reads it."""
-    try:
-        work()
-    except UserError as error:
-        refusal.write_text(str(error), encoding="utf-8")
-        raise
 
 
 def _leave_captioner(writer: CaptionWriter, run: Run) -> None:

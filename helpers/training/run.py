@@ -15,7 +15,6 @@ import hashlib
 import io
 import json
 import math
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -26,16 +25,13 @@ import accelerate
 import pandas as pd
 import torch
 import transformers
-from tqdm import tqdm
 
 from ..config import FREE, Config
 from ..data.batches import CaptionBatches
 from ..data.embedding_cache import EmbeddingCache
 from ..errors import UserError
-from ..runtime.files import atomic_path, only_one, parse_json, read_json, sweep_partial, write_json, write_text
-from ..runtime.kaggle import search_inputs
+from ..runtime.files import parse_json, read_object, sweep_partial, write_json, write_text
 from ..runtime.model_folders import RUN_CONFIG, read_run_config, refuse_taken
-from .checkpoint import newest_step
 
 HISTORY = ["step", "epoch", "loss", "val_loss", "lr", "gpt2_lr", "captions_per_second", "elapsed_seconds"]
 
@@ -197,12 +193,12 @@ def training_config(captioner: str | Path) -> Config | None:
     """
     for folder in (Path(captioner), Path(captioner).resolve().parent):
         try:
-            found = read_json(folder / RUN_CONFIG)
+            found = read_object(folder / RUN_CONFIG)
             if isinstance(found.get("config"), dict):
                 return Config.from_dict(found["config"])
         except FileNotFoundError:
             continue
-        except (ValueError, AttributeError) as error:
+        except ValueError as error:
             raise UserError(f"{folder / RUN_CONFIG} is no config.json: give another captioner") from error
     return None
 
@@ -215,29 +211,6 @@ def check_same(folder: Path, what: str, *, found: dict[str, Any], wanted: dict[s
                 f"{folder} holds a run with {name} {found.get(name)!r}, here it is {wanted.get(name)!r}: a run goes on "
                 f"with its own {what}; use that value, or name another folder"
             )
-
-
-def carry_over(folder: str | Path) -> None:
-    """Copy the run or cache of that name from Kaggle's inputs to `folder`, if it is further than the one there.
-
-    Among several runs, the one with the most steps at its newest whole checkpoint is taken; among several caches, the
-    one with the most shards. If nothing is found, or on another machine, nothing happens.
-    """
-    folder = Path(folder)
-    found = max(search_inputs(folder), key=_progress, default=None)
-    if found is None:
-        return
-    with only_one(folder, "carrying over"):  # under torchrun the first process copies, and the others find it done
-        if _progress(found) <= _progress(folder):
-            return
-        tqdm.write(f"{folder} goes on from {found}")
-        with atomic_path(folder) as partial:
-            shutil.copytree(found, partial, copy_function=shutil.copyfile)  # contents alone: inputs are read-only
-
-
-def _progress(folder: Path) -> tuple[int, int]:
-    """Return the steps of a run and the shards of a cache."""
-    return newest_step(Run(folder).checkpoints) or 0, len(list(folder.glob("shard-*.safetensors")))
 
 
 def check_captions(folder: str | Path, captions: pd.DataFrame) -> None:

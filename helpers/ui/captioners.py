@@ -36,7 +36,7 @@ class Written:
 
 
 class Captioners(Protocol):
-    """What the explorer asks of captioners."""
+    """Interface of captioners for the explorer."""
 
     names: list[str]
 

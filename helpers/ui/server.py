@@ -24,9 +24,8 @@ HOSTS = "CLIPXGPT_HOSTS"  # environment variable: names, separated by commas, un
 MOST_VISITORS = 30  # at a time; one kernel each
 IDLE = 600  # seconds without use, after which a visitor's kernel ends, also if the page is still open
 CHECKED = 30  # seconds between two looks for idle kernels
-LARGEST_MESSAGE = (
-    64_000_000  # bytes; a larger upload cuts the visitor's connection, one of over 20 MB is refused in words
-)
+# In bytes. A larger upload cuts the visitor's connection; one of over 20 MB is refused in words.
+LARGEST_MESSAGE = 64_000_000
 
 
 class App(Voila):

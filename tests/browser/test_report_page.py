@@ -6,7 +6,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from helpers.ui.report import write_report
+from helpers.sharing.report import write_report
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>"
 

@@ -23,10 +23,11 @@ from helpers.commands.options import chosen_config
 from helpers.conversion.clipcap import convert_clipcap
 from helpers.conversion.original import convert_original
 from helpers.data.build_cache import open_cache
+from helpers.encoders.processor import CLIPImageProcessor
 from helpers.errors import UserError
-from helpers.models.captioner import Captioner, CaptionerConfig
+from helpers.models.captioner import Captioner
+from helpers.models.captioner_config import CaptionerConfig
 from helpers.models.decoding import Decoding
-from helpers.models.loading import CLIPImageProcessor
 from helpers.models.writer import CaptionWriter
 from helpers.training.checkpoint import newest_step
 from helpers.training.loop import train

@@ -12,7 +12,8 @@ from transformers import AutoConfig
 from helpers.data.batches import IGNORE
 from helpers.encoders.vision import image_features
 from helpers.errors import UserError
-from helpers.models.captioner import Captioner, CaptionerConfig
+from helpers.models.captioner import Captioner
+from helpers.models.captioner_config import CaptionerConfig
 from helpers.models.mapping import MAPPERS
 
 

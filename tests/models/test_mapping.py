@@ -3,7 +3,7 @@ import torch
 
 from helpers.config import Config
 from helpers.errors import UserError
-from helpers.models.captioner import CaptionerConfig
+from helpers.models.captioner_config import CaptionerConfig
 from helpers.models.mapping import MAPPERS, build_mapper
 
 

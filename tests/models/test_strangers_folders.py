@@ -18,8 +18,9 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from helpers.data.batches import caption_tokens
 from helpers.encoders.efficientnet import EfficientNetLiteConfig, EfficientNetLiteModel
+from helpers.encoders.processor import CLIPImageProcessor
 from helpers.errors import UserError
-from helpers.models.loading import CLIPImageProcessor, load_encoder, load_gpt2
+from helpers.models.loading import load_encoder, load_gpt2
 from helpers.models.writer import CaptionWriter
 
 ROOT = Path(__file__).parents[2]

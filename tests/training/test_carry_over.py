@@ -10,8 +10,9 @@ from helpers.data.build_cache import build_cache
 from helpers.models.loading import load_encoder
 from helpers.runtime import kaggle as inputs
 from helpers.training.checkpoint import checkpoints
+from helpers.training.kaggle import carry_over
 from helpers.training.loop import train
-from helpers.training.run import Run, carry_over
+from helpers.training.run import Run
 
 
 @pytest.fixture

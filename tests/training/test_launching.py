@@ -13,7 +13,7 @@ import sys
 from helpers.config import Config
 from helpers.errors import UserError
 from helpers.data.dataset import open_data
-from helpers.training.loop import train_on_all_cards
+from helpers.training.kaggle import train_on_all_cards
 
 world, cache, out, epochs = sys.argv[1:]
 data = open_data(f"{world}/flickr30k_images", f"{world}/results.csv")

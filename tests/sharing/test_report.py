@@ -13,8 +13,8 @@ import pytest
 
 from helpers.errors import UserError
 from helpers.evaluation.evaluate import evaluate
+from helpers.sharing.report import write_report
 from helpers.training.run import Run
-from helpers.ui.report import write_report
 
 HOSTILE = '<script>alert(1)</script> "><img src=x onerror=alert(1)> {{ 7 * 7 }} {% raw %}'
 
@@ -170,7 +170,7 @@ def test_the_report_needs_neither_ipython_nor_ipywidgets(run):
     code = """
 import sys
 sys.modules["IPython"] = sys.modules["ipywidgets"] = None  # imports of them now fail
-from helpers.ui.report import write_report
+from helpers.sharing.report import write_report
 write_report(sys.argv[1])
 """
     subprocess.run([sys.executable, "-c", code, run.folder], check=True, cwd=Path(__file__).parents[2])

@@ -1,36 +1,25 @@
-"""One HTML file about a run, to share: captions beside their references, scores, curves, config, versions.
+"""The evaluations in a run's folder, ready for a page: the headline in words, tables of scores, captions to look at."""
 
-The page loads nothing from outside and runs no code: pictures are inside it, and every text is escaped.
-"""
-
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
 
 from ..data.dataset import open_data
-from ..data.images import open_picture, picture_folder, picture_path
+from ..data.images import open_picture, picture_path
 from ..errors import UserError
 from ..evaluation.evaluate import PICTURES
 from ..evaluation.scores import GROUPS, INTERVAL
-from ..plots.base import png
-from ..plots.training import plot_loss_and_lr
-from ..runtime.files import write_text
+from ..runtime.files import read_object
 from ..runtime.texts import undefused
-from ..training.run import HISTORY, Run
-from .html import data_url, small_url
+from ..ui.html import small_url
 
 SHOWN = 24  # captions in the gallery
-SAMPLES = 6  # validations whose sample captions are shown, evenly spaced from the first to the last
 THUMB = 288  # pixels; the longest side of a picture in the gallery
-WORLD = Path(
-    "data/drawn"
-)  # its pictures and references stand in for those that a run of the drawn world did not record
+# Its pictures and references stand in for those that a run of the drawn world did not record.
+WORLD = Path("data/drawn")
 HEADLINE = {  # scores of the headline, by their keys in metrics.json, in this order
     "cider": "CIDEr {}, which counts what a caption shares with its references, rare words more",
     "bleu_4": "BLEU-4 {}, which counts shared runs of four words",
@@ -54,75 +43,7 @@ class Evaluation:
     captions: int = 0
 
 
-def write_report(folder: str | Path, out: str | Path | None = None, *, images: str | Path | None = None) -> Path:
-    """Save a report on the run in `folder` and return its path.
-
-    out: the file, by default report.html in the run's folder. images: the folder of the pictures in captions.csv, by
-    default the one that the evaluation recorded. The report lists what the run lacks. Raises UserError if `folder` is
-    no run or `images` no folder.
-    """
-    run = Run(Path(folder))
-    if not run.config_file.exists():
-        raise UserError(f"{folder} holds no config.json: give the folder of a run, the --out of `clipxgpt train`")
-    if images is not None:
-        picture_folder(images)
-    config, missing = _read_json(run.config_file), list[str]()
-    out = Path(out) if out else run.folder / "report.html"
-    evaluations = _evaluations(run.folder, images, missing)
-    history = _history(run, missing)
-    if not any(run.captioner.glob("*.safetensors")):
-        missing.append("captioner/: training has not ended yet")
-    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
-        Path(__file__).with_name("report.html").read_text(encoding="utf-8")
-    )
-    text = page.render(
-        name=run.folder.resolve().name,
-        made=f"{datetime.now():%d %B %Y, %H:%M}",
-        numbers=_numbers(history),
-        curve="" if history is None else _curve(history),
-        evaluations=evaluations,
-        samples=_samples(run, missing),
-        tables={title: _table(config.get(part, {})) for title, part in
-                (("Config", "config"), ("Training data", "data"), ("Versions", "versions"))},
-        missing=missing,
-    )  # fmt: skip
-    write_text(out, text)
-    return out
-
-
-def _history(run: Run, missing: list[str]) -> pd.DataFrame | None:
-    """Return the history as numbers; if it is empty or cannot be read, return None and add the reason to `missing`."""
-    try:
-        history = run.history()[HISTORY].astype(float)
-    except (UserError, ValueError, KeyError) as error:
-        missing.append(f"history.csv: {_one_line(error)}")
-        return None
-    if history.empty:
-        missing.append("history.csv: it has no rows yet")
-        return None
-    return history
-
-
-def _numbers(history: pd.DataFrame | None) -> list[tuple[str, str]]:
-    """Return the training in a few numbers: (what, value)."""
-    if history is None:
-        return []
-    last, validated = history.iloc[-1], history.val_loss.dropna()
-    seconds = last.elapsed_seconds
-    return [
-        ("steps", f"{last.step:,.0f}"),
-        ("epochs", f"{last.epoch:.3g}"),
-        ("of training", f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.1f} min"),
-        ("captions per second", f"{history.captions_per_second.median():,.0f}"),
-        ("lowest validation loss", f"{validated.min():.3f}" if len(validated) else "not measured"),
-    ]
-
-
-def _curve(history: pd.DataFrame) -> str:
-    return data_url(png(plot_loss_and_lr(history), dpi=130), "image/png")
-
-
-def _evaluations(folder: Path, images: str | Path | None, missing: list[str]) -> list[Evaluation]:
+def read_evaluations(folder: Path, images: str | Path | None, missing: list[str]) -> list[Evaluation]:
     """Return the evaluations in the run's folder and in the folders directly inside it; the one in test/ leads."""
     found = []
     inside = sorted(path for path in folder.glob("[!.]*") if path.is_dir())
@@ -130,7 +51,7 @@ def _evaluations(folder: Path, images: str | Path | None, missing: list[str]) ->
         evaluation = Evaluation("" if place == folder else place.name)
         if (place / "metrics.json").exists():
             try:
-                metrics = _read_json(place / "metrics.json")
+                metrics = read_own(place / "metrics.json")
                 evaluation.headline, evaluation.tables = _headline(metrics), _tables(metrics)
             except UserError as error:
                 missing.append(str(error))
@@ -169,14 +90,14 @@ def _tables(metrics: dict[str, Any]) -> dict[str, list[tuple[str, str, str]]]:
     for key, value in metrics.items():
         if key.endswith(INTERVAL) and key.removesuffix(INTERVAL) in metrics:
             continue
-        heading, name = known.get(key, ("Other", _spaced(key)))
+        heading, name = known.get(key, ("Other", spaced(key)))
         interval = metrics.get(key + INTERVAL)
-        between = f"[{', '.join(_as_text(end) for end in interval)}]" if isinstance(interval, list) else ""
+        between = f"[{', '.join(as_text(end) for end in interval)}]" if isinstance(interval, list) else ""
         rows = [(name, value)]
         if isinstance(value, dict):
             heading = name[:1].upper() + name[1:]
-            rows = [(known.get(inner, ("", _spaced(inner)))[1], each) for inner, each in value.items()]
-        tables.setdefault(heading, []).extend((name, _as_text(each), between) for name, each in rows)
+            rows = [(known.get(inner, ("", spaced(inner)))[1], each) for inner, each in value.items()]
+        tables.setdefault(heading, []).extend((name, as_text(each), between) for name, each in rows)
     order = [*GROUPS, *tables]
     return dict(sorted(tables.items(), key=lambda table: order.index(table[0])))
 
@@ -187,7 +108,7 @@ def _fill_gallery(evaluation: Evaluation, place: Path, images: str | Path | None
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False)[["image_name", "caption"]]
     except (ValueError, KeyError) as error:
-        missing.append(f"{file}: {_one_line(error)}")
+        missing.append(f"{file}: {one_line(error)}")
         return
     evaluation.captions, unread = len(table), []
     table = table.head(SHOWN)
@@ -210,7 +131,7 @@ def _fill_gallery(evaluation: Evaluation, place: Path, images: str | Path | None
 def _sources(place: Path, names: list[str]) -> tuple[Path | None, Callable[[str], list[str]]]:
     """Return the folder of an evaluation's pictures, None if it is not known or gone, and their references by name."""
     try:
-        recorded = _read_json(place / PICTURES)
+        recorded = read_own(place / PICTURES)
     except (OSError, UserError):
         if not all((WORLD / "flickr30k_images" / name).is_file() for name in names[:1]):
             return None, lambda _name: []
@@ -227,45 +148,25 @@ def _sources(place: Path, names: list[str]) -> tuple[Path | None, Callable[[str]
     return folder, known
 
 
-def _samples(run: Run, missing: list[str]) -> dict[str, Any]:
-    """Return the captions of the same pictures at several steps of training: {names, rows: [(step, captions)]}."""
+def read_own(file: Path) -> dict[str, Any]:
+    """Read a JSON object that a run or an evaluation left. Raises UserError if the file holds none."""
     try:
-        table = run.samples()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        missing.append(f"samples.jsonl: {_one_line(error)}")
-        return {"names": [], "rows": []}
-    places = sorted({round(place * (len(table) - 1) / (SAMPLES - 1)) for place in range(SAMPLES)}) if len(table) else []
-    rows = [(step, list(captions)) for step, captions in zip(table.index[places], table.values[places], strict=True)]
-    return {"names": list(table.columns), "rows": rows}
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    """Return the JSON object in a file. Raises UserError if it holds none."""
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        return read_object(file)
     except ValueError as error:
-        raise UserError(f"{file} is no JSON ({_one_line(error)}): give a complete run's folder") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{file} is no JSON object: give a complete run's folder")
-    return value
+        raise UserError(f"{file} is no JSON object ({one_line(error)}): give a complete run's folder") from error
 
 
-def _table(part: Any) -> list[tuple[str, str]]:
-    """Return a part of config.json as (name, value), both as text."""
-    return [(_spaced(name), _as_text(value)) for name, value in part.items()] if isinstance(part, dict) else []
-
-
-def _spaced(name: str) -> str:
+def spaced(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _as_text(value: Any) -> str:
+def as_text(value: Any) -> str:
     """Return a value as text: a float with four digits, a whole number with separators, all else as it is."""
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """Return an error's message on one line, or its type's name if it has none."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,6 @@
-"""Classifier-free guidance: at each token, strengthen what the picture adds to what GPT-2 would say without one.
+"""Logits processors, which change GPT-2's scores while it writes: guidance, and the original's way to begin a caption.
+
+Classifier-free guidance strengthens at each token what the picture adds to what GPT-2 would say without one:
 
     log p = log p(mean) + strength * (log p(true) - log p(mean)), normalised
 
@@ -40,3 +42,30 @@ class Guidance(LogitsProcessor):
             output = self.gpt2(beginnings[:, -1:], past_key_values=self.cache, use_cache=True)
         self.beginnings, self.cache = beginnings, output.past_key_values
         return output.logits[:, -1].float().log_softmax(dim=-1)[row_of]
+
+
+class OriginalStart(LogitsProcessor):
+    """The way the original begins a caption, for one call of GPT-2's `generate`.
+
+    Its code adds the position embeddings by hand before GPT-2 adds them, which is in the converted weights: they are
+    doubled. When a caption is written, it adds them in place, so from the second token on what stands before the
+    caption has them once more. `later` is that; this processor scores the first token without it.
+    """
+
+    def __init__(self, gpt2: GPT2LMHeadModel, start: torch.Tensor):
+        """start: the beginning-of-text token and the prefix, [B, 1+P, E]."""
+        self.first = gpt2(inputs_embeds=start, use_cache=False, logits_to_keep=1).logits[:, -1].float()  # [B, V]
+        self.later = with_positions_again(gpt2, start)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Return the scores [R, V] of the token behind input_ids, int64 [R, t], with the right ones for the first."""
+        return scores if input_ids.shape[1] else self.first_scores(scores)
+
+    def first_scores(self, scores: torch.Tensor) -> torch.Tensor:
+        """Return the scores of the first token, in the shape [R, V] and dtype of these."""
+        return self.first.repeat_interleave(len(scores) // len(self.first), dim=0).to(scores)
+
+
+def with_positions_again(gpt2: GPT2LMHeadModel, start: torch.Tensor) -> torch.Tensor:
+    """Return [B, L, E] with the original's position embeddings added, which are half of the doubled ones."""
+    return start + gpt2.transformer.wpe.weight[: start.shape[1]].to(start.dtype) / 2

@@ -1,6 +1,5 @@
 """The model card of a captioner, and the captioner with its card on the Hugging Face hub."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ from ..config import Config
 from ..errors import UserError
 from ..evaluation.scores import GROUPS, INTERVAL
 from ..models.writer import CaptionWriter
+from ..runtime.files import read_object
 from ..runtime.model_folders import captioner_folder
 from ..training.run import Run
 
@@ -87,11 +87,8 @@ def push_to_hub(folder: str | Path, repo_id: str, *, private: bool = False) -> s
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise TypeError("no object")
-        return content
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+        return read_object(file)
+    except (OSError, ValueError) as error:
         raise UserError(f"{file} is broken ({type(error).__name__}); make it again, or remove it") from error
 
 

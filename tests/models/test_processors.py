@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from transformers import LogitsProcessor
 
 from helpers.models.decoding import Decoding
-from helpers.models.guidance import Guidance
+from helpers.models.processors import Guidance
 
 WAYS = {
     "greedy": {},
