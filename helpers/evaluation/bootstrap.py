@@ -48,11 +48,11 @@ class Score:
     def minus(self, other: "Score") -> dict[str, Any]:
         """Return the difference to another captioner's score of the same images, and a verdict.
 
-        Keys: difference, 95_interval ([low, high]) and verdict: "tie" if the interval holds 0, else "higher" or
-        "lower".
+        Keys: difference, 95_interval ([low, high]) and verdict: "no difference shown" if the interval holds 0, else
+        "higher" or "lower".
         """
         low, high = interval(self.resampled - other.resampled)
-        verdict = "tie" if low <= 0 <= high else "higher" if low > 0 else "lower"
+        verdict = "no difference shown" if low <= 0 <= high else "higher" if low > 0 else "lower"
         return {"difference": self.value - other.value, "95_interval": [low, high], "verdict": verdict}
 
 

@@ -207,7 +207,8 @@ def _between(interval: Sequence[float], sign: str = "") -> str:
 
 def _comparison(captions: str, against: Mapping[str, Any]) -> list[str]:
     """Return a line per score that both files have, and a verdict in words."""
-    lines, by_verdict = [f"{captions} minus {against['captions']}"], {"higher": [], "lower": [], "tie": []}
+    lines: list[str] = [f"{captions} minus {against['captions']}"]
+    by_verdict: dict[str, list[str]] = {"higher": [], "lower": [], "no difference shown": []}
     if against["in_one_file_only"]:
         lines.append(f"  {'pictures in one file only':<{WIDTH}}{_in_words(against['in_one_file_only'])}")
     for key, found in against.items():
@@ -215,8 +216,7 @@ def _comparison(captions: str, against: Mapping[str, Any]) -> list[str]:
             name, interval = NAMES[key], _between(found["95_interval"], "+")
             lines.append(f"  {name:<{WIDTH}}{found['difference']:+.3f} {interval} {found['verdict']}")
             by_verdict[found["verdict"]].append(name)
-    words = {"higher": "higher", "lower": "lower", "tie": "a tie"}
-    said = [f"{words[verdict]} in {', '.join(names)}" for verdict, names in by_verdict.items() if names]
+    said = [f"{verdict} in {', '.join(names)}" for verdict, names in by_verdict.items() if names]
     return [*lines, f"{captions} against {against['captions']}: {'; '.join(said)}"]
 
 

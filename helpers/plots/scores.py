@@ -7,14 +7,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .base import BLUE, GREEN, GREY, ORANGE
+from .base import BLUE, GREY, ORANGE
 
 LABELS = {
     "bleu_1": "BLEU-1", "bleu_2": "BLEU-2", "bleu_3": "BLEU-3", "bleu_4": "BLEU-4", "meteor": "METEOR",
     "rouge_l": "ROUGE-L", "cider": "CIDEr", "clipscore": "CLIPScore", "refclipscore": "RefCLIPScore",
     "words": "words per caption", "copied": "share copied\nfrom training",
 }  # fmt: skip
-DIFFERENCE_COLORS = {"tie": GREY, "higher": GREEN, "lower": ORANGE}
 EFFECT_COLORS = {"higher": BLUE, "lower": ORANGE, "no difference shown": GREY}
 
 
@@ -62,7 +61,7 @@ def plot_differences(differences: Mapping[str, Mapping[str, Any]], label: str) -
     axis = figure.subplots()
     axis.axvline(0, color="#333", linewidth=0.8)
     for place, found in enumerate(differences.values()):
-        color = DIFFERENCE_COLORS[found["verdict"]]
+        color = EFFECT_COLORS[found["verdict"]]
         axis.plot(found["95_interval"], [place, place], color=color, linewidth=2.5, solid_capstyle="round")
         axis.plot(found["difference"], place, "o", color=color, markersize=6)
         axis.annotate(found["verdict"], (1.01, place), xycoords=("axes fraction", "data"), va="center", color=color)
