@@ -86,7 +86,7 @@ def neutralize(
     """Write a captions file without words for gender.
 
     Man and woman become person, boy and girl child, his and her their (docs/scores.md). A captioner that is trained
-    with the new file learns no words for gender.
+    with the new file is not taught words for gender.
 
     Examples:
       clipxgpt neutralize --captions captions.csv --out neutral.csv
