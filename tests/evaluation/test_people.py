@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.cli import main
+from helpers.evaluation.evaluate import evaluate, over_trainings
 from helpers.evaluation.people import AGE, GENDER, UNCLEAR, add_people_scores, agreed, confusion, kinds, people_lines
 from helpers.evaluation.scores import NAMES, Scores, summary_lines
+from helpers.models.decoding import Decoding
 from helpers.words.people import people_named
 
 NOTHING = Scores({}, {}, {}, "none")
@@ -102,7 +104,7 @@ def test_the_command_score_measures_people_if_asked(files, capsys):
     said, metrics = capsys.readouterr().out, json.loads(Path("s.json").read_text())
     assert metrics["people_invented"] == 1
     assert metrics["gender_named"]["woman"]["pictures"] == 2
-    assert metrics["against"]["objects_invented"]["verdict"] == "tie"
+    assert metrics["against"]["objects_invented"]["difference"] == 0
     assert "  a person invented             1.000" in said
     assert "Objects invented most" in said
     assert "people_missed" in pd.read_csv("s_by_image.csv")
@@ -122,6 +124,17 @@ def test_the_command_neutralize_keeps_all_but_the_words(files, capsys):
 
 
 words = st.sampled_from(["a", "woman", "men", "child", "and", "person", "dog", "bench", "player", "girls"])
+
+
+def test_evaluate_measures_people_too(writer, data, cache, tmp_path):
+    captions = data.captions.head(20)
+    metrics = evaluate(writer, captions, cache, out=tmp_path, decoding=Decoding(neutral=True), people=True)
+    assert metrics["decoding"] == "greedy, neutral words"
+    assert metrics["people_invented"] == 0
+    assert "people_missed" in metrics["not_measured"]  # the drawn world has no people
+    assert over_trainings({"a": metrics, "b": metrics})["scores"]["objects_invented"]["mean"] == 0
+
+
 texts = st.lists(words | st.text(max_size=4), max_size=6).map(" ".join)
 
 
