@@ -2,7 +2,7 @@
 
 A picture's gender and age are what more than half of its references name. If all had to agree, one "player" among four
 women would take the picture out, and only the plainest pictures would be left; if one were enough, one guess or slip
-would count. "Nobody" takes all of them: a picture of which some references name a person, but not most, is "unclear".
+would count. "Nobody" needs all of them: a picture of which some references name a person, but not most, is "unclear".
 """
 
 from collections import Counter
