@@ -157,6 +157,12 @@ judges: $(READY)  ## spread of trainings, and second judges, into notebooks/resu
 	for seed in 0 1; do $(BIN)/clipxgpt pretrain --vision runs/photo/encoder $(PHOTOS) --seed $$seed --out runs/judges/lite2-$$seed || exit; done
 	$(BIN)/python -m benchmarks.judges $(LITE) $(PHOTOS) --out notebooks/results/judges-photo.json
 
+.PHONY: people
+people: $(READY)  ## the people and things that captions of photos name, into notebooks/results, after make judges (a minute)
+	$(BIN)/python -m pip install --quiet textblob
+	$(BIN)/python -m benchmarks.people $(foreach seed,0 1 2,runs/judges/photo-test/$(seed)/captions.csv) --captioner runs/photo/0 \
+	  $(SCORED) --out notebooks/results/people.json
+
 .PHONY: docs
 docs: $(READY)  ## write docs/results.md and draw the pictures of README and docs, after make run
 	$(BIN)/python docs/results.py

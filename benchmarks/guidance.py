@@ -19,9 +19,9 @@ from helpers.data.dataset import Data, open_data
 from helpers.evaluation.bootstrap import Score
 from helpers.evaluation.coco import cider
 from helpers.evaluation.controls import DERANGEMENTS, derangement
-from helpers.evaluation.ptb_tokenizer import ptb_words
 from helpers.models.decoding import Decoding
 from helpers.models.writer import CaptionWriter
+from helpers.words.ptb_tokenizer import ptb_words
 
 
 def measure(

@@ -18,10 +18,10 @@ from benchmarks.consensus import Consensus
 from helpers.data.dataset import open_data
 from helpers.data.embedding_cache import EmbeddingCache
 from helpers.evaluation import controls
-from helpers.evaluation.ptb_tokenizer import ptb_words
 from helpers.evaluation.scores import Scores, measure
 from helpers.models.decoding import Decoding
 from helpers.models.writer import CaptionWriter
+from helpers.words.ptb_tokenizer import ptb_words
 
 SCORES = ("cider", "bleu_4", "bleu_1", "rouge_l")
 

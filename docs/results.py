@@ -21,7 +21,18 @@ from scipy import stats
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # this script runs from any folder
 
-from results_text import ARMS, DISSOLVED, EARLIER, INTRODUCTION, MEASURES, NOT_RUN, NOTES, TEST_SCORES, THE_WORLD  # noqa: E402
+from results_text import (  # noqa: E402
+    ARMS,
+    DISSOLVED,
+    EARLIER,
+    INTRODUCTION,
+    MEASURES,
+    NOT_RUN,
+    NOTES,
+    PEOPLE,
+    TEST_SCORES,
+    THE_WORLD,
+)
 
 from helpers import answer, answered, effect_in_words, paired_effects  # noqa: E402
 from helpers.data.scene_captions import scene_entropy  # noqa: E402
@@ -64,6 +75,8 @@ def page() -> str:
         time_to_quality(),
         "## Photographs: the captioner that ships",
         photo_test(),
+        "## Photographs: people, and things that are not there",
+        people(),
         "## Photographs: one thing changed",
         "On Flickr8k, one epoch in place of twelve, judged by the validation photos.",
         *(section(name) for name in photos),
@@ -187,6 +200,31 @@ def photo_test() -> str:
     head = (f"{found['photos']} test photos of Flickr8k; 95 % intervals over photos; differences are paired by photo "
             "(`make photo`).")  # fmt: skip
     return "\n\n".join([head, "\n".join(rows), "\n".join(minus), over])
+
+
+def people() -> str:
+    """Return which people and objects captions of photos name wrongly, and what neutral words cost."""
+    found = json.loads((TABLES / "people.json").read_text("utf-8"))
+    rows = ["| share | first training, over photos | mean of the trainings, over trainings |", "|---|---|---|"]
+    for name, label in PEOPLE.items():
+        shares = found["trainings"][name]
+        first, mean = ({"it": value, "it_95_interval": interval} for value, interval in
+                       ((shares["of_each"][0], shares["first_over_pictures"]),
+                        (shares["mean"], shares["over_trainings"])))  # fmt: skip
+        rows.append(f"| {label} | {_score(first, 'it')} | {_score(mean, 'it')} |")
+    cost, said = found["neutral"], []
+    for arm, label in (("neutral", "references as people wrote them"),
+                       ("neutral_by_neutral_references", "references in neutral words")):  # fmt: skip
+        minus = cost[arm]["minus_as_written"]
+        low, high = minus["95_interval"]
+        said.append(f"- {label}: {cost[arm]['cider']:.3f}, a difference of {minus['difference']:+.3f} "
+                    f"[{low:.3f}, {high:.3f}]")  # fmt: skip
+    head = (f"{found['photos']} test photos of Flickr8k, greedy captions of three trainings; 95 % intervals "
+            "([how it is counted](scores.md#people-and-things-that-are-not-there)).")  # fmt: skip
+    neutral = (f"CIDEr of the first training's greedy captions of {cost['photos']} validation photos, "
+               f"of which neutral words change {100 * cost['captions_reworded']:.0f} %: as written "
+               f"{cost['as_written']['cider']:.3f}; in neutral words, against")  # fmt: skip
+    return "\n\n".join([head, "\n".join(rows), neutral, "\n".join(said), "```\nmake people\n```"])
 
 
 def own_photos() -> str:

@@ -45,6 +45,18 @@ TEST_SCORES = {  # by the names in metrics.json
     "picture_tells_per_token": "what the picture tells, nats per token",
     "wrong_picture_costs_per_token": "what a wrong picture costs, nats per token",
 }
+PEOPLE = {  # by the names in people.json
+    "women_called_men": "a woman called a man",
+    "men_called_women": "a man called a woman",
+    "persons_given_a_gender": "a person of no agreed gender given one",
+    "children_called_adults": "a child called an adult",
+    "adults_called_children": "an adult called a child",
+    "people_invented": "a person invented where no reference names one",
+    "people_missed": "a person missed where most references name one",
+    "objects_invented": "captions with an object that no reference names",
+    "object_mentions_invented": "invented among all objects that are named",
+    "objects_invented_by_references": "references with an object that the others do not name",
+}
 EARLIER = (  # claim of an earlier version, its question, the arm, the verdict that it needs
     ("a plain MLP learns faster than six encoder layers", "mapping module", "mlp", "higher"),
     ("at 7e-4 the encoder learns less than at 2e-4", "learning rate of the encoder", "0.0007", "lower"),

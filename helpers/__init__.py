@@ -4,6 +4,7 @@ The rooms, from the bottom up; imports point down only:
 
     errors, config      one-line mistakes; one training run in one frozen object
     runtime             device and threads, atomic files and locks, Kaggle's inputs
+    words               words for people and things, captions as words, captions without words for gender
     encoders            the frozen image encoder: CLIP, SigLIP, DINOv2, ViT, EfficientNet-Lite
     models              loading, mapping modules, freezing, the captioner, decoding, the writer of captions
     plots               figures from plain tables
@@ -34,6 +35,7 @@ _NAMES = {  # module: its public names
     "config": "Config preset",
     "errors": "UserError",
     "runtime.device": "choose_accelerator",
+    "words.people": "neutral people_named",
     "models.loading": "load_encoder load_gpt2",
     "models.mapping": "build_mapper",
     "models.freezing": "freeze freezing_table",
@@ -66,6 +68,7 @@ _NAMES = {  # module: its public names
     "evaluation.score_file": "score_file",
     "evaluation.clipscore": "ClipJudge add_clip_scores",
     "evaluation.controls": "nearest_captions nearest_images picture_information",
+    "evaluation.people": "add_people_scores people_lines",
     "evaluation.published_scores": "published_lines",
     "plots.base": "LiveFigure",
     "plots.training": "plot_learning_curve plot_loss_and_lr plot_time_to_quality",
@@ -73,7 +76,7 @@ _NAMES = {  # module: its public names
     "plots.diagrams": "plot_mappers plot_prefix_and_words plot_tensor_strip",
     "plots.decoding": "plot_beam_tree plot_next_tokens",
     "plots.captions": "as_image plot_attention plot_confidence plot_grid show_pictures show_rows",
-    "plots.scores": "plot_differences plot_effects plot_reliability plot_score_and_truth plot_scores",
+    "plots.scores": "plot_confusion plot_differences plot_effects plot_reliability plot_score_and_truth plot_scores",
     "pretraining.data": "pretraining_scenes",
     "experiments.ablation": "ablate",
     "experiments.original_bugs": "BUGS",

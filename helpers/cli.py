@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from .commands.data import draw, embed
+from .commands.data import draw, embed, neutralize
 from .commands.messages import complain
 from .commands.models import convert, pretrain
 from .commands.options import add_command
@@ -23,7 +23,7 @@ from .commands.scores import evaluate, report, score
 from .commands.training import ablate, notebooks, train
 from .errors import UserError
 
-COMMANDS = (draw, pretrain, convert, embed, train, predict, evaluate, score, ablate, report, notebooks)
+COMMANDS = (draw, pretrain, convert, embed, neutralize, train, predict, evaluate, score, ablate, report, notebooks)
 UsageError = typer.BadParameter.__base__  # click's, of which newer versions of typer carry a copy
 EXAMPLES = """\b
 Examples:

@@ -97,7 +97,7 @@ def built(tmp_path_factory) -> Path:
     return out
 
 
-def test_the_sdist_holds_the_pair_and_the_template(built):
+def test_the_sdist_holds_the_pair_the_template_and_the_lists_of_words(built):
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
@@ -105,6 +105,8 @@ def test_the_sdist_holds_the_pair_and_the_template(built):
         "helpers/tiny/clip/model.safetensors",
         "helpers/tiny/gpt2/tokenizer.json",
         "helpers/sharing/report.html",
+        "helpers/words/objects.txt",
+        "helpers/words/people.csv",
     ):
         assert name in names
 

@@ -15,6 +15,7 @@ from helpers.evaluation.scores import measure
 from helpers.models.loading import load_encoder, load_gpt2
 from helpers.models.writer import CaptionWriter
 from helpers.runtime.model_folders import PHOTO
+from helpers.words.people import neutral, people_named
 
 ROOT = Path(__file__).parents[1]
 PHOTOS = sorted((ROOT / "notebooks" / "photos").glob("*.jpg"))
@@ -111,6 +112,27 @@ def test_the_card_has_the_scores_that_were_measured_and_the_command_that_rebuild
         assert re.search(rf"\| {name} \| {shipped[score]:.3f} \[{low:.3f}, {high:.3f}\] \|", CARD), name
     assert "make photo FLICKR8K=" in CARD
     assert re.search(r"^photo: ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_the_card_has_the_shares_that_were_measured_of_people_and_invented_things():
+    trainings = json.loads((ROOT / "notebooks" / "results" / "people.json").read_text())["trainings"]
+    rows = re.findall(r"^\| [^|]* \| (\d+) % \[(\d+), (\d+)\] \|$", CARD, re.MULTILINE)
+    shares = [
+        tuple(f"{100 * value:.0f}" for value in (found["of_each"][0], *found["first_over_pictures"]))
+        for name, found in trainings.items() if name != "object_mentions_invented"
+    ]  # fmt: skip
+    assert rows == shares
+    assert "## Do not use it" in CARD
+
+
+def test_neutral_captions_are_the_same_in_other_words(capsys):
+    said = []
+    for flags in ([], ["--neutral"], ["--neutral", "--beams", "2"]):
+        main(["predict", str(ROOT / "notebooks" / "photos" / "flower.jpg"), *flags])
+        said.append(capsys.readouterr().out.strip())
+    assert people_named(said[0]) & {"woman", "man"}
+    assert said[1] == neutral(said[0])
+    assert not people_named(said[2]) & {"woman", "man"}
 
 
 def test_it_describes_photos_that_it_has_not_seen(writer, shared_data):

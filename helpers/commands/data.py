@@ -1,4 +1,4 @@
-"""The commands that make data: draw, embed."""
+"""The commands that make data: draw, embed, neutralize."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,7 +8,7 @@ import typer
 from ..config import POOLINGS
 from . import checks
 from .messages import report_cache, report_left_out
-from .options import CAPTIONS, IMAGES, choose, whole, with_reading
+from .options import CAPTIONS, IMAGES, READING, choose, whole, with_reading
 
 
 def draw(
@@ -74,3 +74,33 @@ def embed(
     if share != WHOLE:
         print(f"part {share} of the pictures is done")
     report_cache(cache, out, data.image_names())
+
+
+def neutralize(
+    *,
+    captions: Annotated[Path, CAPTIONS],
+    image_column: Annotated[str | None, READING["image_column"][-1]] = None,
+    caption_column: Annotated[str | None, READING["caption_column"][-1]] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="CSV of the same captions, to train with.")],
+) -> None:
+    """Write a captions file without words for gender.
+
+    Man and woman become person, boy and girl child, his and her their (docs/scores.md). A captioner that is trained
+    with the new file is not taught words for gender.
+
+    Examples:
+      clipxgpt neutralize --captions captions.csv --out neutral.csv
+      clipxgpt neutralize --captions dataset_flickr30k.json --out neutral.csv
+    """
+    captions = checks.existing_file(captions)
+    checks.output_file(out)
+    from ..captions.read import read_captions
+    from ..runtime.files import atomic_path
+    from ..words.people import neutral
+
+    table, left_out = read_captions(captions, image_column=image_column, caption_column=caption_column)
+    worded = table.assign(caption=table.caption.map(neutral))
+    with atomic_path(out) as partial:
+        worded.to_csv(partial, index=False)
+    print(f"{len(table):,} captions lie in {out}, {(worded.caption != table.caption).sum():,} of them reworded; "
+          f"{len(left_out):,} rows that cannot be used are left out")  # fmt: skip

@@ -74,6 +74,13 @@ GUIDANCE = typer.Option(
     "--guidance", metavar="G", parser=decimal, rich_help_panel=CHOICE,
     help="Above 1, captions say more about their own picture; 1 is off.",
 )  # fmt: skip
+NEUTRAL = typer.Option(
+    "--neutral", rich_help_panel=CHOICE,
+    help="Write person for man and woman, child for boy and girl, their for his and her (docs/scores.md).",
+)  # fmt: skip
+PEOPLE = typer.Option(
+    "--people", help="Measure the genders and ages that captions name, and the people and objects that they invent."
+)
 CLIP = typer.Option("--clip", metavar="NAME_OR_DIR", help="Measure CLIPScore by this CLIP: hub name, folder, or tiny.")
 
 METAVARS = {"clip": "NAME_OR_DIR", "gpt2": "NAME_OR_DIR", "start_from": "DIR", "text": "FILE"}

@@ -15,7 +15,7 @@ from ..runtime.model_folders import captioner_folder
 from ..runtime.texts import defused, shown
 from . import checks
 from .messages import complain
-from .options import BEAMS, CAPTIONER, CHOICE, GUIDANCE, decimal, whole
+from .options import BEAMS, CAPTIONER, CHOICE, GUIDANCE, NEUTRAL, decimal, whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -61,6 +61,7 @@ def predict(
     ] = 0,
     beams: Annotated[int, BEAMS] = 1,
     guidance: Annotated[float, GUIDANCE] = 1.0,
+    neutral: Annotated[bool, NEUTRAL] = False,
 ) -> None:  # fmt: skip
     """Caption pictures.
 
@@ -73,7 +74,9 @@ def predict(
     """
     from ..models.decoding import Decoding
 
-    decoding = Decoding(beams=beams, temperature=temperature, top_p=top_p, seed=seed, guidance=guidance)
+    decoding = Decoding(
+        beams=beams, temperature=temperature, top_p=top_p, seed=seed, guidance=guidance, neutral=neutral
+    )
     captioner = captioner_folder(captioner)
     paths = checks.pictures([*(pictures or []), *(image or [])])
     checks.output_file(csv_file)

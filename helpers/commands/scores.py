@@ -11,7 +11,7 @@ from ..runtime.model_folders import captioner_folder
 from ..runtime.texts import shown
 from . import checks
 from .messages import report_cache, report_left_out
-from .options import BEAMS, CAPTIONS, CLIP, FOLLOW_LINKS, GUIDANCE, IMAGES, SPLITS, with_reading
+from .options import BEAMS, CAPTIONS, CLIP, FOLLOW_LINKS, GUIDANCE, IMAGES, NEUTRAL, PEOPLE, SPLITS, with_reading
 
 EXAMPLES = 3  # captions that evaluate shows
 
@@ -38,10 +38,12 @@ def evaluate(
     ] = "test",
     beams: Annotated[int, BEAMS] = 1,
     guidance: Annotated[float, GUIDANCE] = 1.0,
+    neutral: Annotated[bool, NEUTRAL] = False,
     clip: Annotated[str | None, CLIP] = None,
     meteor: Annotated[
         bool, typer.Option("--meteor", help="Measure METEOR too; its Java takes half a minute.")
     ] = False,
+    people: Annotated[bool, PEOPLE] = False,
     shuffled: Annotated[
         bool, _control("shuffle-embeddings", "Give every picture the embedding of another one.")
     ] = False,
@@ -60,7 +62,7 @@ def evaluate(
     """
     from ..models.decoding import Decoding
 
-    decoding, wanted = Decoding(beams=beams, guidance=guidance), split.split(",")
+    decoding, wanted = Decoding(beams=beams, guidance=guidance, neutral=neutral), split.split(",")
     for name in wanted:
         check_value("split", name, choices=("train", "val", "test"))
     controls = [name for name, on in {"shuffled": shuffled, "mean": mean, "nearest": nearest}.items() if on]
@@ -103,7 +105,7 @@ def evaluate(
         metrics = evaluate_captioner(
             writer, references, cache, out=place, decoding=decoding, facts=data.facts,
             control=next(iter(controls), None), config=training_config(captioner), training=training,
-            judge=judge, images=images, meteor=meteor,
+            judge=judge, images=images, meteor=meteor, people=people,
         )  # fmt: skip
         _print_scores(metrics, read_written(place / "captions.csv"), photos=data.facts is None, examples=EXAMPLES)
         print(f"captions.csv, metrics.json and by_image.csv lie in {place}")
@@ -140,6 +142,7 @@ def score(
     images: Annotated[
         Path | None, typer.Option("--images", metavar="DIR", help="Folder of the pictures, for CLIPScore.")
     ] = None,
+    people: Annotated[bool, PEOPLE] = False,
     coco_results: Annotated[
         Path | None,
         typer.Option("--coco-results", metavar="FILE", help="Write the captions as COCO's results JSON there, too."),
@@ -168,7 +171,7 @@ def score(
         follow(images)
     metrics = score_file(
         captions, references, out=out, splits=splits, held_out=held_out, against=against, clip=clip, images=images,
-        coco_results=coco_results, **columns,
+        coco_results=coco_results, people=people, **columns,
     )  # fmt: skip
     written = read_written(captions, **columns)
     _print_scores(metrics, written, photos=True)
@@ -206,9 +209,11 @@ def report(
 
 def _print_scores(metrics: dict[str, Any], written: dict[str, str], *, photos: bool, examples: int = 0) -> None:
     """Print the scores of {image_name: caption}, with published ones beside them if the photos are Flickr's."""
+    from ..evaluation.people import people_lines
     from ..evaluation.published_scores import beside
     from ..evaluation.scores import summary_lines
 
     lines = beside(metrics, written) if photos else []
     lines += summary_lines(metrics, examples=list(written.items())[:examples])
+    lines += people_lines(metrics)
     print("\n".join(map(shown, lines)))

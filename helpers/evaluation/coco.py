@@ -10,8 +10,8 @@ from types import TracebackType
 
 import numpy as np
 
+from ..words.ptb_tokenizer import command, jar
 from .bootstrap import Score
-from .ptb_tokenizer import command, jar
 
 ORDERS = 4  # n-grams of 1 to so many words, in BLEU and in CIDEr
 LENGTHS, CHUNKS, MATCHED = [0, 1], 20, [21, 22]  # METEOR's counts: words of caption and reference, chunks, matches

@@ -22,6 +22,7 @@ from ..runtime.texts import defused
 from . import controls
 from .bootstrap import Score
 from .clipscore import ClipJudge, add_clip_scores
+from .people import add_people_scores
 from .scores import INTERVAL, measure
 
 PICTURES = "pictures.json"  # the file that says where the pictures lie, and what people wrote about them
@@ -42,6 +43,7 @@ def evaluate(
     judge: ClipJudge | None = None,
     images: str | Path | None = None,
     meteor: bool = False,
+    people: bool = False,
 ) -> dict[str, Any]:
     """Caption every image of `captions` and measure; save captions.csv, metrics.json, by_image.csv and pictures.json.
 
@@ -51,7 +53,7 @@ def evaluate(
     picture tells is then measured against the language model alone too (`picture_information`). training: the captions
     table of the train split, to see what is copied; the control "nearest" needs it, and its pictures in the cache.
     judge: a CLIP for CLIPScore, which looks at the pictures in the folder `images`. meteor: measure METEOR too, whose
-    Java takes half a minute.
+    Java takes half a minute. people: measure the people and objects that the captions name, too.
     Returns what metrics.json holds. Raises UserError on an unknown control, if "nearest" has no `training`, if the
     judge has no `images`, and if fewer than two images can be evaluated; nothing is saved then.
     """
@@ -83,6 +85,8 @@ def evaluate(
         scores = add_clip_scores(
             scores, judge, images=images, names=names, written=written, references=references, own=own
         )
+    if people:
+        scores = add_people_scores(scores, written=written, references=references)
     metrics: dict[str, Any] = {
         "images": len(names),
         "images_without_embedding": len(batches.missing),
@@ -121,7 +125,7 @@ def over_trainings(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     first, *others = metrics.values()
     scores = {}
     for name, value in first.items():
-        if isinstance(value, float):
+        if isinstance(value, float) and all(name in other for other in others):
             values = [value, *(other[name] for other in others)]
             error = stats.sem(values)  # 0 if all are equal, and then the interval is one point
             spread = stats.t.interval(0.95, len(others), loc=np.mean(values), scale=error) if error else (value, value)

@@ -15,7 +15,8 @@ from ..captions.splits import split_by_image
 from ..errors import UserError
 from ..runtime.files import atomic_path, home, read_object, write_json
 from ..runtime.texts import defused, undefused
-from .ptb_tokenizer import INSTALL, has_pycocoevalcap
+from ..words.ptb_tokenizer import INSTALL, has_pycocoevalcap
+from .people import add_people_scores
 from .scores import Scores, measure
 
 
@@ -23,7 +24,7 @@ def score_file(
     captions: str | Path, references: str | Path, *, out: str | Path, splits: str | Path | None = None,
     held_out: bool = False, against: str | Path | None = None, clip: str | None = None,
     images: str | Path | None = None, image_column: str | None = None, caption_column: str | None = None,
-    coco_results: str | Path | None = None,
+    coco_results: str | Path | None = None, people: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Score a captions file and return what `out` then holds, a JSON.
 
@@ -34,7 +35,8 @@ def score_file(
     held_out: every picture of the references is held out, nothing is split. against: another captioner's file; both
     are scored on the pictures they share, and compared by a paired bootstrap. clip: the CLIP to measure CLIPScore by,
     on the pictures in the folder `images`. image_column, caption_column: the columns' names, in the files that have
-    them. coco_results: a file to write the scored captions to as COCO's results JSON.
+    them. coco_results: a file to write the scored captions to as COCO's results JSON. people: measure the people and
+    objects that the captions name, too.
     Raises UserError without pycocoevalcap, and on files that cannot be read, on training pictures and on fewer than
     two pictures to score.
     """
@@ -63,6 +65,9 @@ def score_file(
     shared = {file: [texts[name] for name in names] for file, texts in written.items()}
     wanted = [known[name] for name in names]
     scores = _measure_files(shared, wanted, training=training.caption, names=names, clip=clip, images=images)
+    if people:
+        scores = {file: add_people_scores(each, written=shared[file], references=wanted)
+                  for file, each in scores.items()}  # fmt: skip
     of_interest = rest.split.isin(rest.split[rest.image_name.isin(names)])  # the splits that were captioned
     asked = set(rest[of_interest].image_name)
     metrics = {

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..words.ptb_tokenizer import INSTALL, has_pycocoevalcap, ptb_words, unspaced_note, why_no_java
 from .bootstrap import Score
 from .coco import bleu, cider, meteor_score, rouge_l
-from .ptb_tokenizer import INSTALL, has_pycocoevalcap, ptb_words, unspaced_note, why_no_java
 
 COCO = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "meteor", "rouge_l", "cider")
 INTERVAL = "_95_interval"  # ends the name of a score's interval in metrics.json
@@ -126,6 +126,16 @@ GROUPS = {  # by heading: keys of metrics.json and what people call them
     "Variety": {
         "distinct_captions": "distinct captions", "vocabulary": "vocabulary, in words", "words": "words per caption",
         "distinct_1": "distinct-1", "distinct_2": "distinct-2", "copied": "share copied from training",
+    },
+    "People, against what most references name": {
+        "women_called_men": "a woman called a man", "men_called_women": "a man called a woman",
+        "persons_given_a_gender": "a person given a gender", "children_called_adults": "a child called an adult",
+        "adults_called_children": "an adult called a child", "people_invented": "a person invented",
+        "people_missed": "a person missed",
+    },
+    "Objects that no reference names": {
+        "objects_invented": "captions that invent one", "object_mentions_invented": "invented of all named",
+        "objects_invented_by_references": "references, by the others",
     },
     "The references, in nats per token: the fewer, the better they are predicted": {
         "nats_per_token_true": "with its own picture", "nats_per_token_language_model": "the language model alone",

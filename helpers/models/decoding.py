@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import UserError
+from ..words.people import neutral
 
 LONGEST_BY_DEFAULT = 40  # tokens of a caption, end-of-text included, if max_tokens is not given
 
@@ -15,7 +16,8 @@ class Decoding:
     beams: above 1, beam search. temperature: above 0, sampling, from the smallest set of tokens whose probabilities sum
     to top_p. max_tokens: the longest caption, end-of-text included; None is 40, or fewer if GPT-2's context is shorter.
     seed: for the sampling. guidance: 1 is off; the larger, the more a caption must be about its own picture
-    (processors.py). Raises UserError on a value out of range.
+    (processors.py). neutral: words for gender become words for people (words/people.py).
+    Raises UserError on a value out of range.
     """
 
     beams: int = 1
@@ -24,6 +26,7 @@ class Decoding:
     max_tokens: int | None = None
     seed: int = 0
     guidance: float = 1.0
+    neutral: bool = False
 
     def __post_init__(self) -> None:
         if self.beams < 1 or (self.max_tokens is not None and self.max_tokens < 1):
@@ -45,7 +48,12 @@ class Decoding:
         words += [sampled] if self.temperature else []
         words = words or ["greedy"]
         words += [f"guidance {self.guidance:g}"] if self.guidance != 1 else []
+        words += ["neutral words"] if self.neutral else []
         return ", ".join(words + ([f"at most {self.max_tokens} tokens"] if self.max_tokens else []))
+
+    def worded(self, caption: str) -> str:
+        """Return a caption as GPT-2 wrote it, or in neutral words if these are chosen."""
+        return neutral(caption) if self.neutral else caption
 
     def for_generate(self, longest: int) -> dict[str, Any]:
         """Return the arguments for transformers' `generate`. Raises UserError beyond the `longest` tokens that fit."""

@@ -170,7 +170,7 @@ class CaptionWriter:
                 batch = embeddings[start : start + batch_size].to(self.captioner.device)
                 ids = self.captioner.generate(batch, **choices)
                 written += self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return [caption.strip() for caption in written]
+        return [decoding.worded(caption.strip()) for caption in written]
 
     def candidates(self, embeddings: torch.Tensor, decoding: Decoding | None = None) -> list[Candidate]:
         """Return the captions of one picture in the order of its decoding: all beams of a beam search, else one.
@@ -193,8 +193,10 @@ class CaptionWriter:
         ends = torch.isin(ids, torch.tensor(self.captioner.endings, device=ids.device))
         counted = ends.cumsum(dim=1) - ends.int() == 0  # up to the first end-of-text; behind it is padding
         means = (nats * counted).sum(dim=1) / counted.sum(dim=1)
-        written = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return [Candidate(caption.strip(), mean) for caption, mean in zip(written, means.tolist(), strict=True)]
+        written = [
+            decoding.worded(caption.strip()) for caption in self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        ]
+        return [Candidate(caption, mean) for caption, mean in zip(written, means.tolist(), strict=True)]
 
 
 def half_state(captioner: Captioner) -> dict[str, torch.Tensor]:

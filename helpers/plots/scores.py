@@ -142,3 +142,29 @@ def plot_reliability(curves: Mapping[str, pd.DataFrame]) -> Figure:
         axis.set_title(title, fontsize=9)
         axis.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def plot_confusion(tables: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Figure:
+    """Return one panel per table: the shares of what captions name in each row of what their references name, in %.
+
+    tables: by title; each as `confusion` in evaluation/people.py returns it. Below a share stands its 95 % interval,
+    unless the bootstrap has none: no caption of the row, or every one, names it.
+    """
+    rows = max(len(table) for table in tables.values())
+    figure = Figure(figsize=(5.4 * len(tables), 1.1 + 0.5 * rows), dpi=80, layout="constrained")
+    for axis, (title, table) in zip(figure.subplots(1, len(tables), squeeze=False)[0], tables.items(), strict=True):
+        columns = [name for name in next(iter(table.values())) if name != "pictures"]
+        shares = np.array([[row[column][0] for column in columns] for row in table.values()])
+        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1.6, aspect="auto")
+        for (row, column), share in np.ndenumerate(shares):
+            low, high = list(table.values())[row][columns[column]][1:]
+            between = f"\n{100 * low:.0f} to {100 * high:.0f}" if low < high else ""
+            axis.text(column, row, f"{100 * share:.0f}{between}", ha="center", va="center", fontsize=8)
+        axis.set(xticks=range(len(columns)), yticks=range(len(table)), xlabel="the caption names, in %")
+        axis.set_xticklabels([name.replace(" and ", "\nand ") for name in columns], fontsize=8)
+        axis.set_yticklabels([f"{name} ({row['pictures']:,})" for name, row in table.items()], fontsize=8)
+        axis.set_ylabel("most references name (pictures)", fontsize=8)
+        axis.set_title(title, fontsize=9)
+        axis.tick_params(length=0)
+        axis.spines[:].set_visible(False)
+    return figure

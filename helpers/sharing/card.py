@@ -48,7 +48,14 @@ On the command line: `clipxgpt predict -C FOLDER photo.jpg`. After `import helpe
 ## Limits
 
 It describes what its training photos showed, in their words; of other things it may write nonsense. It guesses, counts
-badly and reads no text. Do not use it where a wrong description harms somebody.
+badly and reads no text. It guesses the gender and age of people; `predict --neutral` writes neither man nor woman.
+
+Do not use it
+
+- to say who somebody is, or of which gender, age, origin, health or mood;
+- to describe people where nobody checks the caption;
+- to decide about people: access, moderation, surveillance, safety;
+- as evidence that something is in a picture or is not.
 """
 
 

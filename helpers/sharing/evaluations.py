@@ -161,7 +161,11 @@ def spaced(name: str) -> str:
 
 
 def as_text(value: Any) -> str:
-    """Return a value as text: a float with four digits, a whole number with separators, all else as it is."""
+    """Return a value as text: a float with four digits, a whole number with separators, the parts of a list or dict."""
+    if isinstance(value, dict):
+        return ", ".join(f"{spaced(name)} {as_text(each)}" for name, each in value.items())
+    if isinstance(value, list):
+        return f"[{', '.join(map(as_text, value))}]"
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -11,10 +11,10 @@ import pytest
 
 from helpers.cli import main
 from helpers.errors import UserError
-from helpers.evaluation.ptb_tokenizer import why_no_java
 from helpers.evaluation.published_scores import PUBLISHED, beside, flickr_set, published_lines
 from helpers.evaluation.score_file import _own_clip, read_written, score_file
 from helpers.evaluation.scores import COCO, NAMES, summary_lines
+from helpers.words.ptb_tokenizer import why_no_java
 
 pytest.importorskip("pycocoevalcap")
 

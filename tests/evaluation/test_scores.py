@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from helpers.evaluation.bootstrap import RESAMPLES, Score
 from helpers.evaluation.coco import Meteor, bleu, cider, to_sum
-from helpers.evaluation.ptb_tokenizer import PTB, ptb_words, stand_in, why_no_java
 from helpers.evaluation.scores import measure, summary_lines
+from helpers.words.ptb_tokenizer import PTB, ptb_words, stand_in, why_no_java
 
 NAMES = {"bleu_1": "Bleu_1", "bleu_2": "Bleu_2", "bleu_3": "Bleu_3", "bleu_4": "Bleu_4", "meteor": "METEOR",
          "rouge_l": "ROUGE_L", "cider": "CIDEr"}  # fmt: skip

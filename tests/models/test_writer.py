@@ -170,6 +170,7 @@ def test_folders_of_other_things(tmp_path, finished):
 def test_a_decoding_in_words():
     assert str(Decoding()) == "greedy"
     assert str(Decoding(beams=5, guidance=1.5)) == "5 beams, guidance 1.5"
+    assert str(Decoding(neutral=True)) == "greedy, neutral words"
     assert str(Decoding(temperature=1, top_p=0.9, seed=3, max_tokens=10)) == (
         "T 1.0, top p 0.90, seed 3, at most 10 tokens"
     )

@@ -9,7 +9,14 @@ from helpers.evaluation.scores import Scores
 from helpers.experiments.significance import paired_effects
 from helpers.plots.base import png
 from helpers.plots.captions import show_pictures, show_rows
-from helpers.plots.scores import plot_differences, plot_effects, plot_reliability, plot_score_and_truth, plot_scores
+from helpers.plots.scores import (
+    plot_confusion,
+    plot_differences,
+    plot_effects,
+    plot_reliability,
+    plot_score_and_truth,
+    plot_scores,
+)
 from helpers.plots.training import plot_loss_and_lr
 
 
@@ -26,6 +33,14 @@ def test_there_is_a_panel_per_score_that_all_have_and_a_row_per_captioner():
     assert axis.get_title() == "BLEU-4"
     assert [label.get_text() for label in axis.get_yticklabels()] == ["ours", "none"]
     assert [text.get_text() for text in axis.texts] == [f"{each['bleu_4'].value:.3g}" for each in both.values()]
+
+
+def test_a_confusion_has_a_share_and_its_interval_in_each_cell():
+    table = {"woman": {"pictures": 1_200, "woman": [0.7, 0.6, 0.8], "woman and man": [0.0, 0.0, 0.0]}}
+    (axis,) = plot_confusion({"gender": table}).axes
+    assert [text.get_text() for text in axis.texts] == ["70\n60 to 80", "0"]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["woman", "woman\nand man"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["woman (1,200)"]
 
 
 def test_a_dollar_sign_in_a_name_begins_no_formula():

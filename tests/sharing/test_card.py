@@ -22,7 +22,9 @@ def run(finished, tmp_path) -> Path:
     """A run with an evaluation in it."""
     folder = shutil.copytree(finished.folder, tmp_path / "run")
     metrics = {"images": 12, "decoding": "greedy", "cider": 0.512, "cider_95_interval": [0.41, 0.62], "bleu_4": None,
-               "distinct_captions": 9, "correct": 0.25}  # fmt: skip
+               "distinct_captions": 9, "correct": 0.25, "people_invented": 0.02,
+               "people_invented_95_interval": [0, 0.05],
+               "gender_named": {"woman": {"pictures": 3, "man": [0.3, 0.2, 0.4]}}}  # fmt: skip
     (folder / "metrics.json").write_text(json.dumps(metrics))
     (folder / "beams").mkdir()
     (folder / "beams" / "metrics.json").write_text(json.dumps(metrics | {"decoding": "3 beams", "cider": 0.6}))
@@ -37,6 +39,8 @@ def test_a_card_says_what_it_is_how_good_and_how_to_use_it(run, data):
     assert "| CIDEr | 0.512 [0.410, 0.620] |" in card
     assert "| on 12 held-out pictures, 3 beams, beams | |" in card
     assert "| distinct captions | 9 |" in card
+    assert "| a person invented | 0.020 [0.000, 0.050] |" in card
+    assert "Do not use it" in card
     assert "BLEU-4" not in card
     assert "Intervals are 95 % intervals" in card
     trained = data.captions[data.captions.split == "train"]
