@@ -171,7 +171,7 @@ def test_any_text_keeps_its_place(texts):
 
 
 def test_meteor_on_any_text_and_its_counts_add_up(meteor):
-    captions = ptb_words(WILD).texts
+    captions = [" ".join(text.split()[:100]) for text in ptb_words(WILD).texts]  # "dog" 1,000 times takes it minutes
     counts = meteor.counts(captions, [["a dog runs", text] for text in captions])
     scores = meteor.scores(counts)
     assert len(scores) == len(WILD)
