@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ..errors import UserError
+from ..errors import NoRoomError, UserError
 from ..runtime.files import atomic_path, read_json, sweep_partial
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # AdamW's, of each parameter
@@ -50,11 +50,11 @@ def save_checkpoint(
             save_file(captured.moments, partial / "optimizer.safetensors")
             (partial / "state.json").write_text(json.dumps({"step": step, **state}, indent=2) + "\n", encoding="utf-8")
     except (OSError, SafetensorError) as error:
-        why = why_not_written(error, folder, sum(tensor.nbytes for part in captured for tensor in part.values()))
-        raise UserError(
-            f"no checkpoint of step {step} could be written to {folder} ({why}): the checkpoints before it still "
-            "stand; make room and go on with --resume"
-        ) from error
+        size = sum(tensor.nbytes for part in captured for tensor in part.values())
+        raise not_written(
+            error, f"no checkpoint of step {step}", folder, size=size,
+            rest="the checkpoints before it still stand; make room and go on with --resume",
+        ) from error  # fmt: skip
     so_far = [
         other for other in checkpoints(folder) if other.name <= path.name
     ]  # `load_newest` found later ones broken
@@ -216,10 +216,11 @@ def _is_finite(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
-def why_not_written(error: Exception, folder: Path, needed: int) -> str:
-    """Return in words why so many bytes could not be written to `folder`."""
-    full = getattr(error, "errno", None) == errno.ENOSPC or shutil.disk_usage(folder).free < needed
-    return "no space left on the device" if full else _first_line(error)
+def not_written(error: Exception, what: str, folder: Path, *, size: int, rest: str) -> UserError:
+    """Return the error that says why `what`, of so many bytes, could not be written to `folder`, and then `rest`."""
+    full = getattr(error, "errno", None) == errno.ENOSPC or shutil.disk_usage(folder).free < size
+    why = "no space left on the device" if full else _first_line(error)
+    return (NoRoomError if full else UserError)(f"{what} could be written to {folder} ({why}): {rest}")
 
 
 def _first_line(error: Exception) -> str:

@@ -16,11 +16,10 @@ from tqdm import tqdm
 from ..config import Config
 from ..data.dataset import Data
 from ..data.embedding_cache import EmbeddingCache
-from ..errors import UserError
 from ..models.writer import CaptionWriter
 from ..runtime.device import choose_accelerator
 from ..runtime.files import only_one
-from .checkpoint import best_of, checkpoints, load_best, load_newest, save_checkpoint, why_not_written
+from .checkpoint import best_of, checkpoints, load_best, load_newest, not_written, save_checkpoint
 from .estimate import check_room, rehearse
 from .loss import validation_loss
 from .optimizer import Learner, Parts, parameter_groups
@@ -184,10 +183,8 @@ def _save(writer: CaptionWriter, folder: Path) -> None:
         writer.save(folder)
     except (OSError, SafetensorError) as error:
         size = sum(tensor.nbytes for tensor in writer.captioner.state_dict().values())
-        raise UserError(
-            f"no captioner could be written to {folder} ({why_not_written(error, folder.parent, size)}): its "
-            "checkpoint stands; make room, and --resume writes it"
-        ) from error
+        rest = "its checkpoint stands; make room, and --resume writes it"
+        raise not_written(error, "no captioner", folder.parent, size=size, rest=rest) from error
 
 
 def _finish(writer: CaptionWriter, run: Run, say: Callable[[str], None]) -> None:
