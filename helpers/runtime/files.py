@@ -1,5 +1,6 @@
 """Files and folders that are whole or absent, and locks that let one process at a time work on a folder."""
 
+import errno
 import hashlib
 import json
 import os
@@ -33,7 +34,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     It is flushed to disk before it is renamed, and gets the permissions that the umask gives a new file. After an
     exception (a full disk, Ctrl-C) what was written is removed and what stood at `path` still stands. A process that
-    is killed leaves at most a `.NAME.partial`, which `sweep_partial` removes.
+    is killed leaves at most a `.NAME.partial`, which `sweep_partial` removes. A full disk is always an OSError with
+    the file's name.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,8 +55,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         else:
             partial.replace(path)
         _flush(path.parent)
-    except BaseException:
+    except BaseException as error:
         _remove(partial)
+        # Rust's libraries, safetensors and tokenizers, report a full disk by errors of their own.
+        if getattr(error, "errno", None) == errno.ENOSPC or "(os error 28)" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         raise
 
 

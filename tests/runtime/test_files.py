@@ -7,6 +7,7 @@ from multiprocessing import get_context
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from helpers.errors import UserError
@@ -42,6 +43,26 @@ def test_what_stood_there_still_stands_after_a_failure(tmp_path, failure):
         write_and_fail()
     assert (tmp_path / "a.txt").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        Exception("No space left on device (os error 28)"),  # what tokenizers raises
+    ],
+)
+def test_a_full_disk_is_one_error_that_names_the_file(tmp_path, failure):
+    def write_and_fail():
+        with atomic_path(tmp_path / "folder") as partial:
+            partial.mkdir()
+            raise failure
+
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write_and_fail()
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "folder"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_killed_process_left_is_swept(tmp_path):
