@@ -29,6 +29,8 @@ from helpers.training.run import Run
 
 CONFIG = ["--preset", "tiny", "--mapper-layers", "1", "--epochs", "2", "--batch-size", "32", "--eval-every", "4",
           "--log-every", "3", "--dropout", "0.1"]  # fmt: skip
+PHOTOS = ["--preset", "tiny", "--images", "d", "--captions", "c", "--out", "o"]
+EVALUATE = ["evaluate", "-C", "photo", *PHOTOS[2:]]
 
 
 @pytest.fixture
@@ -404,6 +406,23 @@ def test_one_broken_picture_is_one_line(refused, captioner, tmp_path, content, s
             ],
             "--shuffle-embeddings, --mean-embedding and --nearest-caption exclude each other: give one",
         ),
+        (["predict", "a", "--top-p", "0.5"], "--top-p belongs to sampling, --temperature T: give that too, or leave"),
+        (["predict", "a", "--seed", "3"], "--seed belongs to sampling, --temperature T: give that too, or leave"),
+        (
+            [*EVALUATE, "--nearest-caption", "--beams", "3"],
+            "--beams belongs to writing, which --nearest-caption does not do",
+        ),
+        ([*EVALUATE, "-C", "photo"], "--captioner names one captioner twice, which is no spread of trainings"),
+        (["train", *PHOTOS, "--last-n", "1"], "--last-n is not used beside --freezing first-and-last: leave --last-n"),
+        (["train", *PHOTOS, "--lora-rank", "1"], "--lora-rank is not used beside --freezing first-and-last"),
+        (
+            ["train", *PHOTOS, "--freezing", "full", "--no-train-embeddings"],
+            "--train-embeddings is not used beside --freezing full",
+        ),
+        (["train", *PHOTOS, "--text", "c"], "--text is not used beside --text-share 0: leave --text out"),
+        (["train", *PHOTOS, "--start-from", "photo", "--gpt2", "tiny"], "--gpt2 is not used beside --start-from"),
+        (["pretrain", "--text", "t", "--out", "o", "--splits", "s"], "--splits belongs to --images and --captions"),
+        (["pretrain", "--text", "t", "--out", "o", "--image-column", "s"], "--image-column belongs to --images and"),
     ],
 )
 def test_a_wrong_flag(refused, arguments, says, tmp_path):

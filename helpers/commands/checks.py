@@ -83,6 +83,32 @@ def models(config: Config) -> None:
         find_model(config.gpt2, "gpt2")
 
 
+def used(config: Config, given: Mapping[str, Any]) -> None:
+    """Check that the training makes use of every value of the config that the user gave."""
+    freezing = f"--freezing {config.freezing}"
+    unused = {
+        "last_n": freezing if config.freezing != "last-n" else None,
+        "lora_rank": freezing if config.freezing != "lora" else None,
+        "train_embeddings": freezing if config.freezing == ("frozen" if config.train_embeddings else "full") else None,
+        "text": None if config.text_share else "--text-share 0",
+        "clip": "--start-from" if config.start_from else None,
+        "gpt2": "--start-from" if config.start_from else None,
+    }
+    for name, beside in unused.items():
+        if beside and given.get(name) not in (None, ""):
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(f"{option} is not used beside {beside}: leave {option} out, or change the other")
+
+
+def belongs(given: Mapping[str, bool], to: str, there: bool) -> None:
+    """Check that options which belong `to` others are given only if those are there.
+
+    given: by name whether the option is given. there: whether those others are.
+    """
+    if not there and (alone := [name for name, on in given.items() if on]):
+        raise UserError(f"{alone[0]} belongs to {to}: give that too, or leave {alone[0]} out")
+
+
 def clip(name: str | None) -> None:
     """Check that the name of a CLIP, if one is given, is a name on the hub or a folder."""
     if name is not None:

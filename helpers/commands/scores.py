@@ -66,8 +66,12 @@ def evaluate(
     controls = [name for name, on in {"shuffled": shuffled, "mean": mean, "nearest": nearest}.items() if on]
     if len(controls) > 1:
         raise UserError("--shuffle-embeddings, --mean-embedding and --nearest-caption exclude each other: give one")
+    writing = {"--beams": beams != 1, "--guidance": guidance != 1}
+    checks.belongs(writing, "writing, which --nearest-caption does not do", not nearest)
     for captioner in captioners:
         captioner_folder(captioner)
+    if len({captioner.resolve() for captioner in captioners}) < len(captioners):
+        raise UserError("--captioner names one captioner twice, which is no spread of trainings: give each once")
     images, captions, splits = checks.photos(images, captions, splits)
     checks.clip(clip)
     checks.output_folder(out)
@@ -156,6 +160,8 @@ def score(
     captions, references, splits, against = (
         checks.existing_file(path) for path in (captions, references, splits, against)
     )
+    checks.belongs({"--follow-links": reading["follow_links"]}, "the pictures, --images DIR", images is not None)
+    checks.belongs({"--splits": splits is not None}, "references of which some were trained on", not held_out)
     images = images and checks.image_folder(images)
     checks.clip(clip)
     checks.output_file(out)
@@ -194,6 +200,7 @@ def report(
     """
     if not (run / "config.json").exists():
         raise UserError(f"{run} holds no config.json: give the folder of a run, the --out of `clipxgpt train`")
+    checks.belongs({"--follow-links": follow_links}, "the pictures, --images DIR", images is not None)
     images = images and checks.image_folder(images)
     checks.output_file(out)
     from ..captions.names import follow_links as follow

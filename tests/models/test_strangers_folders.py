@@ -301,6 +301,22 @@ class TestFormatsOfWeights:
         save_file(tensors, other / "model.safetensors", {"format": "pt"})
         torch.testing.assert_close(self.logits(other), expected, atol=0.03, rtol=0.03)
 
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    def test_a_captioner_in_pytorchs_format_and_in_shards(self, copy, writer, cache, dtype):
+        embeddings = cache.rows(cache.image_names[:2])
+        tensors = {name: tensor.to(dtype) for name, tensor in load_file(copy / "model.safetensors").items()}
+        (copy / "model.safetensors").unlink()
+        torch.save(tensors, copy / "pytorch_model.bin")
+        whole = CaptionWriter.load(copy).write(embeddings)
+        assert dtype != torch.float32 or whole == writer.write(embeddings)
+        (copy / "pytorch_model.bin").unlink()
+        shards = {f"pytorch_model-{number}-of-2.bin": list(tensors)[number - 1 :: 2] for number in (1, 2)}
+        for shard, names in shards.items():
+            torch.save({name: tensors[name] for name in names}, copy / shard)
+        where = {name: shard for shard, names in shards.items() for name in names}
+        (copy / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+        assert CaptionWriter.load(copy).write(embeddings) == whole
+
     def test_a_pickle_of_more_than_tensors_does_not_run(self, other, tmp_path):
         class Harmful:
             def __reduce__(self):
