@@ -406,11 +406,14 @@ def test_one_broken_picture_is_one_line(refused, captioner, tmp_path, content, s
             ],
             "--shuffle-embeddings, --mean-embedding and --nearest-caption exclude each other: give one",
         ),
-        (["predict", "a", "--top-p", "0.5"], "--top-p belongs to sampling, --temperature T: give that too, or leave"),
-        (["predict", "a", "--seed", "3"], "--seed belongs to sampling, --temperature T: give that too, or leave"),
+        (
+            ["predict", "a", "--top-p", "0.5"],
+            "--top-p means nothing without sampling (--temperature T): leave --top-p out",
+        ),
+        (["predict", "a", "--seed", "3"], "--seed means nothing without sampling (--temperature T): leave"),
         (
             [*EVALUATE, "--nearest-caption", "--beams", "3"],
-            "--beams belongs to writing, which --nearest-caption does not do",
+            "--beams means nothing without writing, and --nearest-caption writes nothing",
         ),
         ([*EVALUATE, "-C", "photo"], "--captioner names one captioner twice, which is no spread of trainings"),
         (["train", *PHOTOS, "--last-n", "1"], "--last-n is not used beside --freezing first-and-last: leave --last-n"),
@@ -421,8 +424,11 @@ def test_one_broken_picture_is_one_line(refused, captioner, tmp_path, content, s
         ),
         (["train", *PHOTOS, "--text", "c"], "--text is not used beside --text-share 0: leave --text out"),
         (["train", *PHOTOS, "--start-from", "photo", "--gpt2", "tiny"], "--gpt2 is not used beside --start-from"),
-        (["pretrain", "--text", "t", "--out", "o", "--splits", "s"], "--splits belongs to --images and --captions"),
-        (["pretrain", "--text", "t", "--out", "o", "--image-column", "s"], "--image-column belongs to --images and"),
+        (["pretrain", "--text", "t", "--out", "o", "--splits", "s"], "--splits means nothing without --images and"),
+        (
+            ["pretrain", "--text", "t", "--out", "o", "--image-column", "s"],
+            "--image-column means nothing without --images",
+        ),
     ],
 )
 def test_a_wrong_flag(refused, arguments, says, tmp_path):

@@ -100,13 +100,13 @@ def used(config: Config, given: Mapping[str, Any]) -> None:
             raise UserError(f"{option} is not used beside {beside}: leave {option} out, or change the other")
 
 
-def belongs(given: Mapping[str, bool], to: str, there: bool) -> None:
-    """Check that options which belong `to` others are given only if those are there.
+def together(given: Mapping[str, bool], other: str, there: bool) -> None:
+    """Check that options which mean nothing without another one are given only if that is there.
 
-    given: by name whether the option is given. there: whether those others are.
+    given: by name whether the option is given. other: the other one in words. there: whether it is given.
     """
     if not there and (alone := [name for name, on in given.items() if on]):
-        raise UserError(f"{alone[0]} belongs to {to}: give that too, or leave {alone[0]} out")
+        raise UserError(f"{alone[0]} means nothing without {other}: leave {alone[0]} out, or change that")
 
 
 def clip(name: str | None) -> None:

@@ -71,7 +71,7 @@ def pretrain(
             raise UserError("--vision goes with --images and --captions, and without --text and --recipe")
         checks.clip(vision)
     photos = {"--splits": splits, **{f"--{name.replace('_', '-')}": value for name, value in reading.items()}}
-    checks.belongs({name: bool(on) for name, on in photos.items()}, "--images and --captions", images is not None)
+    checks.together({name: bool(on) for name, on in photos.items()}, "--images and --captions", images is not None)
     text = checks.existing_file(text)
     checks.output_folder(out)
     if images is None:

@@ -74,7 +74,7 @@ def predict(
     from ..models.decoding import Decoding
 
     decoding = Decoding(beams=beams, temperature=temperature, top_p=top_p, seed=seed, guidance=guidance)
-    checks.belongs({"--top-p": top_p != 1, "--seed": seed != 0}, "sampling, --temperature T", temperature > 0)
+    checks.together({"--top-p": top_p != 1, "--seed": seed != 0}, "sampling (--temperature T)", temperature > 0)
     captioner = captioner_folder(captioner)
     paths = checks.pictures([*(pictures or []), *(image or [])])
     checks.output_file(csv_file)

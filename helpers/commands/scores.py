@@ -67,7 +67,7 @@ def evaluate(
     if len(controls) > 1:
         raise UserError("--shuffle-embeddings, --mean-embedding and --nearest-caption exclude each other: give one")
     writing = {"--beams": beams != 1, "--guidance": guidance != 1}
-    checks.belongs(writing, "writing, which --nearest-caption does not do", not nearest)
+    checks.together(writing, "writing, and --nearest-caption writes nothing", not nearest)
     for captioner in captioners:
         captioner_folder(captioner)
     if len({captioner.resolve() for captioner in captioners}) < len(captioners):
@@ -160,8 +160,10 @@ def score(
     captions, references, splits, against = (
         checks.existing_file(path) for path in (captions, references, splits, against)
     )
-    checks.belongs({"--follow-links": reading["follow_links"]}, "the pictures, --images DIR", images is not None)
-    checks.belongs({"--splits": splits is not None}, "references of which some were trained on", not held_out)
+    checks.together({"--follow-links": reading["follow_links"]}, "--images DIR", images is not None)
+    checks.together(
+        {"--splits": splits is not None}, "training pictures, and --held-out says there are none", not held_out
+    )
     images = images and checks.image_folder(images)
     checks.clip(clip)
     checks.output_file(out)
@@ -200,7 +202,7 @@ def report(
     """
     if not (run / "config.json").exists():
         raise UserError(f"{run} holds no config.json: give the folder of a run, the --out of `clipxgpt train`")
-    checks.belongs({"--follow-links": follow_links}, "the pictures, --images DIR", images is not None)
+    checks.together({"--follow-links": follow_links}, "--images DIR", images is not None)
     images = images and checks.image_folder(images)
     checks.output_file(out)
     from ..captions.names import follow_links as follow
