@@ -16,6 +16,7 @@ from tqdm import tqdm
 from ..config import Config
 from ..data.dataset import Data
 from ..data.embedding_cache import EmbeddingCache
+from ..errors import UserError
 from ..models.writer import CaptionWriter
 from ..runtime.device import choose_accelerator
 from ..runtime.files import only_one
@@ -84,6 +85,9 @@ def _session(
         if main:
             passed_over += run.rewind(start)
     accelerator.wait_for_everyone()
+    if start > total:
+        last = checkpoints(run.checkpoints)[-1]
+        raise UserError(f"{last} is behind the last of the run's {total} steps: move it away")
     for line in passed_over:
         say(line)
     if start == total:
@@ -97,7 +101,7 @@ def _session(
     # The plan: a few steps, timed and undone.
     loss = parts.loss(captioner).train()
     model, optimizer = accelerator.prepare(loss, optimizer)
-    if state["scaler"]:
+    if state["scaler"] and accelerator.scaler:  # a run may go on in another precision
         accelerator.scaler.load_state_dict(state["scaler"])
     learner = Learner(accelerator, model, optimizer, config=config, total=total, parts=parts)
     plan = rehearse(learner, loss, batches=batches, held_out=held_out, done=start, computing_on=str(choice))
