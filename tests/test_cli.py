@@ -640,6 +640,23 @@ def test_evaluate_twice_into_one_folder_captions_each_pictures_own(run, photos, 
     assert (tmp_path / "one" / "captions.csv").read_text() == (tmp_path / "two" / "captions.csv").read_text()
 
 
+def test_no_command_overwrites_what_it_reads(refused, photos, world, finished, tmp_path):
+    pictures = shutil.copytree(world / "flickr30k_images", tmp_path / "photos")
+    picture, table = sorted(pictures.glob("*.png"))[0], tmp_path / "photos" / "captions.csv"
+    shutil.copyfile(world / "results.csv", table)
+    before = {path: path.read_bytes() for path in pictures.iterdir()}
+    score = ["score", "--captions", table, "--references", world / "results.csv", "--out"]
+    for command, lost in (
+        (["predict", picture, "--csv", picture], picture),
+        (["predict", "photos", "--result", "./photos"], picture.name),
+        ([*score, "photos/captions.csv"], table.name), ([*score, "s.json", "--coco-results", "s.json"], "s.json"),
+        ([*score, "s.json", "--coco-results", "photos/captions.csv"], table.name),
+        (["evaluate", "-C", finished.folder, *photos[:2], "--captions", table, "--out", "photos"], table.name),
+    ):  # fmt: skip
+        assert f"{lost} would be overwritten by what this command makes" in refused(*command)
+    assert {path: path.read_bytes() for path in pictures.iterdir()} == before
+
+
 def test_a_split_that_is_empty_or_unknown(refused, photos, data, finished, tmp_path):
     evaluate = ["evaluate", "--captioner", finished.captioner, *photos, "--out", "out"]
     for split in ("dev", "test,dev"):

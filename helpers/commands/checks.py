@@ -5,7 +5,7 @@ whole path. Every check raises UserError.
 """
 
 import glob
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,13 @@ def output_file(path: Path | None) -> None:
         output_folder(path.parent)
         if path.is_dir():
             raise UserError(f"{path} is a folder: name a file in it")
+
+
+def no_input(written: Iterable[Path | None], read: Iterable[Path | None]) -> None:
+    """Check that no file which a command writes is one that it reads."""
+    inputs = {path.resolve() for path in read if path is not None}
+    if lost := next((path for path in written if path is not None and path.resolve() in inputs), None):
+        raise UserError(f"{lost} would be overwritten by what this command makes: name another place for that")
 
 
 def run_folder(path: Path, resume: bool) -> None:

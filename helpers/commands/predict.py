@@ -79,6 +79,8 @@ def predict(
     paths = checks.pictures([*(pictures or []), *(image or [])])
     checks.output_file(csv_file)
     checks.output_folder(result)
+    saved = [result / _file_name(path, paths) for path in paths] if result else []
+    checks.no_input([csv_file, *saved], paths)
     broken: list[Path] = []
     # A sampled caption depends on what else is in its batch; one picture per batch always gives the same caption.
     batches = _open_batches(paths, size=1 if temperature else BATCH, broken=broken)

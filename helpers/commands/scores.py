@@ -13,6 +13,7 @@ from . import checks
 from .messages import report_cache, report_left_out
 from .options import BEAMS, CAPTIONS, CLIP, FOLLOW_LINKS, GUIDANCE, IMAGES, SPLITS, with_reading
 
+EVALUATED = ("captions.csv", "by_image.csv", "metrics.json", "trainings.json")  # files that evaluate writes
 EXAMPLES = 3  # captions that evaluate shows
 
 
@@ -75,6 +76,7 @@ def evaluate(
     images, captions, splits = checks.photos(images, captions, splits)
     checks.clip(clip)
     checks.output_folder(out)
+    checks.no_input([out / name for name in EVALUATED], [captions, splits])
     from ..data.build_cache import build_cache
     from ..data.dataset import open_data
     from ..evaluation.clipscore import ClipJudge
@@ -171,6 +173,8 @@ def score(
     from ..captions.names import follow_links as follow
     from ..evaluation.score_file import by_image, read_written, score_file
 
+    checks.no_input([out, by_image(out), coco_results], [captions, references, splits, against])
+    checks.no_input([coco_results], [out, by_image(out)])
     columns = {name: reading[name] for name in ("image_column", "caption_column")}
     if reading["follow_links"] and images:
         follow(images)
