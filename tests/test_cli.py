@@ -655,6 +655,10 @@ def test_no_command_overwrites_what_it_reads(refused, photos, world, finished, t
     ):  # fmt: skip
         assert f"{lost} would be overwritten by what this command makes" in refused(*command)
     assert {path: path.read_bytes() for path in pictures.iterdir()} == before
+    shutil.copytree(TINY / "gpt2", tmp_path / "models" / "gpt2")
+    assert "gpt2 is there already, but no report.json of pretrain" in refused(
+        "pretrain", "--text", table, "--out", "models"
+    )
 
 
 def test_a_split_that_is_empty_or_unknown(refused, photos, data, finished, tmp_path):

@@ -130,6 +130,14 @@ def output_file(path: Path | None) -> None:
             raise UserError(f"{path} is a folder: name a file in it")
 
 
+def pair_folder(path: Path) -> None:
+    """Check that a pretrained pair can be saved there: models that are there already were made by pretrain."""
+    output_folder(path)
+    models = [path / name for name in ("clip", "gpt2") if (path / name).exists()]
+    if models and not (path / "report.json").exists():
+        raise UserError(f"{models[0]} is there already, but no report.json of pretrain: name another folder")
+
+
 def no_input(written: Iterable[Path | None], read: Iterable[Path | None]) -> None:
     """Check that no file which a command writes is one that it reads."""
     inputs = {path.resolve() for path in read if path is not None}
