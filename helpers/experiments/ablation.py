@@ -176,6 +176,7 @@ def _read_results(out: Path, columns: list[str]) -> list[dict[str, str]]:
         table = pd.read_csv(io.StringIO(read_text(out)), dtype=str)
         if missing := [name for name in columns if name not in table]:
             raise ValueError(f"it has no column {missing[0]}")
+        table.drop(columns=columns).astype(float)  # what was measured are numbers
         return table.to_dict("records")
     except (OSError, ValueError) as error:
         raise UserError(f"{out} is no table of results ({' '.join(str(error).split())}): move it away or name another "

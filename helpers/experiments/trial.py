@@ -7,6 +7,7 @@ the result is there, because at real size a hundred runs would need 300 GB.
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -132,9 +133,11 @@ def run_trial(trial: Trial, data: Data, cache: str | Path, *, folder: Path) -> d
 def read_result(file: Path) -> dict[str, Any] | None:
     """Return the contents of a trial's result.json; None if there is none, or if it is damaged."""
     try:
-        return read_object(file)
+        found = read_object(file)
     except (OSError, ValueError):
         return None
+    finite = all(type(value) in (int, float) and math.isfinite(value) for value in found.values())
+    return found if finite and found.keys() >= {"val_loss", "steps", "seconds"} else None
 
 
 def run_in_process(
