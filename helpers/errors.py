@@ -7,3 +7,7 @@ class UserError(Exception):
     The message is one line that names the value, the rule it breaks and the way out. The commands print it and
     end with exit status 2; in a notebook it is the last line of the traceback.
     """
+
+
+class NoRoomError(UserError):
+    """A full disk, on which nothing that comes next could be written either."""

@@ -18,7 +18,7 @@ from helpers.data.scenes import draw_world, read_facts
 from helpers.data.shards import Shard
 from helpers.encoders.vision import ImageEncoder
 from helpers.errors import UserError
-from helpers.experiments.ablation import _begin_results, _read_results
+from helpers.experiments.ablation import _read_results, _shared
 from helpers.experiments.trial import read_result
 from helpers.models.loading import load_encoder
 from helpers.runtime.files import read_json
@@ -123,7 +123,8 @@ def test_the_records_of_a_run(tmp_path_factory, content):
     says(read_run_config, run.folder)
     says(resumed_config, run.folder, "tiny", {})
     says(Plan.read, run.plan_file)
-    says(remembered_inputs, run.folder, {"images": None, "captions": Path("x"), "splits": None, "cache": None})
+    given = {"images": None, "captions": Path("x"), "splits": None, "cache": None}
+    says(remembered_inputs, run.folder, given, {"image_column": None, "follow_links": False})
     assert list(run.history().columns) == HISTORY
     run.samples()
     run.rewind(0)
@@ -149,7 +150,7 @@ def test_the_results_of_an_ablation(tmp_path_factory, config, content):
     out.write_bytes(content)
     says(_read_results, out, ["prefix_length", "seed"])
     out.with_suffix(".json").write_bytes(content)
-    says(lambda: _begin_results(out, config, {"prefix_length": [1]}, data="x"))
+    says(lambda: _shared(out, config, {"prefix_length": [1]}, data="x"))
     assert read_result(out) is None or isinstance(read_result(out), dict)
 
 

@@ -29,6 +29,8 @@ from helpers.training.run import Run
 
 CONFIG = ["--preset", "tiny", "--mapper-layers", "1", "--epochs", "2", "--batch-size", "32", "--eval-every", "4",
           "--log-every", "3", "--dropout", "0.1"]  # fmt: skip
+PHOTOS = ["--preset", "tiny", "--images", "d", "--captions", "c", "--out", "o"]
+EVALUATE = ["evaluate", "-C", "photo", *PHOTOS[2:]]
 
 
 @pytest.fixture
@@ -404,6 +406,29 @@ def test_one_broken_picture_is_one_line(refused, captioner, tmp_path, content, s
             ],
             "--shuffle-embeddings, --mean-embedding and --nearest-caption exclude each other: give one",
         ),
+        (
+            ["predict", "a", "--top-p", "0.5"],
+            "--top-p means nothing without sampling (--temperature T): leave --top-p out",
+        ),
+        (["predict", "a", "--seed", "3"], "--seed means nothing without sampling (--temperature T): leave"),
+        (
+            [*EVALUATE, "--nearest-caption", "--beams", "3"],
+            "--beams means nothing without writing, and --nearest-caption writes nothing",
+        ),
+        ([*EVALUATE, "-C", "photo"], "--captioner names one captioner twice, which is no spread of trainings"),
+        (["train", *PHOTOS, "--last-n", "1"], "--last-n is not used beside --freezing first-and-last: leave --last-n"),
+        (["train", *PHOTOS, "--lora-rank", "1"], "--lora-rank is not used beside --freezing first-and-last"),
+        (
+            ["train", *PHOTOS, "--freezing", "full", "--no-train-embeddings"],
+            "--train-embeddings is not used beside --freezing full",
+        ),
+        (["train", *PHOTOS, "--text", "c"], "--text is not used beside --text-share 0: leave --text out"),
+        (["train", *PHOTOS, "--start-from", "photo", "--gpt2", "tiny"], "--gpt2 is not used beside --start-from"),
+        (["pretrain", "--text", "t", "--out", "o", "--splits", "s"], "--splits means nothing without --images and"),
+        (
+            ["pretrain", "--text", "t", "--out", "o", "--image-column", "s"],
+            "--image-column means nothing without --images",
+        ),
     ],
 )
 def test_a_wrong_flag(refused, arguments, says, tmp_path):
@@ -613,6 +638,27 @@ def test_evaluate_twice_into_one_folder_captions_each_pictures_own(run, photos, 
     rows = cached[2].rows(cached[2].image_names)
     assert (cached[1].rows(cached[2].image_names) == rows).all()
     assert (tmp_path / "one" / "captions.csv").read_text() == (tmp_path / "two" / "captions.csv").read_text()
+
+
+def test_no_command_overwrites_what_it_reads(refused, photos, world, finished, tmp_path):
+    pictures = shutil.copytree(world / "flickr30k_images", tmp_path / "photos")
+    picture, table = sorted(pictures.glob("*.png"))[0], tmp_path / "photos" / "captions.csv"
+    shutil.copyfile(world / "results.csv", table)
+    before = {path: path.read_bytes() for path in pictures.iterdir()}
+    score = ["score", "--captions", table, "--references", world / "results.csv", "--out"]
+    for command, lost in (
+        (["predict", picture, "--csv", picture], picture),
+        (["predict", "photos", "--result", "./photos"], picture.name),
+        ([*score, "photos/captions.csv"], table.name), ([*score, "s.json", "--coco-results", "s.json"], "s.json"),
+        ([*score, "s.json", "--coco-results", "photos/captions.csv"], table.name),
+        (["evaluate", "-C", finished.folder, *photos[:2], "--captions", table, "--out", "photos"], table.name),
+    ):  # fmt: skip
+        assert f"{lost} would be overwritten by what this command makes" in refused(*command)
+    assert {path: path.read_bytes() for path in pictures.iterdir()} == before
+    shutil.copytree(TINY / "gpt2", tmp_path / "models" / "gpt2")
+    assert "gpt2 is there already, but no report.json of pretrain" in refused(
+        "pretrain", "--text", table, "--out", "models"
+    )
 
 
 def test_a_split_that_is_empty_or_unknown(refused, photos, data, finished, tmp_path):

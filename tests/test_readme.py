@@ -20,7 +20,7 @@ SMALLER = {
     "--epochs 10": "--epochs 1 --mapper-layers 1",
     "train_images=100,300,1000": "train_images=5,10 --seeds 1 --jobs 1",
     "openai/clip-vit-large-patch14": "tiny",
-    "-C runs/0 -C runs/1 -C runs/2": "-C runs/mine -C runs/mine",
+    "-C runs/0 -C runs/1 -C runs/2": "-C runs/mine -C runs/mine/captioner",
     'preset("small").with_values(epochs=10)': 'preset("tiny").with_values(epochs=1, mapper_layers=1)',
 }
 

@@ -3,7 +3,7 @@
 import ast
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,9 +49,10 @@ class Columns:
 
     def __init__(self, path: Path, header: Sequence[str], wanted: Sequence[str], chosen: Mapping[str, str | None]):
         self.path, self.names = path, [re.sub(r"[\s-]+", "_", name.strip(' "\r\n').lower()) for name in header]
-        self.chosen = {kind: name for kind, name in chosen.items() if name}
+        self.chosen, self.options = {kind: name for kind, name in chosen.items() if name}, set(chosen)
         found = {kind: self._places(kind) for kind in COLUMNS if kind in wanted or kind == "split"}
         self.missing = [kind for kind in wanted if not found[kind]]
+        self.needs = needs(self.missing, self.options)
         self.places = {kind: places for kind, places in found.items() if places}
 
     def _places(self, kind: str) -> list[int]:
@@ -132,6 +133,10 @@ def why_no_list(caption: str) -> str | None:
     return None
 
 
-def needs(kinds: Sequence[str]) -> str:
-    """Return in words which columns are needed."""
-    return " and ".join(f"a column named {' or '.join(COLUMNS[kind])}" for kind in kinds)
+def needs(kinds: Sequence[str], options: Collection[str] = ()) -> str:
+    """Return in words which columns are needed. options: the kinds whose column the user may name."""
+    return " and ".join(
+        f"a column named {' or '.join(COLUMNS[kind])}"
+        + (f" or the one that {OPTIONS[kind]} names" if kind in options else "")
+        for kind in kinds
+    )

@@ -11,6 +11,10 @@ from pathlib import Path
 from ..errors import UserError
 
 NO_TEXT = re.compile("[\ud800-\udfff]")  # "surrogateescape" turns a byte that is not UTF-8 into one of these
+PACKED = {
+    b"PK\x03\x04": "zip archive, as Excel's .xlsx is too", b"BZh": "bzip2", b"\xfd7zXZ": "xz",
+    b"\x28\xb5\x2f\xfd": "zstandard", b"7z\xbc\xaf": "7-Zip",
+}  # fmt: skip
 KINDS = "a CSV file or another kind of captions file that docs/formats.md shows"
 
 
@@ -30,6 +34,8 @@ def open_text(path: Path) -> Iterator[io.TextIOWrapper]:
             stream = gzip.GzipFile(fileobj=file) if packed else file
             begin = stream.read(64)
             stream.seek(0)
+            if kind := next((kind for magic, kind in PACKED.items() if begin.startswith(magic)), None):
+                raise UserError(f"{path} is packed ({kind}): unpack it, or save the table as CSV UTF-8")
             if begin[:2] in (b"\xff\xfe", b"\xfe\xff") or _every_other_is_null(begin):
                 raise UserError(f"{path} is UTF-16 and no text in UTF-8: save it as UTF-8 (Excel: CSV UTF-8; iconv -f "
                                 "UTF-16 -t UTF-8)")  # fmt: skip

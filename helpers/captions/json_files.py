@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from .columns import OPTIONS, Columns, Row, needs
+from .columns import OPTIONS, Columns, Row
 from .decoding import KINDS, open_text, why_not_utf8
 
 SHOWN = 200  # characters of a record that are shown
@@ -21,6 +21,8 @@ def json_rows(path: Path, wanted: Sequence[str], chosen: Mapping[str, str | None
     wanted, chosen: see Columns. Raises UserError on a file of another form.
     """
     content = read_json(path)
+    if isinstance(content, list) and content and isinstance(content[0], dict) and "sentences" in content[0]:
+        content = {"images": content}
     if isinstance(content, dict) and isinstance(content.get("images"), list):
         if unused := [OPTIONS[kind] for kind, name in chosen.items() if name]:
             raise UserError(f"{path} is COCO's or Karpathy's JSON, which has no columns: leave out {unused[0]}")
@@ -96,18 +98,22 @@ def _line(text: str) -> Any:
 
 
 def _coco(path: Path, content: Record) -> Iterator[Row]:
-    try:
-        names = {image["id"]: image["file_name"] for image in content["images"]}
-        annotations = list(content["annotations"])
-    except (LookupError, TypeError) as error:
-        raise UserError(f"{path} is not in COCO's form ({type(error).__name__}: {error}): each of its images needs an "
-                        "id and a file_name") from None  # fmt: skip
-    for number, each in enumerate(annotations):
+    names: dict[int | str, list[str]] = {}  # more than one if an id stands twice
+    for image in content["images"]:
+        number, name = (image.get(key) if isinstance(image, dict) else None for key in ("id", "file_name"))
+        if isinstance(number, int | str) and isinstance(name, str) and name not in names.setdefault(number, []):
+            names[number].append(name)
+    if not names or not isinstance(content["annotations"], list):
+        raise UserError(f"{path} is not in COCO's form: each of its images needs an id and a file_name, each of its "
+                        "annotations an image_id and a caption")  # fmt: skip
+    for number, each in enumerate(content["annotations"]):
         text, reason, fields = _shown(each), None, None
         number_of = each.get("image_id") if isinstance(each, dict) else None
-        name = names.get(number_of) if isinstance(number_of, int | str) else None
-        if not isinstance(name, str):
+        name, *others = names.get(number_of, [None]) if isinstance(number_of, int | str) else [None]
+        if name is None:
             reason = "an image_id that is not among the images"
+        elif others:
+            reason = f"two images have its image_id, {name} and {others[0]}"
         elif not isinstance(each.get("caption"), str):
             reason = "the caption is no text"
         else:
@@ -127,8 +133,11 @@ def _karpathy(path: Path, images: list[Any], wanted: Sequence[str]) -> Iterator[
         lacks = [key for key in ("split", "sentences") if not isinstance(image, dict) or key not in image]
         needed = "sentences" if "caption" in wanted else "split"
         if not isinstance(name, str) or needed in lacks or not isinstance(image.get("sentences", []), list):
-            raise UserError(f"{path} is not in the form of Karpathy's dataset_flickr30k.json: its image {number} needs "
-                            f"a filename and {'sentences' if needed == 'sentences' else 'a split'}")  # fmt: skip
+            reason = f"needs a filename and {'sentences' if needed == 'sentences' else 'a split'}"
+            if number == 0:
+                raise UserError(f"{path} is not in the form of Karpathy's dataset_flickr30k.json: its image 0 {reason}")
+            yield Row(number, None, _shown(image), f"it {reason}")
+            continue
         fields = {"image_name": name.strip()}
         if "split" not in lacks:
             fields["split"] = str(image["split"]).strip()
@@ -144,16 +153,20 @@ def _karpathy(path: Path, images: list[Any], wanted: Sequence[str]) -> Iterator[
 
 
 def _is_name_to_captions(content: Record) -> bool:
-    return bool(content) and all(isinstance(value, list) or "." in name for name, value in content.items())
+    return bool(content) and all(
+        isinstance(caption, str)
+        for name, value in content.items()
+        for caption in (value if isinstance(value, list) else [value if "." in name else None])
+    )
 
 
 def _records(path: Path, records: list[Any], wanted: Sequence[str], chosen: Mapping[str, str | None]) -> Iterator[Row]:
-    header = list(next(record for record in records if isinstance(record, dict)))
+    header = list(dict.fromkeys(key for record in records if isinstance(record, dict) for key in record))
     columns = Columns(path, header, wanted, chosen)
     if columns.missing == ["image_name"] and "image_id" in header:  # COCO's results
         columns = Columns(path, header, wanted, {**chosen, "image_name": "image_id"})
     if columns.missing:
-        raise UserError(f"{path} has the fields {', '.join(header)[:SHOWN]}, but needs {needs(columns.missing)}")
+        raise UserError(f"{path} has the fields {', '.join(header)[:SHOWN]}, but needs {columns.needs}")
     for number, record in enumerate(records):
         if isinstance(record, dict):
             yield from columns.rows(number, [record.get(key) for key in header], _shown(record))

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..runtime.files import atomic_path, only_one
-from .columns import COLUMNS, SPLITS, Columns, Row, needs
+from .columns import COLUMNS, SPLITS, Columns, Row
 from .names import plain_name
 
 MAGIC = b"PAR1"
@@ -29,7 +29,8 @@ def is_parquet(path: Path) -> bool:
 def parquet_rows(path: Path, wanted: Sequence[str], chosen: Mapping[str, str | None]) -> Iterator[Row]:
     """Yield the rows of a Parquet file, or of all in a folder.
 
-    In a folder, train-….parquet, validation-….parquet and test-….parquet are splits if the file has none of its own.
+    In a folder, train-….parquet, validation-….parquet and test-….parquet, or folders of such names, are splits if the
+    file has none of its own.
     A picture inside is named by the file's column of names, else by the name that is stored with it, else by its row.
     Raises UserError without pyarrow and on a file that is broken or lacks a column.
     """
@@ -50,9 +51,9 @@ def parquet_rows(path: Path, wanted: Sequence[str], chosen: Mapping[str, str | N
 def unpack_pictures(path: Path, folder: Path, chosen: Mapping[str, str | None]) -> int:
     """Write the pictures inside a Parquet file, or those of a folder, into `folder`; return how many were new.
 
-    Raises UserError if a name leads out of the folder, or if the folder holds another picture of that name.
+    Raises UserError if a name leads out of the folder, or if there is another picture of that name.
     """
-    new = 0
+    new, seen = 0, set()
     with only_one(folder, "unpacking pictures"), _arrow(path) as parquet:  # under torchrun each process comes here
         for file, _ in _files(path):
             table = _Table(parquet.ParquetFile(file), file, ("image_name",), chosen)
@@ -69,9 +70,13 @@ def unpack_pictures(path: Path, folder: Path, chosen: Mapping[str, str | None]) 
                     with atomic_path(place) as partial:
                         partial.write_bytes(content)
                     new += 1
-                elif place.stat().st_size != len(content):
+                elif place.read_bytes() != content:
+                    if name in seen:
+                        raise UserError(f"{file} holds two pictures named {name}: say by --image-column NAME which "
+                                        "column holds a name of its own for each")  # fmt: skip
                     raise UserError(f"{place} is another picture than the one inside {file}: name another --images "
                                     "folder for the pictures inside")  # fmt: skip
+                seen.add(name)
     return new
 
 
@@ -81,16 +86,17 @@ class _Table:
     def __init__(self, file: Any, path: Path, wanted: Sequence[str], chosen: Mapping[str, str | None]):
         self.file, self.path, self.row = file, path, 0
         types = {field.name: field.type for field in file.schema_arrow}
-        self.picture = next((name for name, kind in types.items() if _holds_pictures(name, str(kind))), None)
+        pictures = [name for name, kind in types.items() if _holds_pictures(name, str(kind))]
+        self.picture, chosen = _picture_column(path, pictures, chosen)
         self.stored = self.picture is not None and "path:" in str(types[self.picture])
-        header = [name for name in types if name != self.picture]
+        header = [name for name in types if name not in pictures]
         columns = Columns(path, header, wanted, chosen)
         self.own_name = columns.missing[:1] == ["image_name"] and self.picture is not None
         if self.own_name:
             header = [*header, "image_name"]
             columns = Columns(path, header, wanted, chosen)
         if columns.missing:
-            raise UserError(f"{path} has the columns {', '.join(types)[:SHOWN]}, but needs {needs(columns.missing)}")
+            raise UserError(f"{path} has the columns {', '.join(types)[:SHOWN]}, but needs {columns.needs}")
         self.header, self.columns = header, columns
         self.light = sorted({header[place] for places in columns.places.values() for place in places} & set(types))
         self.light += [f"{self.picture}.path"] if self.own_name and self.stored else []
@@ -109,6 +115,18 @@ class _Table:
         return values
 
 
+def _picture_column(
+    path: Path, found: Sequence[str], chosen: Mapping[str, str | None]
+) -> tuple[str | None, Mapping[str, str | None]]:
+    """Return the column of pictures, if one was found, and what else was chosen. Raises UserError if two were."""
+    if chosen.get("image_name") in found:
+        return chosen["image_name"], {**chosen, "image_name": None}
+    if len(found) > 1:
+        raise UserError(f"{path} has more than one column of pictures: {' and '.join(found)}; say which by "
+                        "--image-column NAME")  # fmt: skip
+    return next(iter(found), None), chosen
+
+
 def _holds_pictures(name: str, kind: str) -> bool:
     """Return whether a column of this type in words holds pictures: struct<bytes: binary, path: string>, or binary."""
     inside = kind.startswith("struct<") and "bytes: binary" in kind.replace("large_binary", "binary")
@@ -116,11 +134,17 @@ def _holds_pictures(name: str, kind: str) -> bool:
 
 
 def _files(path: Path) -> list[tuple[Path, str | None]]:
-    """Return the files, each with the split that its name says: None unless the names say two at least."""
+    """Return the files, each with the split that its name, or a folder's, says: None unless two at least are said."""
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    said = {file: file.name.replace(".", "-").split("-")[0].lower() for file in files}
+    said = {file: _said_split(file.relative_to(path)) for file in files}
     several = len(set(said.values())) > 1 and set(said.values()) <= set(SPLITS)
     return [(file, said[file] if several else None) for file in files]
+
+
+def _said_split(file: Path) -> str:
+    """Return the first word of the file's name that is a split, or of a folder's around it; "" if there is none."""
+    words = [file.name.replace(".", "-").split("-")[0], *reversed(file.parts[:-1])]
+    return next((each for word in words if (each := word.lower().removeprefix("partial-")) in SPLITS), "")
 
 
 @contextmanager

@@ -30,6 +30,8 @@ def table_rows(path: Path, wanted: Sequence[str], chosen: Mapping[str, str | Non
     """
     with open_text(path) as lines:
         header = lines.readline(LONGEST_HEADER)
+        while header.isspace():
+            header = lines.readline(LONGEST_HEADER)
         if "caption" in wanted and TOKEN.fullmatch(header.rstrip("\r\n")):
             yield from _token_rows([header], 0)
             yield from _token_rows(lines, 1)
@@ -42,9 +44,9 @@ def table_rows(path: Path, wanted: Sequence[str], chosen: Mapping[str, str | Non
                             f"{needs(wanted)} is needed")  # fmt: skip
         columns = Columns(path, _header_names(header, separator), wanted, chosen)
         if columns.missing:
-            raise UserError(_another_kind(path, header, columns.missing))
+            raise UserError(_another_kind(path, header, columns.needs))
         last = columns.places.get("caption") == [len(columns.names) - 1]
-        rows = _piped(lines, columns) if separator == "|" else _Separated(lines, separator, columns, last)
+        rows = _piped(lines, columns, last) if separator == "|" else _Separated(lines, separator, columns, last)
         for number, (fields, text, reason) in enumerate(rows):
             if fields is None:
                 yield Row(number, None, text, reason)
@@ -57,12 +59,12 @@ def _header_names(header: str, separator: str) -> list[str]:
     return _unwrapped(names, separator) or names
 
 
-def _another_kind(path: Path, header: str, missing: Sequence[str]) -> str:
+def _another_kind(path: Path, header: str, needed: str) -> str:
     if not header:
-        return f"{path} is empty; it needs {needs(missing)}"
+        return f"{path} is empty; it needs {needed}"
     if NO_TEXT.search(header) or min(header) < "\t":
-        return f"{path} is no text in UTF-8; give a CSV file with {needs(missing)}"
-    return f"{path} begins with {header.strip()[:60]!r}, where a header with {needs(missing)} is needed"
+        return f"{path} is no text in UTF-8; give a CSV file with {needed}"
+    return f"{path} begins with {header.strip()[:60]!r}, where a header with {needed} is needed"
 
 
 def _token_rows(lines: Iterator[str] | list[str], start: int) -> Iterator[Row]:
@@ -72,20 +74,24 @@ def _token_rows(lines: Iterator[str] | list[str], start: int) -> Iterator[Row]:
         yield Row(number, fields, line, None if found else "no picture's name, #, number and tab before the caption")
 
 
-def _piped(lines: Iterator[str], columns: Columns) -> Iterator[tuple[list[str] | None, str, str | None]]:
-    """Split Kaggle's layout: one row per line, quotes mean nothing, and the last field may hold more separators."""
+def _piped(lines: Iterator[str], columns: Columns, last: bool) -> Iterator[tuple[list[str] | None, str, str | None]]:
+    """Split Kaggle's layout: one row per line, and quotes mean nothing.
+
+    last: the caption is the last column, so it may hold separators.
+    """
     for line in lines:
         line = line.rstrip("\r\n")
         if line.strip():
-            fields = [_unquote(field) for field in line.split("|", len(columns.names) - 1)]
+            fields = [_unquote(field.strip()) for field in line.split("|", len(columns.names) - 1 if last else -1)]
             right = len(fields) == len(columns.names)
-            yield (fields, line, None) if right else (None, line, FEW)
+            yield (fields, line, None) if right else (None, line, FEW if len(fields) < len(columns.names) else MANY)
 
 
 def _unquote(field: str) -> str:
     """Remove the quotes that a CSV writer put around a field, and no others."""
-    quoted = len(field) > 1 and field[0] == field[-1] == '"' and '"' not in field[1:-1].replace('""', "")
-    return field[1:-1].replace('""', '"') if quoted else field
+    inside = field[1:-1].replace('\\"', '""')
+    quoted = len(field) > 1 and field[0] == field[-1] == '"' and '"' not in inside.replace('""', "")
+    return inside.replace('""', '"') if quoted else field
 
 
 class _Separated:
@@ -171,7 +177,7 @@ class _Separated:
         begin = caption.split(self.separator)[0].strip()
         if caption.count('"') % 2 or (has_picture_ending(begin) and not has_picture_ending(fields[self.image].strip())):
             return None  # a quote that is not closed; a separator in the picture's name
-        return fields
+        return [*fields[:-1], caption.replace(f"\\{self.separator}", self.separator).replace('\\"', '"')]
 
     def _reason(self, line: str, runs_on: bool) -> str:
         fields = _parse(line, self.separator)

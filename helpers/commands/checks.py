@@ -5,7 +5,7 @@ whole path. Every check raises UserError.
 """
 
 import glob
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,32 @@ def models(config: Config) -> None:
         find_model(config.gpt2, "gpt2")
 
 
+def used(config: Config, given: Mapping[str, Any]) -> None:
+    """Check that the training makes use of every value of the config that the user gave."""
+    freezing = f"--freezing {config.freezing}"
+    unused = {
+        "last_n": freezing if config.freezing != "last-n" else None,
+        "lora_rank": freezing if config.freezing != "lora" else None,
+        "train_embeddings": freezing if config.freezing == ("frozen" if config.train_embeddings else "full") else None,
+        "text": None if config.text_share else "--text-share 0",
+        "clip": "--start-from" if config.start_from else None,
+        "gpt2": "--start-from" if config.start_from else None,
+    }
+    for name, beside in unused.items():
+        if beside and given.get(name) not in (None, ""):
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(f"{option} is not used beside {beside}: leave {option} out, or change the other")
+
+
+def together(given: Mapping[str, bool], other: str, there: bool) -> None:
+    """Check that options which mean nothing without another one are given only if that is there.
+
+    given: by name whether the option is given. other: the other one in words. there: whether it is given.
+    """
+    if not there and (alone := [name for name, on in given.items() if on]):
+        raise UserError(f"{alone[0]} means nothing without {other}: leave {alone[0]} out, or change that")
+
+
 def clip(name: str | None) -> None:
     """Check that the name of a CLIP, if one is given, is a name on the hub or a folder."""
     if name is not None:
@@ -102,6 +128,21 @@ def output_file(path: Path | None) -> None:
         output_folder(path.parent)
         if path.is_dir():
             raise UserError(f"{path} is a folder: name a file in it")
+
+
+def pair_folder(path: Path) -> None:
+    """Check that a pretrained pair can be saved there: models that are there already were made by pretrain."""
+    output_folder(path)
+    models = [path / name for name in ("clip", "gpt2") if (path / name).exists()]
+    if models and not (path / "report.json").exists():
+        raise UserError(f"{models[0]} is there already, but no report.json of pretrain: name another folder")
+
+
+def no_input(written: Iterable[Path | None], read: Iterable[Path | None]) -> None:
+    """Check that no file which a command writes is one that it reads."""
+    inputs = {path.resolve() for path in read if path is not None}
+    if lost := next((path for path in written if path is not None and path.resolve() in inputs), None):
+        raise UserError(f"{lost} would be overwritten by what this command makes: name another place for that")
 
 
 def run_folder(path: Path, resume: bool) -> None:

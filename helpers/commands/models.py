@@ -70,8 +70,10 @@ def pretrain(
         if images is None or text is not None or recipe is not None:
             raise UserError("--vision goes with --images and --captions, and without --text and --recipe")
         checks.clip(vision)
+    photos = {"--splits": splits, **{f"--{name.replace('_', '-')}": value for name, value in reading.items()}}
+    checks.together({name: bool(on) for name, on in photos.items()}, "--images and --captions", images is not None)
     text = checks.existing_file(text)
-    checks.output_folder(out)
+    checks.pair_folder(out)
     if images is None:
         from ..pretraining.pretrain import pretrain_gpt2
 

@@ -77,10 +77,13 @@ def predict(
     decoding = Decoding(
         beams=beams, temperature=temperature, top_p=top_p, seed=seed, guidance=guidance, neutral=neutral
     )
+    checks.together({"--top-p": top_p != 1, "--seed": seed != 0}, "sampling (--temperature T)", temperature > 0)
     captioner = captioner_folder(captioner)
     paths = checks.pictures([*(pictures or []), *(image or [])])
     checks.output_file(csv_file)
     checks.output_folder(result)
+    saved = [result / _file_name(path, paths) for path in paths] if result else []
+    checks.no_input([csv_file, *saved], paths)
     broken: list[Path] = []
     # A sampled caption depends on what else is in its batch; one picture per batch always gives the same caption.
     batches = _open_batches(paths, size=1 if temperature else BATCH, broken=broken)

@@ -13,6 +13,7 @@ from . import checks
 from .messages import report_cache, report_left_out
 from .options import BEAMS, CAPTIONS, CLIP, FOLLOW_LINKS, GUIDANCE, IMAGES, NEUTRAL, PEOPLE, SPLITS, with_reading
 
+EVALUATED = ("captions.csv", "by_image.csv", "metrics.json", "trainings.json")  # files that evaluate writes
 EXAMPLES = 3  # captions that evaluate shows
 
 
@@ -68,11 +69,16 @@ def evaluate(
     controls = [name for name, on in {"shuffled": shuffled, "mean": mean, "nearest": nearest}.items() if on]
     if len(controls) > 1:
         raise UserError("--shuffle-embeddings, --mean-embedding and --nearest-caption exclude each other: give one")
+    writing = {"--beams": beams != 1, "--guidance": guidance != 1}
+    checks.together(writing, "writing, and --nearest-caption writes nothing", not nearest)
     for captioner in captioners:
         captioner_folder(captioner)
+    if len({captioner.resolve() for captioner in captioners}) < len(captioners):
+        raise UserError("--captioner names one captioner twice, which is no spread of trainings: give each once")
     images, captions, splits = checks.photos(images, captions, splits)
     checks.clip(clip)
     checks.output_folder(out)
+    checks.no_input([out / name for name in EVALUATED], [captions, splits])
     from ..data.build_cache import build_cache
     from ..data.dataset import open_data
     from ..evaluation.clipscore import ClipJudge
@@ -159,6 +165,10 @@ def score(
     captions, references, splits, against = (
         checks.existing_file(path) for path in (captions, references, splits, against)
     )
+    checks.together({"--follow-links": reading["follow_links"]}, "--images DIR", images is not None)
+    checks.together(
+        {"--splits": splits is not None}, "training pictures, and --held-out says there are none", not held_out
+    )
     images = images and checks.image_folder(images)
     checks.clip(clip)
     checks.output_file(out)
@@ -166,6 +176,8 @@ def score(
     from ..captions.names import follow_links as follow
     from ..evaluation.score_file import by_image, read_written, score_file
 
+    checks.no_input([out, by_image(out), coco_results], [captions, references, splits, against])
+    checks.no_input([coco_results], [out, by_image(out)])
     columns = {name: reading[name] for name in ("image_column", "caption_column")}
     if reading["follow_links"] and images:
         follow(images)
@@ -197,6 +209,7 @@ def report(
     """
     if not (run / "config.json").exists():
         raise UserError(f"{run} holds no config.json: give the folder of a run, the --out of `clipxgpt train`")
+    checks.together({"--follow-links": follow_links}, "--images DIR", images is not None)
     images = images and checks.image_folder(images)
     checks.output_file(out)
     from ..captions.names import follow_links as follow

@@ -76,6 +76,7 @@ def train(
       clipxgpt train --preset small --images photos --captions captions.csv --epochs 10 --out runs/mine
     """
     config = resumed_config(out, preset_name, values) if resume else chosen_config(preset_name, values)
+    checks.used(config, values)
     for name, value in (("max_hours", max_hours), ("max_steps", max_steps)):
         if value is not None:
             check_value(name, value, above=0)

@@ -14,7 +14,7 @@ from ..models.captioner_config import CaptionerConfig
 from ..models.loading import load_encoder
 from ..models.writer import CaptionWriter
 from .folder import CAPTIONERS_FILES, MADE, captioner_card, refuse_other
-from .tensors import State, build_gpt2, count_layers, fill, part, read_state, tensor
+from .tensors import State, build_gpt2, count_layers, fill, part, read_state, refuse_others, tensor
 
 CLIPS = {512: "openai/clip-vit-base-patch32", 768: "openai/clip-vit-large-patch14"}  # by the width of their projection
 RN50X4 = 640  # width of the projection of CLIP RN50x4, whose embeddings ClipCap divides by their norm
@@ -36,10 +36,12 @@ def convert_clipcap(
     card = captioner_card("ClipCap", file)
     refuse_other(out, card, MADE | CAPTIONERS_FILES)
     state = read_state(file, (MLP, TRANSFORMER), what="ClipCap")
+    refuse_others(state, ("clip_project.", "gpt."), file, what="ClipCap")
     language, tokenizer = build_gpt2(part(state, "gpt."), file, gpt2)
     width, mapper = language.config.n_embd, part(state, "clip_project.")
     design, renamed = _mlp(mapper, file, width) if "model.0.weight" in mapper else _transformer(mapper, file, width)
-    embedding = renamed["hidden.0.weight" if design["mapper"] == "mlp" else "linear.weight"].shape[1]
+    first = "hidden.0.weight" if design["mapper"] == "mlp" else "linear.weight"
+    embedding = tensor(renamed, first, file).shape[1]
     encoder = _encoder(file, embedding, clip)
     stop = tokenizer(".", add_special_tokens=False)["input_ids"]
     shapes = CaptionerConfig(
@@ -54,8 +56,7 @@ def convert_clipcap(
 
 def _mlp(state: State, file: Path, width: int) -> tuple[dict[str, object], State]:
     """Return the design of an MLP, and its tensors under our names."""
-    names = {"model.0.": "hidden.0.", "model.2.": "output."}
-    renamed = {new + name: tensor for old, new in names.items() for name, tensor in part(state, old).items()}
+    renamed = {name.replace("model.0.", "hidden.0.").replace("model.2.", "output."): state[name] for name in state}
     prefix = len(tensor(renamed, "output.weight", file)) // width
     return {"mapper": "mlp", "prefix_length": prefix}, renamed
 
@@ -63,9 +64,9 @@ def _mlp(state: State, file: Path, width: int) -> tuple[dict[str, object], State
 def _transformer(state: State, file: Path, width: int) -> tuple[dict[str, object], State]:
     """Return the design of a Transformer, and its tensors under our names."""
     design = {
-        "mapper": "clipcap", "prefix_length": len(state["prefix_const"]),
+        "mapper": "clipcap", "prefix_length": len(tensor(state, "prefix_const", file)),
         "clip_length": len(tensor(state, "linear.weight", file)) // width,
-        "mapper_layers": count_layers(state, r"transformer\.layers\."),
+        "mapper_layers": count_layers(state, r"transformer\.layers\.", file),
     }  # fmt: skip
     renamed = {re.sub(r"^transformer\.|attn\.(?:to_)?|mlp\.", "", name): tensor for name, tensor in state.items()}
     return design, renamed

@@ -1,6 +1,5 @@
 """The vision towers of CLIP ViTs in open_clip's layout (github.com/mlfoundations/open_clip) as folders for --clip."""
 
-import json
 import math
 import re
 from pathlib import Path
@@ -13,7 +12,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from ..encoders.processor import CLIPImageProcessor
 from ..errors import UserError
 from ..models.loading import refuse_non_finite
-from ..runtime.files import atomic_path
+from ..runtime.files import atomic_path, read_object
 from ..runtime.libraries import one_line_errors, quietly
 from .folder import CARD, encoder_card, refuse_other
 from .tensors import HEAD_WIDTH, State, count_layers, fill, part, read_state, tensor
@@ -45,13 +44,13 @@ def convert_open_clip(file: str | Path, out: str | Path) -> Path:
     refuse_other(out, card)
     settings, colors = _read_config(file)
     state = part(_read_state(file), "visual.")
-    width, _, patch, _ = tensor(state, "conv1.weight", file).shape
+    width, _, patch, _ = tensor(state, "conv1.weight", file, dimensions=4).shape
     image_size = math.isqrt(len(tensor(state, "positional_embedding", file)) - 1) * patch
     heads = width // settings.get("vision_cfg", {}).get("head_width", HEAD_WIDTH)
     config = CLIPVisionConfig(
         hidden_size=width, patch_size=patch, image_size=image_size, num_attention_heads=heads,
         intermediate_size=len(tensor(state, "transformer.resblocks.0.mlp.c_fc.weight", file)),
-        num_hidden_layers=count_layers(state, r"transformer\.resblocks\."),
+        num_hidden_layers=count_layers(state, r"transformer\.resblocks\.", file),
         projection_dim=tensor(state, "proj", file).shape[1],
         hidden_act="quick_gelu" if settings.get("quick_gelu") else "gelu",
     )  # fmt: skip
@@ -83,11 +82,13 @@ def _read_config(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the model's settings and the processor's colors. Raises UserError if they are not beside the file."""
     place = file.with_name(CONFIG)
     try:
-        content = json.loads(place.read_text(encoding="utf-8"))
+        content = read_object(place)
         settings, preprocessing = content.get("model_cfg", content), content.get("preprocess_cfg", {})
         vision = settings["vision_cfg"]
         strange = {"pool_type": vision.get("pool_type", "tok") != "tok", "timm_model_name": "timm_model_name" in vision,
                    "resize_mode": preprocessing.get("resize_mode", "shortest") != "shortest"}  # fmt: skip
+        if type(head := vision.get("head_width", HEAD_WIDTH)) is not int or head < 1:
+            raise ValueError("head_width")
         colors = {f"image_{name}": preprocessing[name] for name in ("mean", "std") if name in preprocessing}
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(

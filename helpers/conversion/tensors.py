@@ -49,16 +49,29 @@ def part(state: State, prefix: str) -> State:
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
-def count_layers(state: State, pattern: str) -> int:
-    """Return the number of layers whose tensors' names begin with `pattern` and a number."""
+def refuse_others(state: State, prefixes: tuple[str, ...], file: Path, *, what: str) -> None:
+    """Raise UserError if there are tensors of other modules: without them the captions may be others."""
+    if others := [name for name in state if not name.startswith(prefixes)]:
+        raise UserError(f"{file} holds {len(others)} tensors that are no part of {what}, such as {others[0]}; save it "
+                        "without them")  # fmt: skip
+
+
+def count_layers(state: State, pattern: str, file: Path) -> int:
+    """Return the number of layers whose tensors' names begin with `pattern` and a number. Raises UserError at none."""
     numbers = {match[1] for name in state if (match := re.match(rf"{pattern}(\d+)\.", name))}
+    if not numbers:
+        begin = pattern.replace("\\", "")
+        raise UserError(f"{file} lacks layers, whose tensors begin with {begin}0; give a whole checkpoint")
     return len(numbers)
 
 
-def tensor(state: State, name: str, file: Path) -> torch.Tensor:
-    """Return a tensor. Raises UserError if it is not there."""
+def tensor(state: State, name: str, file: Path, *, dimensions: int = 2) -> torch.Tensor:
+    """Return a tensor. Raises UserError if it is not there, or has another number of dimensions or no numbers."""
     if name not in state:
         raise UserError(f"{file} lacks the tensor {name}; give a whole checkpoint, with GPT-2 in it")
+    if state[name].ndim != dimensions or not state[name].numel():
+        raise UserError(f"{file} has a {name} of shape {list(state[name].shape)}, which needs {dimensions} dimensions "
+                        "that are not 0; name the kind that it is")  # fmt: skip
     return state[name]
 
 
@@ -88,7 +101,7 @@ def build_gpt2(state: State, file: Path, name: str) -> tuple[GPT2LMHeadModel, Pr
     gpt2 = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=vocabulary, n_positions=len(positions), n_embd=width,
-            n_layer=count_layers(state, r"transformer\.h\."), n_head=width // HEAD_WIDTH,
+            n_layer=count_layers(state, r"transformer\.h\.", file), n_head=width // HEAD_WIDTH,
             activation_function="gelu_pytorch_tanh", bos_token_id=tokenizer.bos_token_id or tokenizer.eos_token_id,
             eos_token_id=tokenizer.eos_token_id,
         )

@@ -125,7 +125,7 @@ def over_trainings(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     first, *others = metrics.values()
     scores = {}
     for name, value in first.items():
-        if isinstance(value, float) and all(name in other for other in others):
+        if all(isinstance(each.get(name), float) for each in metrics.values()):
             values = [value, *(other[name] for other in others)]
             error = stats.sem(values)  # 0 if all are equal, and then the interval is one point
             spread = stats.t.interval(0.95, len(others), loc=np.mean(values), scale=error) if error else (value, value)

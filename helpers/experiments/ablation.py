@@ -5,8 +5,9 @@ import itertools
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from multiprocessing import get_context
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ from tqdm import tqdm
 from ..config import Config
 from ..data.build_cache import DRAWN_CACHES, open_cache
 from ..data.dataset import Data
-from ..errors import UserError
+from ..errors import NoRoomError, UserError
 from ..runtime.files import only_one, read_text, write_text
 from .record import describe_call, read_record, record_file, write_record
-from .trial import Trial, captions_sha256, read_result, run_in_process
+from .trial import Failure, Trial, captions_sha256, read_result, run_in_process
 
 RUNS = Path("runs/ablations")
 
@@ -38,8 +39,8 @@ def ablate(
     It changes no number. command: the command line, for the record beside the CSV (record.py).
     The runs are judged on validation images. Columns: the varied names, seed, and those of `run_trial`. A finished run
     is never repeated, even for another `out`, because each has a folder under RUNS.
-    Raises UserError on a wrong value or if `out` holds another experiment, both before the first run, and at the end
-    if some of the runs failed.
+    Raises UserError on a wrong value or if `out` holds another experiment, both before the first run, at the end if
+    some of the runs failed, and at once if the disk is full.
     """
     if seeds < 1 or (jobs is not None and jobs < 1):
         raise UserError(f"seeds is {seeds} and jobs is {jobs}, but both must be at least 1")
@@ -65,21 +66,26 @@ def ablate(
         call = describe_call(command, threads=1)
         finished = [key for key in arguments if read_result(folders[key] / "result.json")]  # for another table
         to_run = {key: each for key, each in arguments.items() if key not in finished}
-        ended = itertools.chain(((key, 0) for key in finished), _in_processes(to_run, folders, jobs))
-        for key, status in tqdm(ended, total=len(arguments), desc="runs", unit="run"):
-            result = read_result(folders[key] / "result.json")
-            if status or result is None:
-                failed.append(_in_words(columns, key))
-                tqdm.write(f"{failed[-1]}: {_why(status, folders[key] / 'log.txt')}", file=sys.stderr)
-                continue
-            rows.append(dict(zip(columns, key, strict=True)) | result)
-            rows.sort(key=lambda row: _place(order, _as_text(row[name] for name in columns)))
-            there = {_as_text(row[name] for name in columns) for row in rows}
-            trainings = {trial.name(identity): _in_words(columns, key)
-                         for key, trial in trials.items() if _as_text(key) in there}  # fmt: skip
-            seeds_there = {int(row["seed"]) for row in rows}
-            write_record(out, call=call, seeds=seeds_there, trainings=trainings, **fixed)
-            write_text(out, pd.DataFrame(rows).to_csv(index=False))
+        with closing(_in_processes(to_run, folders, jobs)) as running:
+            ended = itertools.chain(((key, None) for key in finished), running)
+            for key, failure in tqdm(ended, total=len(arguments), desc="runs", unit="run"):
+                result = read_result(folders[key] / "result.json")
+                if failure or result is None:
+                    failed.append(_in_words(columns, key))
+                    failure = failure or Failure(f"{folders[key] / 'result.json'} is damaged")
+                    if failure.full:
+                        raise NoRoomError(f"no space left on the disk of {RUNS}, at {failed[-1]}: no other run is "
+                                          "begun; make room, and the same command goes on")  # fmt: skip
+                    tqdm.write(f"{failed[-1]}: {failure.reason}", file=sys.stderr)
+                    continue
+                rows.append(dict(zip(columns, key, strict=True)) | result)
+                rows.sort(key=lambda row: _place(order, _as_text(row[name] for name in columns)))
+                there = {_as_text(row[name] for name in columns) for row in rows}
+                trainings = {trial.name(identity): _in_words(columns, key)
+                             for key, trial in trials.items() if _as_text(key) in there}  # fmt: skip
+                seeds_there = {int(row["seed"]) for row in rows}
+                write_record(out, call=call, seeds=seeds_there, trainings=trainings, **fixed)
+                write_text(out, pd.DataFrame(rows).to_csv(index=False))
     if failed:
         raise UserError(f"{len(failed)} of {len(arguments)} runs failed ({'; '.join(failed)}): see above why; the same "
                         "command runs them again, and only them")  # fmt: skip
@@ -101,29 +107,31 @@ def _cache_of(config: Config, base: Config, cache: str | Path | None) -> str | P
 
 def _in_processes(
     arguments: dict[tuple, tuple], folders: dict[tuple, Path], jobs: int | None
-) -> Iterator[tuple[tuple, int]]:
-    """Call `run_in_process` for each key, `jobs` at a time; yield each key and exit status as it ends.
+) -> Iterator[tuple[tuple, Failure | None]]:
+    """Call `run_in_process` for each key, `jobs` at a time; yield each key as it ends, and its failure if it has one.
 
     A process that dies takes no other with it. If the caller stops, by an exception or Ctrl-C, all are ended; they
     save first, so the same command goes on from there.
     """
     cards, context = torch.cuda.device_count(), get_context("spawn")
     jobs = jobs or cards or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
-    waiting, running = list(arguments), {}  # running: by the process's sentinel, key, process and place
+    waiting, running = list(arguments), {}  # running: by the process's sentinel, key, process, place and what it says
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
-                key, place = waiting.pop(0), min(set(range(jobs)) - {place for _, _, place in running.values()})
-                named = {"folder": folders[key], "card": place % cards if cards else None}
+                key, place = waiting.pop(0), min(set(range(jobs)) - {place for _, _, place, _ in running.values()})
+                said, tell = context.Pipe(duplex=False)
+                named = {"folder": folders[key], "card": place % cards if cards else None, "tell": tell}
                 process = context.Process(target=run_in_process, args=arguments[key], kwargs=named, daemon=True)
                 process.start()
-                running[process.sentinel] = key, process, place
+                tell.close()
+                running[process.sentinel] = key, process, place, said
             for sentinel in wait(list(running)):
-                key, process, _ = running.pop(sentinel)
+                key, process, _, said = running.pop(sentinel)
                 process.join()
-                yield key, process.exitcode
+                yield key, _failure(process.exitcode, said, folders[key] / "log.txt")
     finally:
-        _end([process for _, process, _ in running.values()])
+        _end([process for _, process, _, _ in running.values()])
 
 
 def _end(processes: list[BaseProcess]) -> None:
@@ -133,12 +141,17 @@ def _end(processes: list[BaseProcess]) -> None:
         process.join()
 
 
-def _why(status: int, log: Path) -> str:
-    """Return in words how a run ended: by which signal, or with which last line of its log."""
+def _failure(status: int, said: Connection, log: Path) -> Failure | None:
+    """Return why a process failed: by which signal, or what it said itself; None if it did not."""
     if status < 0:
-        return f"ended by signal {-status}"
-    last = log.read_text(encoding="utf-8").strip().splitlines()[-1:] if log.exists() else []
-    return f"{' '.join(last)} (exit status {status}, see {log})"
+        return Failure(f"ended by signal {-status}")
+    try:
+        reason, full = said.recv() if status else ("", False)
+    except EOFError:
+        reason, full = "it ended without a word", False
+    finally:
+        said.close()
+    return Failure(f"{reason} (exit status {status}, see {log})", full) if status else None
 
 
 def _in_words(columns: list[str], key: tuple) -> str:
@@ -163,6 +176,7 @@ def _read_results(out: Path, columns: list[str]) -> list[dict[str, str]]:
         table = pd.read_csv(io.StringIO(read_text(out)), dtype=str)
         if missing := [name for name in columns if name not in table]:
             raise ValueError(f"it has no column {missing[0]}")
+        table.drop(columns=columns).astype(float)  # what was measured are numbers
         return table.to_dict("records")
     except (OSError, ValueError) as error:
         raise UserError(f"{out} is no table of results ({' '.join(str(error).split())}): move it away or name another "

@@ -4,8 +4,10 @@ Its folder keeps the run's records, `result.json` and its output (`log.txt`). Ch
 the result is there, because at real size a hundred runs would need 300 GB.
 """
 
+import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -13,8 +15,9 @@ import sys
 import threading
 from dataclasses import dataclass, replace
 from multiprocessing import parent_process
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,7 +27,7 @@ from ..analysis.scene_errors import share_right
 from ..config import VARIED_BESIDE, Config, check_value
 from ..data.dataset import Data
 from ..data.embedding_cache import EmbeddingCache
-from ..errors import UserError
+from ..errors import NoRoomError, UserError
 from ..evaluation.scores import measure
 from ..models.writer import CaptionWriter
 from ..runtime.device import choose_accelerator
@@ -34,6 +37,19 @@ from ..training.estimate import Plan
 from ..training.loop import train
 from ..training.run import Run
 from .original_bugs import BUGS, Bug
+
+
+class Failure(NamedTuple):
+    """Why a trial ended without a result, in one line, and whether that is because the disk is full."""
+
+    reason: str
+    full: bool = False
+
+    @classmethod
+    def of(cls, error: Exception) -> "Failure":
+        full = isinstance(error, NoRoomError) or getattr(error, "errno", None) == errno.ENOSPC
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        return cls(kind + " ".join(str(error).split()), full)
 
 
 @dataclass(frozen=True)
@@ -117,35 +133,53 @@ def run_trial(trial: Trial, data: Data, cache: str | Path, *, folder: Path) -> d
 def read_result(file: Path) -> dict[str, Any] | None:
     """Return the contents of a trial's result.json; None if there is none, or if it is damaged."""
     try:
-        return read_object(file)
+        found = read_object(file)
     except (OSError, ValueError):
         return None
+    finite = all(type(value) in (int, float) and math.isfinite(value) for value in found.values())
+    return found if finite and found.keys() >= {"val_loss", "steps", "seconds"} else None
 
 
-def run_in_process(trial: Trial, data: Data, cache: str | Path, *, folder: Path, card: int | None) -> None:
+def run_in_process(
+    trial: Trial, data: Data, cache: str | Path, *, folder: Path, card: int | None, tell: Connection
+) -> None:
     """Run a trial as the whole work of a new process, on one thread of the CPU and on that card, if there is one.
 
     One thread, so that a trial's numbers do not depend on how many others run beside it. All output goes to
-    `folder/log.txt`. If the trial fails, the process ends with status 1 and the log's last line gives the reason.
+    `folder/log.txt`. If the trial fails, the process sends its Failure by `tell`, because a full disk has no room for
+    the log, and ends with status 1.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends its children
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    try:
+        _log_to(folder)
+        _use(card)
+        with only_one(folder, "running a trial"):  # waits for a process that a killed parent has left behind
+            run_trial(trial, data, cache, folder=folder)
+    except Exception as error:
+        tell.send(Failure.of(error))
+        if not isinstance(error, UserError | OSError):
+            raise
+        print(error, file=sys.stderr)
+        sys.exit(1)
+
+
+def _log_to(folder: Path) -> None:
+    """Send all output of this process to `folder/log.txt`."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "log.txt").open("a", encoding="utf-8") as log:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
             os.dup2(log.fileno(), stream.fileno())
+
+
+def _use(card: int | None) -> None:
+    """Compute on one thread of the CPU and on that card, if there is one."""
     os.environ |= {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
     if card is not None:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[card] if visible else str(card)
     torch.set_num_threads(1)
-    try:
-        with only_one(folder, "running a trial"):  # waits for a process that a killed parent has left behind
-            run_trial(trial, data, cache, folder=folder)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(1)
 
 
 def _end_with_the_parent() -> None:

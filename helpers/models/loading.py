@@ -28,6 +28,7 @@ from ..runtime.weight_files import find_weights, tensor_shapes
 from .captioner_config import CaptionerConfig
 
 TWO_TOWERS = ("clip", "siglip")  # model types with a text tower beside the vision tower
+DEPTHS = ("n_layer", "num_hidden_layers", "mapper_layers")  # in configs
 BESIDE_WEIGHTS = 10**8  # numbers that a model may hold beside its weights, such as masks and tied tensors
 # Our own model types that hold a vision tower or a GPT-2, with the names that it has in them.
 HOLDERS = {
@@ -176,6 +177,8 @@ def _refuse_claims(
                 raise UserError(
                     f"{source} has {name} {value} in its config.json, but only {len(held)} tensors; correct it"
                 )
+            elif name in DEPTHS and isinstance(value, int) and value < 1:
+                raise UserError(f"{source} has {name} {value} in its config.json, but at least 1 is needed; correct it")
 
     refuse_layers(config.to_dict())
     with torch.device("meta"):

@@ -55,6 +55,8 @@ def choose_accelerator(precision: str = "auto") -> Choice:
         choice = _judge_cpu(_gain_of_bfloat16() if precision == "auto" else 0.0)
     if precision == "auto":
         return choice
+    if precision == "fp16" and choice.device.type == "cpu":  # where Accelerate would compute in fp32 without a word
+        return Choice(choice.device, "fp32", f"{choice.reason}; fp16 was asked for, which only GPUs train in")
     return Choice(choice.device, precision, f"{choice.reason}; {precision} was asked for")
 
 

@@ -1,22 +1,23 @@
 """Files and folders that are whole or absent, and locks that let one process at a time work on a folder."""
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from ..errors import UserError
 
 PARTIAL = ".partial"  # the ending of what is not whole yet
 PATIENCE = 2.0  # seconds to wait for another process before saying so
+POLL = 0.05  # seconds between two looks whether a lock is free
 
 
 def home(path: str | Path) -> Path:
@@ -33,7 +34,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     It is flushed to disk before it is renamed, and gets the permissions that the umask gives a new file. After an
     exception (a full disk, Ctrl-C) what was written is removed and what stood at `path` still stands. A process that
-    is killed leaves at most a `.NAME.partial`, which `sweep_partial` removes.
+    is killed leaves at most a `.NAME.partial`, which `sweep_partial` removes. A full disk is always an OSError with
+    the file's name.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,8 +55,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         else:
             partial.replace(path)
         _flush(path.parent)
-    except BaseException:
+    except BaseException as error:
         _remove(partial)
+        # Rust's libraries, safetensors and tokenizers, report a full disk by errors of their own.
+        if getattr(error, "errno", None) == errno.ENOSPC or "(os error 28)" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         raise
 
 
@@ -111,22 +116,48 @@ def only_one(folder: str | Path, work: str, *, wait: bool = True) -> Iterator[No
     """Keep other processes of this machine from doing `work` in `folder` meanwhile; a killed process frees it.
 
     wait: say so and wait for the other process to end, else raise UserError. The lock is an empty file among the
-    machine's temporary files, so the folder may be read-only and stays clean. It is never removed, because removing it
-    would race with a process that waits for it.
+    machine's temporary files, so the folder may be read-only and stays clean. Whoever holds the lock removes the file,
+    so none are left; only a killed process leaves its own, until the next one works on that folder.
     """
     name = hashlib.sha256(f"{_user()} {Path(folder).resolve()} {work}".encode()).hexdigest()[:20]
-    lock = FileLock(Path(tempfile.gettempdir()) / f"clipxgpt-{name}.lock")
-    try:
-        lock.acquire(timeout=PATIENCE if wait else 0)
-    except Timeout:
+    path, asked = Path(tempfile.gettempdir()) / f"clipxgpt-{name}.lock", time.monotonic()
+    said = False
+    while (handle := _lock(path)) is None:
         if not wait:
-            raise UserError(f"another process is {work} in {folder}: wait for it, or stop it") from None
-        print(f"waiting for another process, which is {work} in {folder}", file=sys.stderr)
-        lock.acquire()
+            raise UserError(f"another process is {work} in {folder}: wait for it, or stop it")
+        if not said and time.monotonic() - asked > PATIENCE:
+            print(f"waiting for another process, which is {work} in {folder}", file=sys.stderr)
+            said = True
+        time.sleep(POLL)
     try:
         yield
     finally:
-        lock.release()
+        path.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _lock(path: Path) -> int | None:
+    """Lock the file at `path`, a new one if there is none; return its handle, or None if another process holds it.
+
+    The lock counts only if the locked file still lies at `path`: its last holder may have removed it between opening
+    and locking.
+    """
+    import fcntl  # which Windows lacks
+
+    while True:
+        handle, locked = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked = os.path.samestat(os.fstat(handle), path.stat())
+        except BlockingIOError:
+            return None
+        except FileNotFoundError:
+            continue
+        finally:
+            if not locked:
+                os.close(handle)
+        if locked:
+            return handle
 
 
 def _user() -> int:

@@ -11,6 +11,7 @@ DESIGN = ("pooling", "mapper", "prefix_length", "mapper_layers", "mapper_heads")
 TINY = Path(__file__).parents[1] / "tiny"  # the pair of the drawn world, which ships with the package
 PHOTO = Path(__file__).parents[1] / "photo"  # the captioner of photos, which ships with the package
 
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin")  # files by which a folder is known as a captioner's
 RUN_CONFIG = "config.json"  # the file by which a folder is known as a run's
 RUN_INPUTS = "inputs.json"  # where the pictures, captions and embeddings of a run lay
 
@@ -39,7 +40,7 @@ def captioner_folder(folder: str | Path) -> Path:
     Raises UserError if there is none.
     """
     for place in (Path(folder), Path(folder) / "captioner", *([PHOTO] if str(folder) == "photo" else [])):
-        if any(place.glob("*.safetensors")):
+        if any(any(place.glob(pattern)) for pattern in WEIGHTS):
             return place
     raise UserError(f"{folder} holds no captioner: give the folder of a run or of a captioner, or train one first")
 

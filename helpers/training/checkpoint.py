@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ..errors import UserError
+from ..errors import NoRoomError, UserError
 from ..runtime.files import atomic_path, read_json, sweep_partial
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # AdamW's, of each parameter
@@ -39,10 +39,15 @@ def save_checkpoint(
     """Save `folder/step-NNNNNNNN`, then remove the ones before it, except the best and the newest `keep`.
 
     step: the number of steps done. state: what else to remember; its `val_loss`, if there is one, decides which
-    checkpoint is the best. Raises UserError if the disk is full.
+    checkpoint is the best. Raises UserError if the disk is full, or a number is not finite.
     """
     path = folder / f"step-{step:08d}"
     captured = capture(model, optimizer)
+    if wrong := _not_finite(captured):
+        raise UserError(
+            f"{wrong} after step {step}, of which no checkpoint is saved: those before it still stand; the usual way "
+            "out is a new run with lower learning rates (--mapper-lr, --gpt2-lr)"
+        )
     try:
         with atomic_path(path) as partial:
             partial.mkdir(parents=True)
@@ -50,11 +55,11 @@ def save_checkpoint(
             save_file(captured.moments, partial / "optimizer.safetensors")
             (partial / "state.json").write_text(json.dumps({"step": step, **state}, indent=2) + "\n", encoding="utf-8")
     except (OSError, SafetensorError) as error:
-        why = why_not_written(error, folder, sum(tensor.nbytes for part in captured for tensor in part.values()))
-        raise UserError(
-            f"no checkpoint of step {step} could be written to {folder} ({why}): the checkpoints before it still "
-            "stand; make room and go on with --resume"
-        ) from error
+        size = sum(tensor.nbytes for part in captured for tensor in part.values())
+        raise not_written(
+            error, f"no checkpoint of step {step}", folder, size=size,
+            rest="the checkpoints before it still stand; make room and go on with --resume",
+        ) from error  # fmt: skip
     so_far = [
         other for other in checkpoints(folder) if other.name <= path.name
     ]  # `load_newest` found later ones broken
@@ -156,7 +161,10 @@ def _check_shapes(path: Path, found: dict[str, torch.Tensor], wanted: dict[str, 
 
 
 def _what_is_wrong(captured: Captured, model: nn.Module) -> str | None:
-    """Return in words which tensor is not finite, or which moment belongs to nothing that trains; None if none is."""
+    """Return in words which tensor is not finite, of another type, or no moment of what trains; None if none is."""
+    for name, tensor in trained_tensors(model).items():
+        if name in captured.tensors and captured.tensors[name].dtype != tensor.dtype:
+            return f"{name} is {captured.tensors[name].dtype}, not {tensor.dtype}"
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     for key, value in captured.moments.items():
         name, _, moment = key.rpartition("/")
@@ -164,9 +172,17 @@ def _what_is_wrong(captured: Captured, model: nn.Module) -> str | None:
             return f"{key} is no moment of what trains"
         if value.shape != ((1,) if moment == "step" else parameters[name].shape):
             return f"{key} is {list(value.shape)}"
+        if value.dtype != (torch.float32 if moment == "step" else parameters[name].dtype):
+            return f"{key} is {value.dtype}"
+        if moment != "exp_avg" and (value < 0).any():
+            return f"{key} is negative"
     counts = {moment: sum(key.endswith(f"/{moment}") for key in captured.moments) for moment in MOMENTS}
     if len({*counts.values()}) > 1:
         return f"its moments are not complete: {counts}"
+    return _not_finite(captured)
+
+
+def _not_finite(captured: Captured) -> str | None:
     every = (item for part in captured for item in part.items())
     return next((f"{name} is not finite" for name, tensor in every if not tensor.isfinite().all()), None)
 
@@ -197,9 +213,11 @@ def _read_state(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or type(state.get("step")) is not int or f"step-{state['step']:08d}" != path.name:
         raise ValueError("state.json has not its step")
     meter = state.get("meter", {})
-    if not isinstance(meter, dict) or not meter.keys() <= {"loss", "steps"} or not all(map(_is_finite, meter.values())):
+    numbers = isinstance(meter, dict) and meter.keys() <= {"loss", "steps"} and all(map(_is_finite, meter.values()))
+    if not numbers or type(meter.get("steps", 0)) is not int or meter.get("steps", 0) < 0:
         raise ValueError("state.json has no loss since the history's last row")
-    if not _is_finite(state.get("elapsed", 0.0)) or not isinstance(state.get("scaler"), dict | None):
+    scaler = state.get("scaler") or {}
+    if not isinstance(scaler, dict) or not all(map(_is_finite, (state.get("elapsed", 0.0), *scaler.values()))):
         raise ValueError("state.json has values of other types")
     return state
 
@@ -216,10 +234,11 @@ def _is_finite(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
-def why_not_written(error: Exception, folder: Path, needed: int) -> str:
-    """Return in words why so many bytes could not be written to `folder`."""
-    full = getattr(error, "errno", None) == errno.ENOSPC or shutil.disk_usage(folder).free < needed
-    return "no space left on the device" if full else _first_line(error)
+def not_written(error: Exception, what: str, folder: Path, *, size: int, rest: str) -> UserError:
+    """Return the error that says why `what`, of so many bytes, could not be written to `folder`, and then `rest`."""
+    full = getattr(error, "errno", None) == errno.ENOSPC or shutil.disk_usage(folder).free < size
+    why = "no space left on the device" if full else _first_line(error)
+    return (NoRoomError if full else UserError)(f"{what} could be written to {folder} ({why}): {rest}")
 
 
 def _first_line(error: Exception) -> str:

@@ -11,7 +11,7 @@ import torch
 
 from ..config import Config
 from ..data.batches import CaptionBatches
-from ..errors import UserError
+from ..errors import NoRoomError, UserError
 from ..runtime.device import device_memory, used_memory
 from ..runtime.files import read_json, write_json
 from .checkpoint import capture, checkpoints, restore
@@ -90,14 +90,14 @@ class Plan:
 
 
 def check_room(run: Run, plan: Plan, config: Config) -> None:
-    """Raise UserError if the disk has no room for what the run will write beside what it holds already."""
+    """Raise NoRoomError if the disk has no room for what the run will write beside what it holds already."""
     saved = checkpoints(run.checkpoints)
     folders = (*saved, run.captioner, run.best_captioner)
     held = sum(file.stat().st_size for folder in folders for file in folder.glob("*"))
     number = min(config.keep_checkpoints + 1, len(saved) + plan.validations)
     needed = (number * plan.checkpoint_gb + 2 * plan.captioner_gb) * 1e9 - held
     if (free := shutil.disk_usage(run.folder).free) < needed:
-        raise UserError(
+        raise NoRoomError(
             f"no space left on the disk of {run.folder}: the run needs {needed / 1e9:.2g} GB more, but "
             f"{free / 1e9:.2g} GB are free: make room and go on with --resume, or name a folder on another disk"
         )

@@ -20,7 +20,7 @@ from ..errors import UserError
 from ..models.writer import CaptionWriter
 from ..runtime.device import choose_accelerator
 from ..runtime.files import only_one
-from .checkpoint import best_of, checkpoints, load_best, load_newest, save_checkpoint, why_not_written
+from .checkpoint import best_of, checkpoints, load_best, load_newest, not_written, save_checkpoint
 from .estimate import check_room, rehearse
 from .loss import validation_loss
 from .optimizer import Learner, Parts, parameter_groups
@@ -85,6 +85,9 @@ def _session(
         if main:
             passed_over += run.rewind(start)
     accelerator.wait_for_everyone()
+    if start > total:
+        last = checkpoints(run.checkpoints)[-1]
+        raise UserError(f"{last} is behind the last of the run's {total} steps: move it away")
     for line in passed_over:
         say(line)
     if start == total:
@@ -98,7 +101,7 @@ def _session(
     # The plan: a few steps, timed and undone.
     loss = parts.loss(captioner).train()
     model, optimizer = accelerator.prepare(loss, optimizer)
-    if state["scaler"]:
+    if state["scaler"] and accelerator.scaler:  # a run may go on in another precision
         accelerator.scaler.load_state_dict(state["scaler"])
     learner = Learner(accelerator, model, optimizer, config=config, total=total, parts=parts)
     plan = rehearse(learner, loss, batches=batches, held_out=held_out, done=start, computing_on=str(choice))
@@ -184,10 +187,8 @@ def _save(writer: CaptionWriter, folder: Path) -> None:
         writer.save(folder)
     except (OSError, SafetensorError) as error:
         size = sum(tensor.nbytes for tensor in writer.captioner.state_dict().values())
-        raise UserError(
-            f"no captioner could be written to {folder} ({why_not_written(error, folder.parent, size)}): its "
-            "checkpoint stands; make room, and --resume writes it"
-        ) from error
+        rest = "its checkpoint stands; make room, and --resume writes it"
+        raise not_written(error, "no captioner", folder.parent, size=size, rest=rest) from error
 
 
 def _finish(writer: CaptionWriter, run: Run, say: Callable[[str], None]) -> None:

@@ -278,3 +278,86 @@ def test_splits_that_are_not_utf8(tmp_path):
     (tmp_path / "s.csv").write_bytes(b"image,split\na.jpg,train\ncaf\xe9.jpg,test\n")
     with pytest.raises(UserError, match=r"s.csv row 1 is not UTF-8, but perhaps Windows' cp1252"):
         read_splits(tmp_path / "s.csv")
+
+
+def test_coco_with_images_that_cannot_be_told_apart(read):
+    images = [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}, {"id": 2, "file_name": "c.jpg"}, {}]
+    annotations = [{"image_id": number, "caption": "x"} for number in (1, 2, 2)]
+    pairs, left_out = read({"images": [*images, {"id": 1, "file_name": "a.jpg"}], "annotations": annotations})
+    assert pairs == [("a.jpg", "x")]
+    assert left_out == [(number, "two images have its image_id, b.jpg and c.jpg") for number in (1, 2)]
+
+
+def test_karpathys_images_without_sentences_cost_only_themselves(read):
+    images = [
+        {"filename": "a.jpg", "split": "train", "sentences": [{"raw": "x"}]},
+        {"filename": "b.jpg", "split": "test"}, {"filename": "c.jpg", "sentences": None}, 3,
+        {"filename": "d.jpg", "split": "val", "sentences": ["y"]},
+    ]  # fmt: skip
+    for content in ({"images": images}, images):
+        pairs, left_out = read(content)
+        assert pairs == [("a.jpg", "x"), ("d.jpg", "y")]
+        assert left_out == [(number, "it needs a filename and sentences") for number in (1, 2, 3)]
+    lines = "".join(json.dumps(image) + "\n" for image in images)
+    assert read(lines)[0] == [("a.jpg", "x"), ("d.jpg", "y")]
+
+
+def test_records_with_different_fields(read):
+    assert read('{"image": "a.jpg"}\n{"image": "b.jpg", "caption": "x"}\n') == (
+        [("b.jpg", "x")],
+        [(0, "empty caption")],
+    )
+    for other in ('"text": "y"', '"caption": "x", "text": "y"'):
+        with pytest.raises(UserError, match="captions: caption and text; say which by --caption-column"):
+            read(f'{{"image": "a.jpg", "caption": "x"}}\n{{"image": "b.jpg", {other}}}\n')
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"annotations": [{"image": "a.jpg", "caption": "x"}]}, "has the fields annotations, but needs a column named"),
+        ({"a.jpg": {"caption": "x"}}, "has the fields a.jpg, but needs a column named"),
+        ("img,caption\na.jpg,x\n", "or image_path or the one that --image-column names is needed"),
+        ('{"image": "a.jpg", "sentence": "x"}', "or raw or the one that --caption-column names"),
+    ],
+)
+def test_what_is_said_of_other_names(read, content, message):
+    with pytest.raises(UserError, match=message):
+        read(content)
+
+
+def test_pipes_and_quotes(read):
+    rows = 'a.jpg| 0| "A \\"big\\" dog"\nb.jpg| 0| "A cat" and "a dog"\nc.jpg| 0| a | b\n'
+    assert read(f"image_name| comment_number| comment\n{rows}")[0] == [
+        ("a.jpg", 'A "big" dog'),
+        ("b.jpg", '"A cat" and "a dog"'),
+        ("c.jpg", "a | b"),
+    ]
+    pairs, left_out = read("comment|image_name\nA dog|a.jpg\nA | cat|b.jpg\n")
+    assert pairs == [("a.jpg", "A dog")]
+    assert left_out[0][1].startswith("more fields than the header")
+
+
+def test_escapes_without_quotes(read):
+    rows = 'a.jpg,A sign says \\"stop\\"\\, now\nb.jpg,a dog\\, running\nc.jpg,C:\\dogs\n'
+    assert read(f"image,caption\n{rows}")[0] == [
+        ("a.jpg", 'A sign says "stop", now'),
+        ("b.jpg", "a dog, running"),
+        ("c.jpg", "C:\\dogs"),
+    ]
+
+
+@pytest.mark.parametrize("first", ["\n", "\r\n \r\n"])
+def test_blank_lines_before_the_header(read, first):
+    assert read(f"{first}image,caption\na.jpg,x\n") == ([("a.jpg", "x")], [])
+    assert read(f"{first}a.jpg#0\tx\n") == ([("a.jpg", "x")], [])
+
+
+@pytest.mark.parametrize(
+    ("begin", "kind"),
+    [(b"PK\x03\x04", "zip archive"), (b"BZh9", "bzip2"), (b"\xfd7zXZ\0", "xz"), (b"\x28\xb5\x2f\xfd", "zstandard")],
+)
+def test_packed_files_are_named(tmp_path, begin, kind):
+    (tmp_path / "captions.csv").write_bytes(begin + b"image,caption\n")
+    with pytest.raises(UserError, match=rf"captions.csv is packed \({kind}.*\): unpack it"):
+        read_captions(tmp_path / "captions.csv")

@@ -94,3 +94,39 @@ def test_broken_files(write, tmp_path):
             read_captions(file)
     with pytest.raises(UserError, match="has the columns a, but needs a column named image_name"):
         read_captions(write("other.parquet", {"a": ["b"]}))
+
+
+def test_splits_that_folders_say(write, tmp_path):
+    """The hub converts every data set to such a layout."""
+    for split in ("train", "partial-validation", "test"):
+        write(f"all/default/{split}/0000.parquet", {"image": [f"{split}.jpg"], "text": ["x"]})
+    captions, _ = read_captions(tmp_path / "all")
+    found = dict(zip(captions.image_name, captions.split, strict=True))
+    assert found == {"train.jpg": "train", "partial-validation.jpg": "validation", "test.jpg": "test"}
+
+
+def test_pictures_of_one_name_are_told_apart_by_their_contents(write, tmp_path):
+    red, blue = jpeg("red"), jpeg("blue")
+    image = [{"bytes": each.ljust(max(map(len, (red, blue))), b"\0"), "path": "image.jpg"} for each in (red, blue)]
+    file = write("c.parquet", {"image": image, "text": ["x", "y"], "id": ["a.jpg", "b.jpg"]})
+    with pytest.raises(UserError, match=r"holds two pictures named image.jpg: say by --image-column NAME which column"):
+        open_data(tmp_path / "one", file)
+    data = open_data(tmp_path / "two", file, image_column="id")
+    assert data.image_names() == ["a.jpg", "b.jpg"]
+    assert open_picture(data.images / "b.jpg").getpixel((4, 4))[2] > 250
+    other = write("other.parquet", {"image": image[:1], "text": ["x"], "id": ["b.jpg"]})
+    with pytest.raises(UserError, match=r"b.jpg is another picture than the one inside"):
+        open_data(tmp_path / "two", other, image_column="id")
+
+
+def test_two_columns_of_pictures_are_refused(write, tmp_path):
+    columns = {
+        "image": [{"bytes": jpeg("red"), "path": "a.jpg"}], "depth": [{"bytes": jpeg("blue"), "path": "a.jpg"}],
+        "text": ["x"],
+    }  # fmt: skip
+    file = write("c.parquet", columns)
+    with pytest.raises(UserError, match="more than one column of pictures: image and depth; say which by --image-col"):
+        open_data(tmp_path / "one", file)
+    data = open_data(tmp_path / "two", file, image_column="depth")
+    assert open_picture(data.images / "a.jpg").getpixel((4, 4))[2] > 250
+    assert data.captions.image_name.tolist() == ["a.jpg"]

@@ -106,7 +106,7 @@ def test_a_row_that_cannot_be_used_is_named_and_left_out(file, row, reason):
     [
         (b"", "is empty"),
         (b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\n\2", "no text in UTF-8"),
-        (b"PK\3\4\n", "no text in UTF-8"),
+        (b"PK\3\4\n", "is packed .zip archive"),
         ("image,caption\na.jpg,a dog".encode("utf-16"), "is UTF-16 and no text in UTF-8: save it as UTF-8"),
         ("image,caption\na.jpg,a dog".encode("utf-16-le"), "is UTF-16 and no text in UTF-8: save it as UTF-8"),
         (b'{"images": []}', "it has no rows"),

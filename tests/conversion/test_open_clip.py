@@ -109,7 +109,15 @@ def test_what_is_no_vit_of_open_clip_is_refused(tmp_path):
         load_encoder(tmp_path)
     (tmp_path / CONFIG).write_text(json.dumps({"model_cfg": SETTINGS, "preprocess_cfg": {"resize_mode": "squash"}}))
     assert "sets resize_mode, which only other models" in refused()
-    for broken in ("[]", "{", '{"model_cfg": 3}', '{"preprocess_cfg": 1, "model_cfg": {"vision_cfg": {}}}'):
+    heads = json.dumps({"vision_cfg": {"head_width": 0}})
+    for broken in (
+        "[]",
+        "{",
+        "[" * 100_000,
+        heads,
+        '{"model_cfg": 3}',
+        '{"preprocess_cfg": 1, "model_cfg": {"vision_cfg": {}}}',
+    ):
         (tmp_path / CONFIG).write_text(broken)
         assert "is missing or no config of open_clip" in refused()
     (tmp_path / CONFIG).unlink()

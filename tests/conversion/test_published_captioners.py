@@ -368,11 +368,22 @@ def test_files_of_another_kind_are_refused_in_one_line(clip, tiny_gpt2, tmp_path
         ({"gpt.transformer.ln_f.weight": None}, "does not fit its kind (Missing key"),
         ({"gpt.transformer.h.0.ln_1.weight": torch.full((64,), math.nan)}, "that are not finite"),
         ({"gpt.lm_head.weight": torch.zeros(257, 64)}, "has an output layer of its own"),
+        ({"clip_project.model.0.weight": torch.zeros(3)}, "has a hidden.0.weight of shape [3], which needs 2 dimen"),
+        ({"gpt.transformer.wte.weight": torch.zeros(0, 64)}, "has a transformer.wte.weight of shape [0, 64]"),
+        (
+            dict.fromkeys(name for name in state if ".h." in name),
+            "lacks layers, whose tensors begin with tran",
+        ),
+        ({"adapter.weight": torch.zeros(2, 2)}, "holds 1 tensors that are no part of ClipCap, such as adapter.weight"),
         ({"clip_project.model.0.bias": torch.zeros(1).expand(10**9)}, "bytes of tensors, but is a file of"),
     ):
         changed = {name: each for name, each in (state | change).items() if each is not None}
         torch.save(changed, tmp_path / "changed.pt")
         assert says in refused(convert_clipcap, tmp_path / "changed.pt", out, gpt2=str(tiny_gpt2), clip=str(encoder))
+    deeper = torch.load(clipcap("mlp", 512).save(tmp_path / "512.pt"), weights_only=True)
+    torch.save(deeper | {"clip_project.model.4.weight": torch.zeros(2, 2)}, tmp_path / "deeper.pt")
+    said = refused(convert_clipcap, tmp_path / "deeper.pt", out, gpt2=str(tiny_gpt2), clip=str(encoder))
+    assert "does not fit its kind (Unexpected key" in said
 
 
 def test_a_folder_with_something_else_is_never_replaced(clip, tiny_gpt2, tmp_path):

@@ -120,7 +120,8 @@ def test_metrics_say_in_words_what_is_known_without_a_picture(writer, references
 
 
 def test_several_trainings_have_a_mean_and_an_interval_over_them():
-    runs = {"a": {"cider": 1.0, "cider_95_interval": [0.5, 1.5], "images": 9, "clip": "x", "bleu_4": 0.5},
+    runs = {"a": {"cider": 1.0, "cider_95_interval": [0.5, 1.5], "images": 9, "clip": "x", "bleu_4": 0.5,
+                  "nats_per_token_language_model": 3.0},  # which the others could not measure
             "b": {"cider": 2.0, "bleu_4": 0.5}, "c": {"cider": 3.0, "bleu_4": 0.5}}  # fmt: skip
     found = over_trainings(runs)
     assert found["captioners"] == ["a", "b", "c"]

@@ -1,5 +1,6 @@
 """An ablation over several seeds: the numbers do not depend on how many runs go at once or on interruptions."""
 
+import errno
 import json
 import os
 import signal
@@ -15,8 +16,8 @@ import psutil
 import pytest
 import torch
 
-from helpers.errors import UserError
-from helpers.experiments import ablation
+from helpers.errors import NoRoomError, UserError
+from helpers.experiments import ablation, trial
 from helpers.experiments.ablation import ablate
 from helpers.experiments.trial import Trial, captions_sha256, run_trial
 
@@ -182,3 +183,35 @@ def test_a_wrong_value_is_found_before_the_first_run(experiment, tmp_path):
     with pytest.raises(UserError, match="train_images is 1000, but there are only"):
         experiment({"train_images": [4, 1000]})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_ends_all_in_one_line(experiment, tmp_path, monkeypatch, capfd):
+    """No place that a child writes to has room, not even for its log: here every folder of a run is a full device."""
+    monkeypatch.setattr(ablation, "run_in_process", run_on_a_full_disk)
+    with pytest.raises(NoRoomError) as error:
+        experiment({"prefix_length": [1, 2, 3, 4]})
+    said = f"no space left on the disk of {tmp_path / 'runs'}, at prefix_length 1, seed 0: no other run is begun"
+    assert str(error.value).startswith(said)
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def run_on_a_full_disk(*arguments, folder, **more) -> None:
+    """Run a trial as `run_in_process` does, into a folder whose log, like /dev/full, takes nothing."""
+    folder.mkdir(parents=True)
+    (folder / "log.txt").symlink_to("/dev/full")
+    trial.run_trial = raise_full
+    trial.run_in_process(*arguments, folder=folder, **more)
+
+
+def raise_full(*_arguments, **_more) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_run_that_cannot_begin_says_why(experiment, tmp_path, capfd):
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(UserError, match="1 of 1 runs failed"):
+        experiment({"prefix_length": [1]})
+    said = capfd.readouterr().err
+    assert "prefix_length 1, seed 0: NotADirectoryError: [Errno 20]" in said
+    assert "Traceback" not in said

@@ -8,7 +8,7 @@ import pytest
 from helpers.config import DEFECTS, VARIED_BESIDE
 from helpers.errors import UserError
 from helpers.experiments.original_bugs import BUGS
-from helpers.experiments.trial import Trial, run_trial
+from helpers.experiments.trial import Trial, read_result, run_trial
 
 
 def test_what_stands_beside_the_config_is_what_a_flag_can_say(config):
@@ -63,8 +63,18 @@ def test_a_result_stays_and_what_is_large_goes(config, data, cache, tmp_path):
     assert 0 <= result["correct"] <= 1
     assert {path.name for path in folder.iterdir()} >= {"result.json", "history.csv", "samples.jsonl", "config.json"}
     assert not any((folder / name).exists() for name in ("checkpoints", "captioner", "captioner-best"))
-    (folder / "result.json").write_text(json.dumps({"steps": 1}))
-    assert run_trial(trial, data, cache.folder, folder=folder) == {"steps": 1}
+    other = {"val_loss": 1.5, "steps": 1, "seconds": 2.0}
+    (folder / "result.json").write_text(json.dumps(other))
+    assert run_trial(trial, data, cache.folder, folder=folder) == other
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", "[]", '{"val_loss": 1}', '{"val_loss": NaN, "steps": 1, "seconds": 1}',
+                '{"val_loss": 1, "steps": 1, "seconds": 1, "correct": "x"}'],
+)  # fmt: skip
+def test_a_damaged_result_is_none(tmp_path, content):
+    (tmp_path / "result.json").write_text(content)
+    assert read_result(tmp_path / "result.json") is None
 
 
 def test_photos_are_judged_by_their_captions_and_their_loss(config, data, cache, tmp_path):

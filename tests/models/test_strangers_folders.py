@@ -95,6 +95,8 @@ def test_code_in_a_folder_never_runs_though_one_says_yes(copy, model_type, tmp_p
         ("config.json", {"text_config__n_layer": 100_000}, "n_layer 100000 in its config.json, but only"),
         ("config.json", {"vision_config__num_hidden_layers": 100_000}, "num_hidden_layers 100000"),
         ("config.json", {"mapper_layers": 100_000}, "mapper_layers 100000"),
+        ("config.json", {"text_config__n_layer": -1}, "n_layer -1 in its config.json, but at least 1"),
+        ("config.json", {"vision_config__num_hidden_layers": 0}, "num_hidden_layers 0 in its config.json, but at"),
         ("config.json", {"text_config__vocab_size": 10**9}, "describes 128,"),
         ("config.json", {"text_config__n_positions": 10**9}, "describes 128,"),
         ("config.json", {"prefix_length": 10**7}, "describes "),
@@ -300,6 +302,22 @@ class TestFormatsOfWeights:
         tensors = {name: tensor.to(dtype) for name, tensor in load_file(other / "model.safetensors").items()}
         save_file(tensors, other / "model.safetensors", {"format": "pt"})
         torch.testing.assert_close(self.logits(other), expected, atol=0.03, rtol=0.03)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    def test_a_captioner_in_pytorchs_format_and_in_shards(self, copy, writer, cache, dtype):
+        embeddings = cache.rows(cache.image_names[:2])
+        tensors = {name: tensor.to(dtype) for name, tensor in load_file(copy / "model.safetensors").items()}
+        (copy / "model.safetensors").unlink()
+        torch.save(tensors, copy / "pytorch_model.bin")
+        whole = CaptionWriter.load(copy).write(embeddings)
+        assert dtype != torch.float32 or whole == writer.write(embeddings)
+        (copy / "pytorch_model.bin").unlink()
+        shards = {f"pytorch_model-{number}-of-2.bin": list(tensors)[number - 1 :: 2] for number in (1, 2)}
+        for shard, names in shards.items():
+            torch.save({name: tensors[name] for name in names}, copy / shard)
+        where = {name: shard for shard, names in shards.items() for name in names}
+        (copy / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+        assert CaptionWriter.load(copy).write(embeddings) == whole
 
     def test_a_pickle_of_more_than_tensors_does_not_run(self, other, tmp_path):
         class Harmful:

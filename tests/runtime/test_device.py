@@ -45,6 +45,12 @@ def test_here_the_choice_works():
     assert choose_accelerator("bf16").dtype == torch.bfloat16
 
 
+def test_fp16_on_a_cpu_is_fp32_and_says_so(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert str(choose_accelerator("fp16")).startswith("cpu in fp32: no GPU that PyTorch can use; fp16 was asked for")
+
+
 def test_the_way_out_names_the_build(monkeypatch):
     """Require "+cu126", without which pip is satisfied with the installed version."""
     for installed, wanted in (("2.10.0+cu128", "2.10.0"), ("2.14.1", "2.14.1"), ("2.16.0+cu130", "2.14.0")):

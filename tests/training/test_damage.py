@@ -154,20 +154,74 @@ DAMAGES = {
     "state of another step": lambda path: (path / "state.json").write_text('{"step": 3}'),
     "state with words": lambda path: (path / "state.json").write_text('{"step": 16, "elapsed": "long", "meter": {}}'),
     "state with a wrong meter": lambda path: (path / "state.json").write_text('{"step": 16, "meter": {"loss": []}}'),
+    "state with a negative meter": lambda path: change_state(path, meter={"loss": 1.0, "steps": -1}),
+    "state with half a step": lambda path: change_state(path, meter={"loss": 1.0, "steps": 0.5}),
+    "state with a scaler of words": lambda path: change_state(path, scaler={"scale": "large"}),
     "state in other bytes": lambda path: (path / "state.json").write_bytes(b"\xff\xfe{"),
     "state nested deep": lambda path: (path / "state.json").write_text("[" * 100_000),
     "moments of nothing": lambda path: save_file({"x": torch.zeros(1)}, path / "optimizer.safetensors"),
     "moments of other names": lambda path: save_file({"x/exp_avg": torch.zeros(1)}, path / "optimizer.safetensors"),
     "moments of other shapes": lambda path: change_moments(path, lambda name, value: {name: torch.zeros(3)}),
+    "moments in half precision": lambda path: change_moments(path, lambda name, value: {name: value.half()}),
+    "moments that are negative": lambda path: change_moments(
+        path, lambda name, value: {name: -value - 1 if name.endswith("exp_avg_sq") else value}
+    ),
+    "steps that are negative": lambda path: change_moments(
+        path, lambda name, value: {name: -value if name.endswith("/step") else value}
+    ),
     "moments that lack steps": lambda path: change_moments(
         path, lambda name, value: {} if name.endswith("/step") else {name: value}
     ),
 }
 
 
+def change_state(path, **values) -> None:
+    state = json.loads((path / "state.json").read_text())
+    (path / "state.json").write_text(json.dumps(state | values))
+
+
 def change_moments(path, change) -> None:
     file = path / "optimizer.safetensors"
     save_file({key: each for name, value in load_file(file).items() for key, each in change(name, value).items()}, file)
+
+
+def test_weights_of_another_type_are_passed_over(start, copy, capfd):
+    file = checkpoints(copy.checkpoints)[-1] / "model.safetensors"
+    save_file({name: tensor.to(torch.int32) for name, tensor in load_file(file).items()}, file)
+    start(max_steps=1)
+    assert "is torch.int32, not torch.float32) and is passed over" in capfd.readouterr().err
+
+
+def test_weights_that_the_last_step_of_a_session_broke_are_not_saved(start, tmp_path):
+    def broken_at_the_fifth(step, total_steps, *, peak, warmup):
+        return 1e39 if step == 4 else peak
+
+    with pytest.raises(UserError, match=r"is not finite after step 5, of which no checkpoint is saved: .*lower learn"):
+        start(parts=Parts(schedule=broken_at_the_fifth), max_steps=5)
+    run = Run(tmp_path / "run")
+    assert [path.name for path in checkpoints(run.checkpoints)] == ["step-00000004"]
+    assert not run.captioner.exists()
+
+
+def test_a_run_goes_on_in_another_precision(start, copy, capfd):
+    """A GPU that computes in float16 leaves a scaler's state, which a CPU has no use for."""
+    scaler = {"scale": 65536.0, "growth_factor": 2.0, "_growth_tracker": 3}
+    change_state(checkpoints(copy.checkpoints)[-1], scaler=scaler)
+    shutil.rmtree(copy.captioner)
+    start()
+    assert "passed over" not in capfd.readouterr().err
+    assert copy.captioner.exists()
+    shutil.rmtree(checkpoints(copy.checkpoints)[-1])
+    change_state(checkpoints(copy.checkpoints)[-1], scaler=scaler)
+    start(max_steps=1)
+
+
+def test_a_checkpoint_behind_the_end_of_the_run_is_named(start, copy):
+    last = checkpoints(copy.checkpoints)[-1]
+    change_state(last, step=99)
+    last.rename(last.with_name("step-00000099"))
+    with pytest.raises(UserError, match="step-00000099 is behind the last of the run's 16 steps: move it away"):
+        start()
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -223,7 +277,7 @@ def test_the_checkpoint_stands_when_the_captioner_finds_no_room(start, finished,
     with monkeypatch.context() as patch:
         patch.setattr("helpers.models.captioner.Captioner.save_pretrained", full)
         with pytest.raises(
-            UserError, match=r"no captioner could be written to .*No space left.*: its checkpoint stands"
+            UserError, match=r"no captioner could be written to .*no space left.*: its checkpoint stands"
         ):
             start()
     run = start()
