@@ -5,7 +5,8 @@ The rooms, from the bottom up; imports point down only:
     errors, config      one-line mistakes; one training run in one frozen object
     runtime             device and threads, atomic files and locks, Kaggle's inputs
     encoders            the frozen image encoder: CLIP, SigLIP, DINOv2, ViT, EfficientNet-Lite
-    models              loading, mapping modules, freezing, the captioner, decoding, the writer of captions
+    language            the language model: GPT-2, Llama-like, OPT, GPT-Neo and others; its tokenizer; freezing
+    models              loading, mapping modules, the captioner, decoding, the writer of captions
     plots               figures from plain tables
     captions            captions files and splits of every kind
     data                pictures, the drawn world, the embedding cache, batches
@@ -36,7 +37,7 @@ _NAMES = {  # module: its public names
     "runtime.device": "choose_accelerator",
     "models.loading": "load_encoder load_gpt2",
     "models.mapping": "build_mapper",
-    "models.freezing": "freeze freezing_table",
+    "language.freezing": "freeze freezing_table",
     "models.captioner": "Captioner",
     "models.captioner_config": "CaptionerConfig",
     "models.decoding": "Decoding",
