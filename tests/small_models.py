@@ -1,7 +1,10 @@
 """Captioners with a few thousand random weights, for tests."""
 
+import shutil
+from pathlib import Path
+
 import torch
-from transformers import AutoConfig, CLIPVisionConfig, GPT2Config, PreTrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, CLIPVisionConfig, GPT2Config, PreTrainedConfig
 
 from helpers.data.batches import IGNORE, Batch
 from helpers.models.captioner import Captioner
@@ -24,12 +27,21 @@ FAMILIES = {  # language models beside GPT-2
 }  # fmt: skip
 
 
-def language_config(family: str) -> PreTrainedConfig:
-    """Return the config of a language model of a family in FAMILIES, with E = 48, V = 300 and three blocks."""
+def language_config(family: str, vocabulary: int = END + 1) -> PreTrainedConfig:
+    """Return the config of a language model of a family in FAMILIES, with E = 48 and three blocks."""
     sizes = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "max_position_embeddings": 256}
     return AutoConfig.for_model(
-        vocab_size=300, bos_token_id=END, eos_token_id=END, initializer_range=0.2, **sizes | FAMILIES[family]
+        vocab_size=vocabulary, bos_token_id=END, eos_token_id=END, initializer_range=0.2, **sizes | FAMILIES[family]
     )
+
+
+def save_language_model(config: PreTrainedConfig, tokenizer: Path, folder: Path) -> Path:
+    """Save a random language model of that config to `folder`, with the tokenizer in the folder `tokenizer`."""
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    for file in tokenizer.glob("tokenizer*"):
+        shutil.copy(file, folder)
+    return folder
 
 
 def random_captioner(

@@ -5,8 +5,16 @@ import json
 
 import pytest
 import torch
-from small_models import END, FAMILIES, language_config, learn, random_batch, random_captioner
-from transformers import AutoConfig, AutoModelForCausalLM, GPT2LMHeadModel, PhiConfig, PhiForCausalLM
+from small_models import (
+    END,
+    FAMILIES,
+    language_config,
+    learn,
+    random_batch,
+    random_captioner,
+    save_language_model,
+)
+from transformers import AutoConfig, GPT2LMHeadModel, PhiConfig, PhiForCausalLM
 
 from helpers.config import Config
 from helpers.encoders.vision import build_tower
@@ -192,11 +200,7 @@ def folder(tiny_gpt2, tmp_path):
 
     def make(**settings):
         config = AutoConfig.for_model(**{"vocab_size": 257, "max_position_embeddings": 96, **settings})
-        for file in tiny_gpt2.glob("tokenizer*"):
-            (tmp_path / file.name).write_bytes(file.read_bytes())
-        torch.manual_seed(0)
-        AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
-        return tmp_path
+        return save_language_model(config, tiny_gpt2, tmp_path)
 
     return make
 
