@@ -19,6 +19,7 @@ FAMILIES = {  # language models beside GPT-2
     "OPT-350m": {"model_type": "opt", "ffn_dim": 96, "word_embed_proj_dim": 32, "dropout": 0.0,
                  "do_layer_norm_before": False},
     "GPT-Neo": {"model_type": "gpt_neo", "attention_types": [[["global", "local", "local"], 1]], "window_size": 8,
+                "num_layers": 3, "num_heads": 4,
                 "embed_dropout": 0.0, "attention_dropout": 0.0, "resid_dropout": 0.0},
     "Pythia": {"model_type": "gpt_neox", "intermediate_size": 96, "tie_word_embeddings": False, "rotary_pct": 0.25},
     "Mistral": {"model_type": "mistral", "intermediate_size": 96, "num_key_value_heads": 2, "sliding_window": 48},
