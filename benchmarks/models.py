@@ -8,9 +8,9 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, GPT2Config, GPT2LMHe
 
 from helpers.config import Config
 from helpers.data.batches import IGNORE, Batch
+from helpers.language.freezing import freeze
 from helpers.models.captioner import Captioner
 from helpers.models.captioner_config import CaptionerConfig
-from helpers.models.freezing import freeze
 
 # Tokens of each of 147,450 captions of Flickr30k, end-of-text included: {length: captions}.
 LENGTHS = Path(__file__).parent / "caption_lengths.json"

@@ -28,7 +28,7 @@ from helpers.data.dataset import Data, open_drawn_world
 from helpers.experiments.original_bugs import AIMED_AT, softmax_twice
 from helpers.experiments.record import describe_call, read_record, write_record
 from helpers.experiments.trial import captions_sha256
-from helpers.models.freezing import freeze
+from helpers.language.freezing import freeze
 from helpers.models.loading import load_encoder
 from helpers.models.writer import CaptionWriter
 from helpers.runtime.files import write_text

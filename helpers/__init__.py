@@ -6,7 +6,8 @@ The rooms, from the bottom up; imports point down only:
     runtime             device and threads, atomic files and locks, Kaggle's inputs
     words               words for people and things, captions as words, captions without words for gender
     encoders            the frozen image encoder: CLIP, SigLIP, DINOv2, ViT, EfficientNet-Lite
-    models              loading, mapping modules, freezing, the captioner, decoding, the writer of captions
+    language            the language model: GPT-2, Llama-like, OPT, GPT-Neo and others; its tokenizer; freezing
+    models              loading, mapping modules, the captioner, decoding, the writer of captions
     plots               figures from plain tables
     captions            captions files and splits of every kind
     data                pictures, the drawn world, the embedding cache, batches
@@ -38,7 +39,7 @@ _NAMES = {  # module: its public names
     "words.people": "neutral people_named",
     "models.loading": "load_encoder load_gpt2",
     "models.mapping": "build_mapper",
-    "models.freezing": "freeze freezing_table",
+    "language.freezing": "freeze freezing_table",
     "models.captioner": "Captioner",
     "models.captioner_config": "CaptionerConfig",
     "models.decoding": "Decoding",

@@ -1,4 +1,4 @@
-"""One training run in one frozen object: what is connected, what trains, and how. `PRESETS` holds four of them.
+"""One training run in one frozen object: what is connected, what trains, and how. `PRESETS` holds five of them.
 
 The help, group and rule of a field stand beside its default. `Config` checks its values by them, and the commands make
 their options from them.
@@ -41,7 +41,11 @@ class Config:
         "openai/clip-vit-base-patch32",
         "The frozen image encoder: a name on the Hugging Face hub, a folder, tiny or photo.",
     )
-    gpt2: str = _connected("gpt2", "The language model: a name on the Hugging Face hub, a folder, tiny or photo.")
+    gpt2: str = _connected(
+        "gpt2",
+        "The language model, GPT-2 or any other decoder-only one (docs/weights.md): a name on the Hugging Face hub, "
+        "a folder, tiny or photo.",
+    )
     start_from: str = _connected(
         "", "A captioner or run to go on from, in place of a new one: its encoder, its tokenizer and all its weights."
     )
@@ -231,6 +235,23 @@ PRESETS = {
     # The mapping module begins from nothing and has a larger rate of its own. Notebook 04 has the measurement.
     "small": Config(),
     "large": Config(clip="openai/clip-vit-large-patch14", gpt2="gpt2-medium"),
+    # SigLIP 2 and SmolLM2, not run here. Both learning rates, the adapters' rank and the epochs are those of distilvit2
+    # for SigLIP and SmolLM (github.com/tarekziade/distilvit2, distilvit/train.py at 08ab755); so are its 200 steps of
+    # warm-up, 0.03 of three epochs of Flickr30k. The MLP and the length of the prefix are ClipCap's.
+    "modern": Config(
+        clip="google/siglip2-base-patch16-224",
+        gpt2="HuggingFaceTB/SmolLM2-135M",
+        mapper="mlp",
+        prefix_length=10,
+        freezing="lora",
+        lora_rank=16,
+        train_embeddings=False,
+        epochs=3,
+        mapper_lr=3e-4,
+        gpt2_lr=1e-4,
+        warmup=0.03,
+        precision="bf16",
+    ),
 }
 
 

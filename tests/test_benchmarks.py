@@ -17,7 +17,7 @@ from benchmarks import baselines, gpu, gpu_sections, limit, linear_cross_entropy
 from benchmarks.arms import in_a_process
 from benchmarks.run import RESULTS, as_markdown
 from helpers.config import Config
-from helpers.models.freezing import freeze
+from helpers.language.freezing import freeze
 from helpers.training.loss import CaptionLoss
 from helpers.training.packing import pack
 from helpers.training.run import Run

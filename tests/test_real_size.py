@@ -1,7 +1,7 @@
 """The architectures of CLIP ViT-B/32 and GPT-2 at real size, on real photographs, with random weights.
 
-`make test-real` sets REAL_SIZE=1 and adds tests that take minutes: batches of 64, and the shapes of the preset `large`.
-It prints the seconds and the memory of each command.
+`make test-real` sets REAL_SIZE=1 and adds tests that take minutes: batches of 64, the shapes of the preset `large`, and
+those of `modern` with five language models. It prints the seconds and the memory of each command.
 """
 
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from real_size import write_clip, write_gpt2
+from real_size import LANGUAGE_MODELS, write_clip, write_language_model, write_siglip
 
 from helpers.captions.read import read_captions
 from helpers.data.build_cache import build_cache
@@ -43,7 +43,7 @@ def base_clip(tmp_path_factory, tokenizers) -> Path:
 
 @pytest.fixture(scope="module")
 def base_gpt2(tmp_path_factory, tokenizers) -> Path:
-    return write_gpt2(tmp_path_factory.mktemp("real") / "gpt2", tokenizers)
+    return write_language_model(tmp_path_factory.mktemp("real") / "gpt2", tokenizers)
 
 
 def test_real_photos_are_cached(base_clip, shared_data, tmp_path):
@@ -91,18 +91,30 @@ def command(*arguments: object) -> str:
 
 @pytest.mark.parametrize(("batch_size", "steps"), [(8, 1), pytest.param(64, 3, marks=FULL)])
 def test_the_whole_road(base_clip, base_gpt2, few_photos, shared_data, tmp_path, batch_size, steps):
+    photo = next((shared_data / "flickr30k-sample" / "full_size").iterdir())
+    whole_road(few_photos, photo, tmp_path, "--preset", "small", "--clip", base_clip, "--gpt2", base_gpt2,
+               "--batch-size", batch_size, steps=steps)  # fmt: skip
+
+
+@FULL
+@pytest.mark.parametrize("name", [name for name in LANGUAGE_MODELS if not name.startswith("gpt2")])
+def test_the_whole_road_of_other_language_models(few_photos, shared_data, tokenizers, tmp_path, name):
+    """Run the preset `modern` with each language model: SigLIP 2, LoRA, bfloat16, batches of 64."""
+    photo = next((shared_data / "flickr30k-sample" / "full_size").iterdir())
+    clip, gpt2 = write_siglip(tmp_path / "clip"), write_language_model(tmp_path / "language", tokenizers, name)
+    whole_road(few_photos, photo, tmp_path, "--preset", "modern", "--clip", clip, "--gpt2", gpt2, steps=3)
+
+
+def whole_road(few_photos: list[str], photo: Path, tmp_path: Path, *options: object, steps: int) -> None:
     """Run embed, train, resume, predict and evaluate. Random weights write nonsense; only completion is tested."""
-    run = tmp_path / "run"
-    cache = tmp_path / "cache"
-    command("embed", *few_photos[:4], "--clip", base_clip, "--out", cache)
-    train = ["train", "--preset", "small", *few_photos, "--clip", base_clip, "--gpt2", base_gpt2, "--cache", cache,
-             "--out", run, "--batch-size", batch_size, "--max-steps", steps]  # fmt: skip
+    run, cache = tmp_path / "run", tmp_path / "cache"
+    command("embed", *few_photos[:4], "--clip", options[options.index("--clip") + 1], "--out", cache)
+    train = ["train", *options, *few_photos, "--cache", cache, "--out", run, "--max-steps", steps]
     command(*train)
     command(*train, "--resume")
     assert [path.name for path in sorted((run / "checkpoints").iterdir())] == [
         f"step-{steps:08d}", f"step-{2 * steps:08d}",
     ]  # fmt: skip
-    photo = next((shared_data / "flickr30k-sample" / "full_size").iterdir())
     assert command("predict", "-C", run / "captioner", "-I", photo, "-R", tmp_path / "results").strip()
     assert (tmp_path / "results" / f"{photo.stem}.png").exists()
     command("evaluate", "--captioner", run / "captioner", *few_photos, "--out", tmp_path / "scores")
@@ -112,7 +124,7 @@ def test_the_whole_road(base_clip, base_gpt2, few_photos, shared_data, tmp_path,
 @FULL
 def test_a_training_step_of_the_large_preset(tokenizers, few_photos, tmp_path):
     clip = write_clip(tmp_path / "clip", tokenizers, "openai/clip-vit-large-patch14")
-    gpt2 = write_gpt2(tmp_path / "gpt2", tokenizers, "gpt2-medium")
+    gpt2 = write_language_model(tmp_path / "gpt2", tokenizers, "gpt2-medium")
     command("train", "--preset", "large", *few_photos, "--clip", clip, "--gpt2", gpt2, "--out", tmp_path / "run",
             "--max-steps", 1)  # fmt: skip
     assert (tmp_path / "run" / "captioner" / "model.safetensors").exists()

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
-from transformers import GPT2LMHeadModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.batches import caption_tokens
 from ..models.writer import CaptionWriter
@@ -19,13 +19,13 @@ TOGETHER = 32  # captions whose logits [T, V] are in memory at a time
 def prefix_words(
     writer: CaptionWriter, embeddings: torch.Tensor, number: int = 3
 ) -> list[list[list[tuple[str, float]]]]:
-    """Return the tokens nearest to each prefix vector, by cosine to GPT-2's token embeddings.
+    """Return the tokens nearest to each prefix vector, by cosine to the token embeddings.
 
     embeddings: [B, D] or [B, S, D]. Returns B lists of P lists of `number` pairs (token, cosine), nearest first.
     """
     captioner, tokenizer = writer.captioner, writer.tokenizer
     prefix = F.normalize(captioner.prefix(embeddings.to(captioner.device)).float(), dim=-1)  # [B, P, E]
-    vocabulary = F.normalize(captioner.gpt2.transformer.wte.weight.float(), dim=-1)  # [V, E]
+    vocabulary = F.normalize(captioner.gpt2.get_input_embeddings().weight.float(), dim=-1)  # [V, E]
     cosines, ids = (prefix @ vocabulary.T).topk(number, dim=-1)  # [B, P, number]
     return [
         [
@@ -40,7 +40,7 @@ def prefix_words(
 def attention_by_head(
     writer: CaptionWriter, embedding: torch.Tensor, caption: str
 ) -> tuple[list[str], torch.Tensor, torch.Tensor]:
-    """Return the W words of a caption, its end included, GPT-2's attention for each word, and uniform attention.
+    """Return the W words of a caption, its end included, the attention for each word, and uniform attention.
 
     embedding: [1, D] or [1, S, D]. The attention is float32 [L, H, W, P+1], for each block and head: to each of the P
     prefix vectors, and, in the last column, to all the words before together; these sum to 1. It is read at the
@@ -50,10 +50,10 @@ def attention_by_head(
     captioner, tokenizer = writer.captioner, writer.tokenizer
     ((ids,), _) = caption_tokens(tokenizer, [caption], captioner.longest_caption)
     prefix = captioner.prefix(embedding.to(captioner.device))  # [1, P, E]
-    tokens = captioner.gpt2.transformer.wte(ids.to(captioner.device)).unsqueeze(0)  # [1, T, E]
+    tokens = captioner.gpt2.get_input_embeddings()(ids.to(captioner.device)).unsqueeze(0)  # [1, T, E]
     inputs = torch.cat([prefix.to(tokens.dtype), tokens], dim=1)  # [1, P+T, E]
     with _eager(captioner.gpt2):
-        output = captioner.gpt2.transformer(inputs_embeds=inputs, output_attentions=True, use_cache=False)
+        output = captioner.gpt2.base_model(inputs_embeds=inputs, output_attentions=True, use_cache=False)
     width = prefix.shape[1]
     shares = torch.cat(output.attentions)[:, :, width - 1 : -1].float().cpu()  # [L, H, T, P+T]
     before = shares[..., width:].sum(dim=-1, keepdim=True)  # [L, H, T, 1]
@@ -120,7 +120,7 @@ def _shown(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
 
 
 @contextmanager
-def _eager(gpt2: GPT2LMHeadModel) -> Iterator[None]:
+def _eager(gpt2: PreTrainedModel) -> Iterator[None]:
     """Compute attention step by step within the block, because fused kernels do not return its weights."""
     usual = gpt2.config._attn_implementation
     gpt2.set_attn_implementation("eager")

@@ -11,7 +11,8 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase
 
 from ..errors import UserError
-from ..models.loading import load_tokenizer, refuse_non_finite
+from ..language.tokenizer import load_tokenizer
+from ..models.loading import refuse_non_finite
 from ..runtime.model_folders import find_model
 from ..runtime.weight_files import read_pickled
 
@@ -97,7 +98,7 @@ def build_gpt2(state: State, file: Path, name: str) -> tuple[GPT2LMHeadModel, Pr
     if width % HEAD_WIDTH:
         raise UserError(f"{file} has a GPT-2 {width} wide, but GPT-2 has heads {HEAD_WIDTH} wide; give a GPT-2")
     name = name or GPT2_NAMES.get(width, "gpt2")
-    tokenizer = load_tokenizer(find_model(name, "gpt2"), vocabulary, what="GPT-2")
+    tokenizer = load_tokenizer(find_model(name, "gpt2"), vocabulary, what="tokenizer")
     gpt2 = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=vocabulary, n_positions=len(positions), n_embd=width,

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch.nn import functional as F
 from tqdm import tqdm
-from transformers import GPT2LMHeadModel
+from transformers import PreTrainedModel
 
 from ..data.batches import IGNORE, CaptionBatches
 from ..data.embedding_cache import EmbeddingCache, ImageEmbeddings
@@ -64,7 +64,7 @@ def nearest_captions(cache: EmbeddingCache, names: Sequence[str], training: pd.D
 
 
 def picture_information(
-    captioner: Captioner, batches: CaptionBatches, *, language_model: GPT2LMHeadModel | None = None
+    captioner: Captioner, batches: CaptionBatches, *, language_model: PreTrainedModel | None = None
 ) -> dict[str, Any]:
     """Return what the picture tells of the references, and what a wrong picture costs, in nats.
 
@@ -140,22 +140,24 @@ def _nats_by_image(
 
 
 @torch.no_grad()
-def _nats_alone(gpt2: GPT2LMHeadModel, batches: CaptionBatches) -> np.ndarray:
-    """Return each image's negative log-likelihood by GPT-2 alone, which reads an end-of-text first, float64 [N]."""
+def _nats_alone(gpt2: PreTrainedModel, batches: CaptionBatches) -> np.ndarray:
+    """Return each image's negative log-likelihood by a language model alone, as the beginning of a text."""
     end_of_text, vocabulary = int(batches.tokens[0][-1]), gpt2.config.vocab_size
     if max(int(tokens.max()) for tokens in batches.tokens) >= vocabulary or gpt2.config.eos_token_id != end_of_text:
         raise UserError(
             f"the language model has {vocabulary} tokens and end-of-text {gpt2.config.eos_token_id}, which does not "
-            "fit the captioner: give the GPT-2 that it was trained from"
+            "fit the captioner: give the one that it was trained from"
         )
     nats = torch.zeros(len(batches.image_names), dtype=torch.float64)
     for rows in batches.in_order():
         batch = batches.rows(rows)
-        start = torch.full((len(rows), 1), end_of_text)
+        start = torch.full((len(rows), 1), gpt2.config.bos_token_id)
         inputs = torch.cat([start, batch.input_ids[:, :-1]], dim=1).to(gpt2.device)  # [B, T]
         scored = batch.labels != IGNORE
-        hidden = gpt2.eval().transformer(inputs, use_cache=False).last_hidden_state[scored]  # [n, E]
-        each = F.cross_entropy(gpt2.lm_head(hidden).float(), batch.labels[scored].to(gpt2.device), reduction="none")
+        hidden = gpt2.eval().base_model(inputs, use_cache=False).last_hidden_state[scored]  # [n, E]
+        each = F.cross_entropy(
+            gpt2.get_output_embeddings()(hidden).float(), batch.labels[scored].to(gpt2.device), reduction="none"
+        )
         image_of = batches.image_of[rows].unsqueeze(1).expand_as(scored)[scored]  # int64 [n], the image of each token
         nats.index_add_(0, image_of, each.double().cpu())
     return nats.numpy()

@@ -25,6 +25,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..data.batches import IGNORE, Batch
+from ..errors import UserError
 from ..models.captioner import Captioner
 from ..models.decoding import LONGEST_BY_DEFAULT
 from ..models.mapping import EncoderMapper
@@ -53,7 +54,7 @@ class DoubleSoftmax(CaptionLoss):
     def forward(self, packed: Packed) -> torch.Tensor:
         if not torch.is_grad_enabled():
             return super().forward(packed)
-        return softmax_twice(self.captioner.gpt2.lm_head(self.hidden(packed)).float(), packed.targets)
+        return softmax_twice(F.linear(self.hidden(packed), self.weight).float(), packed.targets)
 
 
 def softmax_twice(logits: torch.Tensor, targets: torch.Tensor, **choices: Any) -> torch.Tensor:
@@ -130,6 +131,9 @@ class DoubleWpe(Captioner):
 
     def __init__(self, *given: Any, **named: Any):
         super().__init__(*given, **named)
+        if self.gpt2.config.model_type != "gpt2":
+            raise UserError("defect is one of GPT-2's own position embeddings, but the language model is of type "
+                            f"{self.gpt2.config.model_type}: choose another defect, or a GPT-2")  # fmt: skip
         positions = self.gpt2.transformer.wpe
         self.gpt2.transformer.wpe = AddedTwice(*positions.weight.shape, _weight=positions.weight)
 
@@ -170,8 +174,7 @@ class BosAtInference(Captioner):
 
     def generation_prefix(self, *images: Any, **named: Any) -> torch.Tensor:
         prefix = super().generation_prefix(*images, **named)
-        bos = self.gpt2.transformer.wte.weight[self.config.text_config.bos_token_id]  # [E]
-        return torch.cat([bos.to(prefix.dtype).expand(len(prefix), 1, -1), prefix], dim=1)  # [B, 1+P, E]
+        return torch.cat([self.beginning.to(prefix.dtype).expand(len(prefix), 1, -1), prefix], dim=1)  # [B, 1+P, E]
 
 
 class PublishedCaptioner(MixedImages, TripleWpe, BosAtInference):

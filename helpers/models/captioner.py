@@ -1,4 +1,4 @@
-"""The captioner: CLIP's embedding becomes a prefix, and GPT-2 continues from there.
+"""The captioner: CLIP's embedding becomes a prefix, and GPT-2 or another language model continues from there.
 
     pixel_values -CLIP-> embedding [B, D] -MappingModule-> prefix [B, P, E] -GPT-2-> logits [B, T, V]
 
@@ -12,18 +12,19 @@ from typing import Any
 
 import torch
 from torch.nn import functional as F
-from transformers import AutoModel, GPT2LMHeadModel
+from transformers import AutoModel
 from transformers.generation import GenerationConfig, GenerationMixin, LogitsProcessorList
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from ..encoders.vision import build_tower, embedding_shape, image_features
 from ..errors import UserError
+from ..language.freezing import merged_state, rest_frozen
+from ..language.language_model import language_model_class, longest_text
 from ..runtime.device import attention_on
 from .captioner_config import CaptionerConfig
 from .decoding import LONGEST_BY_DEFAULT
 from .familiarity import Familiarity
-from .freezing import merged_state, rest_frozen
 from .mapping import begin_neutral, build_mapper
 from .processors import Guidance, OriginalStart, with_positions_again
 
@@ -37,7 +38,7 @@ class CaptionerOutput(ModelOutput):
 
 
 class Captioner(PreTrainedModel, GenerationMixin):
-    """Frozen CLIP, mapping module and GPT-2 in one model; `freezing.freeze` chooses which of GPT-2's tensors train."""
+    """Frozen CLIP, mapping module and language model in one; `freezing.freeze` chooses which of its tensors train."""
 
     config_class = CaptionerConfig
     base_model_prefix = "captioner"
@@ -45,15 +46,16 @@ class Captioner(PreTrainedModel, GenerationMixin):
     _supports_sdpa = True
 
     def __init__(
-        self, config: CaptionerConfig, clip: PreTrainedModel | None = None, gpt2: GPT2LMHeadModel | None = None
+        self, config: CaptionerConfig, clip: PreTrainedModel | None = None, gpt2: PreTrainedModel | None = None
     ):
-        """Build a captioner. clip, gpt2: a pretrained vision tower and GPT-2; random ones if not given."""
+        """Build a captioner. clip, gpt2: a pretrained vision tower and language model; random ones if not given."""
         super().__init__(config)
         embedding_width = embedding_shape(config.vision_config, config.pooling)[-1]
         clip = build_tower(config.vision_config, config.pooling) if clip is None else clip
         self.clip = clip.requires_grad_(False)
-        self.mapper = build_mapper(config, embedding_width, config.text_config.n_embd)
-        self.gpt2 = GPT2LMHeadModel(config.text_config) if gpt2 is None else gpt2
+        gpt2 = language_model_class(config.text_config)(config.text_config) if gpt2 is None else gpt2
+        self.mapper = build_mapper(config, embedding_width, gpt2.get_input_embeddings().embedding_dim)
+        self.gpt2 = gpt2  # or another language model: the name is that in its files
         self.register_buffer("embedding_mean", torch.zeros(embedding_width))  # [D], of the training images
         self.register_buffer("embedding_std", torch.ones(embedding_width))  # [D]
         self.familiarity = Familiarity(embedding_width) if config.familiarity else None
@@ -61,22 +63,28 @@ class Captioner(PreTrainedModel, GenerationMixin):
         self.post_init()
 
     def _init_weights(self, module: torch.nn.Module) -> None:
-        """Leave the mapping module as PyTorch initialised it; the tower and GPT-2 initialise themselves."""
+        """Leave the mapping module as PyTorch initialised it; the two models initialise themselves."""
 
     @torch.no_grad()
     def prepare_for(self, embeddings: torch.Tensor) -> None:
         """Standardise by the mean and spread of these training embeddings, and make the first prefix neutral.
 
         embeddings: [N, D], or patches [N, S, D], whose channels are standardised over all tokens alike. Neutral means
-        P times GPT-2's own end-of-text embedding, after which it begins a text. The mapping module then starts from a
-        language model that works, and does not have to undo a random prefix first.
+        P times the language model's own embedding of the token behind which it begins a text, which in GPT-2 is
+        end-of-text. The mapping module then starts from a language model that works, and does not have to undo a random
+        prefix first.
         """
         vectors = self._normalised(embeddings).flatten(0, -2)  # [N, D] or [N*S, D]
         self.embedding_mean.copy_(vectors.mean(dim=0))
         self.embedding_std.copy_(vectors.std(dim=0).clamp_min(1e-4))
         self.know(embeddings)
-        neutral = self.gpt2.transformer.wte.weight[self.config.text_config.eos_token_id]  # [E]
-        begin_neutral(self.mapper, neutral)
+        begin_neutral(self.mapper, self.beginning)
+
+    @property
+    def beginning(self) -> torch.Tensor:
+        """The input embedding of the token behind which a text begins, [E]."""
+        token = torch.tensor(self.config.text_config.bos_token_id, device=self.device)
+        return self.gpt2.get_input_embeddings()(token)
 
     def know(self, embeddings: torch.Tensor) -> None:
         """Count these training embeddings as familiar: learn their distribution, or widen the one that was learned."""
@@ -111,6 +119,7 @@ class Captioner(PreTrainedModel, GenerationMixin):
             eos_token_id=self.endings if len(self.endings) > 1 else end_of_text,
             max_new_tokens=LONGEST_BY_DEFAULT,
         )  # fmt: skip
+        self.gpt2.generation_config = self.generation_config  # its own may have a penalty for repetitions, for example
 
     @property
     def endings(self) -> list[int]:
@@ -130,8 +139,8 @@ class Captioner(PreTrainedModel, GenerationMixin):
 
     @property
     def longest_caption(self) -> int:
-        """The number of caption tokens that fit behind the prefix into GPT-2's context."""
-        return self.config.text_config.n_positions - self.config.prefix_length - int(self.config.original_start)
+        """The number of caption tokens that fit behind the prefix into the language model's context."""
+        return longest_text(self.config.text_config) - self.config.prefix_length - int(self.config.original_start)
 
     def train(self, mode: bool = True) -> "Captioner":
         """Set the mode as any module does, but leave frozen modules in `eval()`: their dropout would only be noise."""
@@ -169,8 +178,7 @@ class Captioner(PreTrainedModel, GenerationMixin):
         prefix = self.prefix(embeddings, pixel_values)
         if not self.config.original_start:
             return prefix
-        bos = self.gpt2.transformer.wte.weight[self.config.text_config.bos_token_id]  # [E]
-        return torch.cat([bos.to(prefix.dtype).expand(len(prefix), 1, -1), prefix], dim=1)  # [B, 1+P, E]
+        return torch.cat([self.beginning.to(prefix.dtype).expand(len(prefix), 1, -1), prefix], dim=1)  # [B, 1+P, E]
 
     def forward(
         self,
@@ -183,15 +191,15 @@ class Captioner(PreTrainedModel, GenerationMixin):
 
         input_ids: int64 [B, T], each caption with one end-of-text at its end, padded on the right with any id.
         labels: int64 [B, T], the same ids, with -100 at the padding, which the loss ignores. Attention is causal, so
-        no token sees the padding behind it and no mask is needed. GPT-2 adds its own position embeddings to prefix and
-        caption alike.
+        no token sees the padding behind it and no mask is needed. The language model counts positions over prefix
+        and caption alike.
         """
         prefix = self.prefix(embeddings, pixel_values)  # [B, P, E]
-        tokens = self.gpt2.transformer.wte(input_ids)  # [B, T, E]
+        tokens = self.gpt2.get_input_embeddings()(input_ids)  # [B, T, E]
         inputs = torch.cat([prefix.to(tokens.dtype), tokens], dim=1)  # [B, P+T, E]
-        hidden = self.gpt2.transformer(inputs_embeds=inputs, use_cache=False).last_hidden_state  # [B, P+T, E]
+        hidden = self.gpt2.base_model(inputs_embeds=inputs, use_cache=False).last_hidden_state  # [B, P+T, E]
         hidden = hidden[:, prefix.shape[1] - 1 : -1]  # [B, T, E]: the last of the prefix scores token 0
-        logits = self.gpt2.lm_head(hidden)  # [B, T, V]
+        logits = self.gpt2.get_output_embeddings()(hidden)  # [B, T, V]
         loss = None
         if labels is not None:
             loss = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=-100)
@@ -205,7 +213,7 @@ class Captioner(PreTrainedModel, GenerationMixin):
         generation_config: GenerationConfig | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
-        """Write captions by GPT-2's own `generate`: int64 [B, at most max_new_tokens], padded with end-of-text.
+        """Write captions by the language model's own `generate`: int64 [B, at most max_new_tokens], end-of-text behind.
 
         `kwargs` are those of transformers' `generate`: num_beams, do_sample, temperature, top_p, max_new_tokens, ...
         length_penalty is by default the config's beam_length_penalty.
@@ -228,7 +236,7 @@ class Captioner(PreTrainedModel, GenerationMixin):
         with attention_on(prefix.device):
             if (beams := config.num_beams or 1) > 1 and prefix.shape[1] > 1:
                 # The beams share their picture's prefix: all of it but the last vector is computed once.
-                cache = self.gpt2.transformer(inputs_embeds=prefix[:, :-1], use_cache=True).past_key_values
+                cache = self.gpt2.base_model(inputs_embeds=prefix[:, :-1], use_cache=True).past_key_values
                 cache.batch_repeat_interleave(beams)
                 others["past_key_values"] = cache
             output = self.gpt2.generate(

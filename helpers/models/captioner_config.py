@@ -2,19 +2,19 @@
 
 from typing import Any
 
-from transformers import AutoConfig, CLIPVisionConfig, GPT2Config, PreTrainedConfig
+from transformers import AutoConfig, CLIPVisionConfig, PreTrainedConfig
 
 
 class CaptionerConfig(PreTrainedConfig):
     """The two architectures and the mapping module between them; the other fields are those of `Config`."""
 
     model_type = "clipxgpt-captioner"
-    sub_configs = {"vision_config": AutoConfig, "text_config": GPT2Config}  # noqa: RUF012 (transformers' own form)
+    sub_configs = {"vision_config": AutoConfig, "text_config": AutoConfig}  # noqa: RUF012 (transformers' own form)
 
     def __init__(
         self,
         vision_config: PreTrainedConfig | dict[str, Any] | None = None,
-        text_config: GPT2Config | dict[str, Any] | None = None,
+        text_config: PreTrainedConfig | dict[str, Any] | None = None,
         mapper: str = "encoder",
         prefix_length: int = 4,
         mapper_layers: int = 6,
@@ -34,8 +34,8 @@ class CaptionerConfig(PreTrainedConfig):
         super().__init__(**kwargs)
         if not isinstance(vision_config, PreTrainedConfig):
             vision_config = AutoConfig.for_model(**vision_config) if vision_config else CLIPVisionConfig()
-        if not isinstance(text_config, GPT2Config):
-            text_config = GPT2Config(**text_config or {})
+        if not isinstance(text_config, PreTrainedConfig):
+            text_config = AutoConfig.for_model(**{"model_type": "gpt2", **(text_config or {})})
         self.vision_config, self.text_config = vision_config, text_config
         self.mapper, self.prefix_length = mapper, prefix_length
         self.mapper_layers, self.mapper_heads = mapper_layers, mapper_heads

@@ -1,4 +1,4 @@
-"""The choice of a caption from GPT-2's probabilities: greedy, by beam search or by sampling."""
+"""The choice of a caption from the language model's probabilities: greedy, by beam search or by sampling."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ class Decoding:
     """The choices of a decoding. The default is greedy: the likeliest token each time.
 
     beams: above 1, beam search. temperature: above 0, sampling, from the smallest set of tokens whose probabilities sum
-    to top_p. max_tokens: the longest caption, end-of-text included; None is 40, or fewer if GPT-2's context is shorter.
+    to top_p. max_tokens: the longest caption, end-of-text included; None is 40, or fewer if its context is shorter.
     seed: for the sampling. guidance: 1 is off; the larger, the more a caption must be about its own picture
     (processors.py). neutral: words for gender become words for people (words/people.py).
     Raises UserError on a value out of range.
@@ -59,7 +59,7 @@ class Decoding:
         """Return the arguments for transformers' `generate`. Raises UserError beyond the `longest` tokens that fit."""
         if self.max_tokens is not None and self.max_tokens > longest:
             raise UserError(
-                f"max_tokens is {self.max_tokens}, but only {longest} fit behind the prefix into GPT-2's context: "
+                f"max_tokens is {self.max_tokens}, but only {longest} fit behind the prefix into the context: "
                 f"choose at most {longest}"
             )
         max_tokens = min(LONGEST_BY_DEFAULT, longest) if self.max_tokens is None else self.max_tokens

@@ -1,4 +1,4 @@
-"""Loading pretrained models, an image encoder and a GPT-2: from the hub, a folder, or the pair in `helpers/tiny`."""
+"""Loading pretrained models, an image encoder and a language model: from the hub, a folder, or `helpers/tiny`."""
 
 import math
 import re
@@ -8,19 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoTokenizer,
-    GPT2LMHeadModel,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..encoders.locked_clip import LockedClipConfig
 from ..encoders.processor import load_processor
 from ..encoders.vision import TOWERS, ImageEncoder, tower_choices, tower_class
 from ..errors import UserError
+from ..language.language_model import check_reading, language_model_class
+from ..language.tokenizer import load_tokenizer
 from ..runtime.device import use_threads_for
 from ..runtime.libraries import one_line_errors, quietly
 from ..runtime.model_folders import find_model
@@ -29,8 +24,8 @@ from .captioner_config import CaptionerConfig
 
 TWO_TOWERS = ("clip", "siglip")  # model types with a text tower beside the vision tower
 DEPTHS = ("n_layer", "num_hidden_layers", "mapper_layers")  # in configs
-BESIDE_WEIGHTS = 10**8  # numbers that a model may hold beside its weights, such as masks and tied tensors
-# Our own model types that hold a vision tower or a GPT-2, with the names that it has in them.
+BESIDE_WEIGHTS = 3 * 10**8  # numbers that a model may hold beside its weights, such as GPT-Neo's masks
+# Our own model types that hold a vision tower or a language model, with the names that it has in them.
 HOLDERS = {
     LockedClipConfig.model_type: {"vision": "vision_model"},
     CaptionerConfig.model_type: {"vision": "clip", "text": "gpt2"},
@@ -57,43 +52,27 @@ def load_encoder(
     return ImageEncoder(vision.requires_grad_(False).eval().to(device, dtype), processor, str(name), pooling)
 
 
-def load_gpt2(name: str | Path) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerBase]:
-    """Load a GPT-2, in float32 on the CPU and in eval mode, and its tokenizer.
+def load_gpt2(name: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a GPT-2 or another language model, in float32 on the CPU and in eval mode, and its tokenizer.
 
-    name: as in `load_encoder`. Raises UserError if it is not found, is no GPT-2, lacks tensors, or the tokenizer does
-    not fit the model.
+    name: as in `load_encoder`. Raises UserError if it is not found, is of a type that the captioner cannot take, lacks
+    tensors, or the tokenizer does not fit the model.
     """
-    source = find_model(name, "gpt2")
-    whole = load_config(source, types=("gpt2", CaptionerConfig.model_type), what="GPT-2")
-    config = getattr(whole, "text_config", whole)
-    if config.activation_function == "gelu_new":
+    source, what = find_model(name, "gpt2"), "language model"
+    whole = load_config(source, what=what)
+    config = whole.text_config if isinstance(whole, CaptionerConfig) else whole
+    kind = language_model_class(config)
+    if getattr(config, "activation_function", None) == "gelu_new":
         config.activation_function = "gelu_pytorch_tanh"  # the same function, in one operation
-    gpt2 = load_weights(GPT2LMHeadModel, source, config, what="GPT-2", **_inside(whole, "text"))
-    tokenizer = load_tokenizer(source, gpt2.config.vocab_size, what="GPT-2")
-    # Training puts the tokenizer's end-of-text behind a caption, so writing stops there.
+    gpt2 = load_weights(kind, source, config, what=what, **_inside(whole, "text")).eval()
+    with one_line_errors(source, what):
+        check_reading(gpt2)
+    tokenizer = load_tokenizer(source, gpt2.config.vocab_size, what="tokenizer")
+    # Training puts the tokenizer's end-of-text behind a caption, so writing stops there. Where there is no token that
+    # begins a text, it begins behind the end of another.
     gpt2.config.eos_token_id = tokenizer.eos_token_id
-    return gpt2.eval(), tokenizer
-
-
-def load_tokenizer(source: str, vocabulary: int, *, what: str) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a language model with that many tokens. what: the model's name in messages.
-
-    If it has no end-of-text but a separator, as the [SEP] of GPT-2s with BERT's tokenizer, that ends a text. Raises
-    UserError if it does not fit the model.
-    """
-    with one_line_errors(source, f"{what} tokenizer" if what == "GPT-2" else what), quietly():
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        if tokenizer.eos_token_id is None and tokenizer.sep_token_id is not None:
-            tokenizer.eos_token = tokenizer.sep_token
-        size, last = len(tokenizer), max(tokenizer.get_vocab().values(), default=0)
-        fits = 1 < size <= vocabulary and last < vocabulary and tokenizer.eos_token_id is not None
-        fits = fits and bool(tokenizer("a dog")["input_ids"])
-    if not fits:
-        raise UserError(
-            f"{source} has a tokenizer of {size} tokens that does not fit its GPT-2 of {vocabulary}, or no end-of-text"
-            "; give a folder with the tokenizer that this GPT-2 was trained with"
-        )
-    return tokenizer
+    gpt2.config.bos_token_id = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    return gpt2, tokenizer
 
 
 def _inside(whole: PreTrainedConfig, part: str) -> dict[str, Any]:
@@ -102,8 +81,11 @@ def _inside(whole: PreTrainedConfig, part: str) -> dict[str, Any]:
     return {"key_mapping": {rf"^{name}\.": ""}} if name else {}
 
 
-def load_config(source: str, *, types: tuple[str, ...], what: str) -> PreTrainedConfig:
-    """Load the config of a model. Raises UserError if its type is none of `types`. what: its name in messages."""
+def load_config(source: str, *, what: str, types: tuple[str, ...] = ()) -> PreTrainedConfig:
+    """Load the config of a model of one of these types, or of any. what: its name in messages.
+
+    Raises UserError if it cannot be loaded or is of another type.
+    """
     with one_line_errors(source, what):
         if Path(source).is_dir() and not (Path(source) / "config.json").exists():
             if any(Path(source).glob("open_clip_*.*")):
@@ -112,7 +94,7 @@ def load_config(source: str, *, types: tuple[str, ...], what: str) -> PreTrained
                 )
             raise OSError("it has no config.json")  # or the type of model is guessed from the folder's name
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    if config.model_type not in types:
+    if types and config.model_type not in types:
         raise UserError(f"{source} is a model of type {config.model_type}, but a {what} is needed here; name one")
     return config
 
@@ -183,6 +165,7 @@ def _refuse_claims(
     refuse_layers(config.to_dict())
     with torch.device("meta"):
         model = build()
+    model.tie_weights()  # not every version does this on the meta device
     claimed = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
     numbers = sum(map(math.prod, held.values()))
     if claimed > numbers + BESIDE_WEIGHTS:

@@ -10,18 +10,18 @@ models Sanchez et al. 2023 (arXiv:2306.17806).
 """
 
 import torch
-from transformers import GPT2LMHeadModel, LogitsProcessor
+from transformers import GPT2LMHeadModel, LogitsProcessor, PreTrainedModel
 
 
 class Guidance(LogitsProcessor):
-    """Guide one call of GPT-2's `generate` that begins with a prefix; transformers' own guidance needs token ids.
+    """Guide one call of a model's `generate` that begins with a prefix; transformers' own guidance needs token ids.
 
     The prediction behind the mean prefix depends on the caption's tokens alone, so it is computed once per distinct
     beginning of a caption, even if several rows or beams share it. Each beginning continues from the cache of the
     beginning that is one token shorter, so beams may be reordered.
     """
 
-    def __init__(self, gpt2: GPT2LMHeadModel, prefix: torch.Tensor, strength: float):
+    def __init__(self, gpt2: PreTrainedModel, prefix: torch.Tensor, strength: float):
         """prefix: of the mean embedding, [1, P, E]. strength: above 0."""
         self.gpt2, self.prefix, self.strength = gpt2, prefix, strength
 

@@ -18,14 +18,16 @@ from ..config import Config
 from ..encoders.processor import load_processor
 from ..encoders.vision import ImageEncoder
 from ..errors import UserError
+from ..language.freezing import freeze, merged_state
+from ..language.language_model import longest_text
+from ..language.tokenizer import load_tokenizer
 from ..runtime.files import atomic_path
 from ..runtime.libraries import one_line_errors, quietly
 from ..runtime.model_folders import DESIGN, captioner_folder
 from .captioner import Captioner
 from .captioner_config import CaptionerConfig
 from .decoding import Decoding
-from .freezing import freeze, merged_state
-from .loading import load_config, load_encoder, load_gpt2, load_tokenizer, load_weights
+from .loading import load_config, load_encoder, load_gpt2, load_weights
 
 
 class Embeddings(Protocol):
@@ -51,7 +53,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class CaptionWriter:
-    """A captioner, GPT-2's tokenizer and CLIP's image processor, which belong together."""
+    """A captioner, its language model's tokenizer and its encoder's image processor, which belong together."""
 
     captioner: Captioner
     tokenizer: PreTrainedTokenizerBase
@@ -61,7 +63,7 @@ class CaptionWriter:
     def assemble(
         cls, config: Config, clip: ImageEncoder | None = None, *, captioner_class: type[Captioner] = Captioner
     ) -> "CaptionWriter":
-        """Build a new captioner: the pretrained pair, a fresh mapping module, and GPT-2 frozen as the config says.
+        """Build a new captioner: the pretrained pair, a fresh mapping module, and what is frozen as the config says.
 
         If the config starts from a captioner, that one is loaded. clip: the image encoder, by default the config's.
         Raises UserError if the parts do not fit together.
@@ -80,8 +82,8 @@ class CaptionWriter:
         captioner = captioner_class(shapes, clip.vision, gpt2)
         if captioner.longest_caption < 2:
             raise UserError(
-                f"prefix_length is {config.prefix_length}, but GPT-2's context has {gpt2.config.n_positions} positions "
-                "for prefix and caption: choose a shorter prefix"
+                f"prefix_length is {config.prefix_length}, but the context of {config.gpt2} has "
+                f"{longest_text(gpt2.config)} positions for prefix and caption: choose a shorter prefix"
             )
         freeze(captioner.gpt2, config)
         return cls(captioner, tokenizer, clip.processor)

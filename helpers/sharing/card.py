@@ -14,12 +14,12 @@ from ..training.run import Run
 CARD = """---
 library_name: transformers
 pipeline_tag: image-to-text
-tags: [image-captioning, clip, gpt2, clipxgpt]
+tags: [image-captioning, clip, {language_model}, clipxgpt]
 ---
 # {name}
 
 An image captioner of CLIPxGPT Captioner: the embedding of a frozen image encoder becomes a prefix of {prefix} vectors,
-behind which GPT-2 writes the caption.
+behind which a language model writes the caption.
 
 | part | what it is | parameters |
 |---|---|---|
@@ -71,11 +71,14 @@ def model_card(folder: str | Path, repo_id: str = "FOLDER") -> str:
     parts = {
         f"image encoder, frozen ({config.pooling})": (captioner.clip, config.vision_config.model_type),
         f"mapping module ({config.mapper})": (captioner.mapper, f"{config.prefix_length} vectors"),
-        "GPT-2": (captioner.gpt2, f"{config.text_config.n_layer} blocks"),
+        f"language model ({config.text_config.model_type})": (
+            captioner.gpt2,
+            f"{config.text_config.num_hidden_layers} blocks",
+        ),
     }
     return CARD.format(
         name=repo_id.rpartition("/")[2] if repo_id != "FOLDER" else run.folder.resolve().name, repo=repo_id,
-        prefix=config.prefix_length,
+        prefix=config.prefix_length, language_model=config.text_config.model_type,
         parts="\n".join(f"| {name} | {what} | {sum(each.numel() for each in module.parameters()):,} |"
                         for name, (module, what) in parts.items()),
         scores=_scores(run.folder), data=_data(run),
@@ -136,5 +139,5 @@ def _data(run: Run) -> str:
     began = f"the captioner `{config.start_from}`" if config.start_from else f"`{config.clip}` and `{config.gpt2}`"
     return (
         f"{amount}, {config.epochs} epochs in batches of {config.batch_size}. It began with {began}; what trained "
-        f"of GPT-2: {config.freezing}."
+        f"of the language model: {config.freezing}."
     )

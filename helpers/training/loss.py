@@ -1,6 +1,6 @@
 """The one loss of the training, the mean cross-entropy of caption tokens under teacher forcing, on packed captions.
 
-The logits of all tokens over GPT-2's vocabulary would be by far the largest tensor (64 captions of 13 tokens with
+The logits of all tokens over the vocabulary would be by far the largest tensor (64 captions of 13 tokens with
 50,257 logits each: 170 MB, and as much again for the gradient). They are computed only at targets, CHUNK tokens at a
 time, and replaced by their gradient in place, in float32 for ROWS tokens at a time.
 """
@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..data.batches import Batch, CaptionBatches
+from ..language.language_model import read_rows
 from ..models.captioner import Captioner
-from ..runtime.device import attention_on
 from .packing import Packed, pack
 
 CHUNK = 1024  # tokens whose logits' gradient is in memory at a time
@@ -34,33 +34,34 @@ class CaptionLoss(nn.Module):
         if not torch.is_grad_enabled():
             return self.nats(packed).mean()
         hidden = self.hidden(packed)
-        return _SummedNats.apply(hidden, self.captioner.gpt2.lm_head.weight, packed.targets) / len(packed.targets)
+        return _SummedNats.apply(hidden, self.weight, packed.targets) / len(packed.targets)
 
     @torch.no_grad()
     def nats(self, packed: Packed) -> torch.Tensor:
         """Return the loss of each caption token in nats, float32 [N]."""
-        hidden, weight = self.hidden(packed), self.captioner.gpt2.lm_head.weight
+        hidden, weight = self.hidden(packed), self.weight
         parts = zip(hidden.split(ROWS), packed.targets.split(ROWS), strict=True)
         return torch.cat(
             [F.cross_entropy(F.linear(part, weight).float(), wanted, reduction="none") for part, wanted in parts]
         )
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The output layer's weights, [V, E]."""
+        return self.captioner.gpt2.get_output_embeddings().weight
 
     def pack(self, batch: Batch) -> Packed:
         """Pack a padded batch for this captioner, on its device."""
         return pack(batch, self.captioner.config.prefix_length).to(self.captioner.device)
 
     def hidden(self, packed: Packed) -> torch.Tensor:
-        """Return GPT-2's last hidden states at the places that predict a token, [N, E]."""
+        """Return the language model's last hidden states at the places that predict a token, [N, E]."""
         captioner = self.captioner
         prefix = captioner.prefix(packed.embeddings)  # [B, P, E]
-        inputs = captioner.gpt2.transformer.wte(packed.tokens)  # [R, L, E]
+        inputs = captioner.gpt2.get_input_embeddings()(packed.tokens)  # [R, L, E]
         flat = inputs.flatten(0, 1).index_copy(0, packed.prefixes, prefix.flatten(0, 1).to(inputs.dtype))  # [R*L, E]
-        with attention_on(flat.device):
-            output = captioner.gpt2.transformer(
-                inputs_embeds=flat.view_as(inputs), position_ids=packed.positions, attention_mask=packed.mask,
-                use_cache=False,
-            )  # fmt: skip
-        return output.last_hidden_state.flatten(0, 1)[packed.sources]
+        hidden = read_rows(captioner.gpt2, flat.view_as(inputs), positions=packed.positions, text_of=packed.caption_of)
+        return hidden.flatten(0, 1)[packed.sources]
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ CAPTIONS_PER_ROW = 4  # more would pad less, but attention computes every pair o
 class Packed(NamedTuple):
     """R rows of L places for B captions with N tokens in all; a "place" is a number from 0 to R*L - 1.
 
-    embeddings: float32 [B, D] or [B, S, D]. tokens: int64 [R, L], GPT-2's input, 0 at prefixes and padding. positions:
+    embeddings: float32 [B, D] or [B, S, D]. tokens: int64 [R, L], what is read, 0 at prefixes and padding. positions:
     int64 [R, L], within the caption. caption_of: int64 [R, L], the caption a place belongs to, B for padding.
     prefixes: int64 [B * P], the places of the prefixes. sources, targets: int64 [N], the place whose hidden state
     predicts a token, and that token.
@@ -33,17 +33,11 @@ class Packed(NamedTuple):
     def to(self, device: torch.device) -> "Packed":
         return Packed(*(tensor.to(device, non_blocking=True) for tensor in self))
 
-    @property
-    def mask(self) -> torch.Tensor:
-        """The places that each place attends to: itself and those before it in its caption; bool [R, 1, L, L]."""
-        same = self.caption_of.unsqueeze(2) == self.caption_of.unsqueeze(1)  # [R, L, L]
-        return same.tril().unsqueeze(1)
-
 
 def pack(batch: Batch, prefix_length: int) -> Packed:
     """Pack the captions of a padded batch without their padding.
 
-    The end-of-text at a caption's end is a target only: nothing is predicted from it, so GPT-2 does not read it.
+    The end-of-text at a caption's end is a target only: nothing is predicted from it, so it is not read.
     """
     lengths = (batch.labels != IGNORE).sum(dim=1)  # [B], in tokens
     sizes = (prefix_length + lengths - 1).tolist()  # in places

@@ -100,7 +100,7 @@ def test_a_long_prefix_leaves_room_for_less_and_too_long_a_one_is_refused():
     assert writer.captioner.longest_caption == 16
     writer.captioner.eval()
     assert len(writer.write(torch.randn(2, 128))) == 2  # no complaint about 40 tokens that nobody asked for
-    with pytest.raises(UserError, match="prefix_length is 95, but GPT-2's context has 96 positions"):
+    with pytest.raises(UserError, match=r"prefix_length is 95, but the context of .* has 96 positions"):
         CaptionWriter.assemble(long_prefix.with_values(prefix_length=95), load_encoder("tiny"))
 
 

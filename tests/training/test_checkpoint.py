@@ -4,7 +4,7 @@ from small_models import learn, random_captioner
 
 from helpers.config import Config
 from helpers.errors import UserError
-from helpers.models.freezing import freeze
+from helpers.language.freezing import freeze
 from helpers.training.checkpoint import checkpoints, load_newest, save_checkpoint, trained_tensors
 
 

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.models import batches
 from helpers.config import Config
 from helpers.data.batches import IGNORE, Batch
-from helpers.models.freezing import freeze
+from helpers.language.freezing import freeze
 from helpers.training.loss import CaptionLoss
 from helpers.training.packing import CAPTIONS_PER_ROW, pack
 

@@ -8,8 +8,8 @@ from small_models import learn, random_captioner
 
 from helpers.config import Config
 from helpers.errors import UserError
+from helpers.language.freezing import freeze, freezing_table, merged_state
 from helpers.models.captioner import Captioner
-from helpers.models.freezing import freeze, freezing_table, merged_state
 from helpers.training.checkpoint import trained_tensors
 from helpers.training.optimizer import parameter_groups
 
@@ -103,7 +103,7 @@ def test_dropout_rests_with_what_is_frozen_alone():
 
 @pytest.mark.parametrize("rank", [49, 1000])
 def test_a_rank_that_cannot_be_is_named(rank):
-    with pytest.raises(UserError, match=f"lora_rank is {rank}, but must be between 1 and 48, the width of this GPT-2"):
+    with pytest.raises(UserError, match=f"lora_rank is {rank}, but must be between 1 and 48, the width of this lang"):
         adapted(rank=rank)
 
 
