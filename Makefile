@@ -111,7 +111,7 @@ results: $(READY)  ## the tables of the drawn world, into notebooks/results (fou
 	$(DRAWN) --epochs 1 --freezing lora --vary gpt2_lr=0.003,0.01,0.03 --out $(TABLES)/lora_lr.csv
 	$(DRAWN) --epochs 1 --vary train_embeddings=true,false --out $(TABLES)/train_embeddings.csv
 	$(DRAWN) --epochs 1 --vary pooling=pooled,patches --out $(TABLES)/pooling.csv
-	$(DRAWN) --epochs 2 --vary defect=none,double-softmax,absolute-lr,mixed-images,double-wpe,bos-at-inference,first-token-lost,padding-learned,split-by-rows \
+	$(DRAWN) --epochs 2 --vary defect=none,double-softmax,absolute-lr,mixed-images,double-wpe,triple-wpe,bos-at-inference,first-token-lost,end-never-learned,padding-learned,split-by-rows \
 	  --out $(TABLES)/defect.csv
 	$(DRAWN) --epochs 2 --vary train_images=2378,75,150,300,600,1200 --out $(TABLES)/train_images.csv
 	$(BIN)/python -m benchmarks.quality

@@ -19,8 +19,10 @@ ARMS = {
     "absolute-lr": "a learning rate of 9e-6",
     "mixed-images": "images that attend to each other in training",
     "double-wpe": "position embeddings added twice",
+    "triple-wpe": "the same, and once more when writing",
     "bos-at-inference": "a token before the prefix, when writing only",
     "first-token-lost": "no loss on the first token",
+    "end-never-learned": "no loss on the end of text",
     "padding-learned": "padding in the loss",
     "split-by-rows": "captions split by row, not by image",
 }
