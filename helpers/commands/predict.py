@@ -10,16 +10,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..config import check_value
 from ..errors import UserError
 from ..runtime.model_folders import captioner_folder
 from ..runtime.texts import defused, shown
 from . import checks
 from .messages import complain
-from .options import BEAMS, CAPTIONER, CHOICE, GUIDANCE, decimal, whole
+from .options import BEAMS, CAPTIONER, CHOICE, GUIDANCE, choose, decimal, whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from ..export.writer import OnnxWriter
+    from ..models.writer import CaptionWriter
+
+RUNTIMES = ("torch", "onnx")
 BATCH = 16  # pictures that are captioned at a time
 
 
@@ -61,6 +66,13 @@ def predict(
     ] = 0,
     beams: Annotated[int, BEAMS] = 1,
     guidance: Annotated[float, GUIDANCE] = 1.0,
+    runtime: Annotated[
+        str,
+        typer.Option(
+            "--runtime", metavar=choose(RUNTIMES),
+            help="What computes: PyTorch, or ONNX Runtime for a captioner that clipxgpt export made.",
+        ),
+    ] = "torch",
 ) -> None:  # fmt: skip
     """Caption pictures.
 
@@ -70,27 +82,33 @@ def predict(
     Examples:
       clipxgpt predict photo.jpg
       clipxgpt predict -C runs/mine holiday 'archive/**/*.png' --beams 5 --csv captions.csv
+      clipxgpt predict -C exported --runtime onnx photo.jpg
     """
+    from ..export.folder import is_exported, read_settings
     from ..models.decoding import Decoding
 
     decoding = Decoding(beams=beams, temperature=temperature, top_p=top_p, seed=seed, guidance=guidance)
-    captioner = captioner_folder(captioner)
+    check_value("runtime", runtime, choices=RUNTIMES)
+    if runtime == "onnx":
+        read_settings(captioner)
+    elif is_exported(captioner):
+        raise UserError(f"{captioner} is an exported captioner: add --runtime onnx")
+    else:
+        captioner = captioner_folder(captioner)
     paths = checks.pictures([*(pictures or []), *(image or [])])
     checks.output_file(csv_file)
     checks.output_folder(result)
     broken: list[Path] = []
     # A sampled caption depends on what else is in its batch; one picture per batch always gives the same caption.
-    batches = _open_batches(paths, size=1 if temperature else BATCH, broken=broken)
+    batches = open_batches(paths, size=1 if temperature else BATCH, broken=broken)
     first = next(batches, None)  # opened before PyTorch is imported, so that a wrong path is answered at once
     if first is None:
         sys.exit(2)
     from tqdm import tqdm
 
-    from ..models.writer import CaptionWriter
-    from ..runtime.device import choose_accelerator
     from ..runtime.files import write_text
 
-    writer = CaptionWriter.load(captioner, device=choose_accelerator("fp32").device)
+    writer = _load(captioner, runtime)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["image", "caption", "unlike_training"])
@@ -119,7 +137,19 @@ def predict(
         sys.exit(2)
 
 
-def _open_batches(paths: list[Path], *, size: int, broken: list[Path]) -> "Iterator[dict[Path, Image]]":
+def _load(captioner: Path, runtime: str) -> "CaptionWriter | OnnxWriter":
+    """Load the captioner; only PyTorch's needs PyTorch, and takes the seconds of its import."""
+    if runtime == "onnx":
+        from ..export.writer import OnnxWriter
+
+        return OnnxWriter.load(captioner)
+    from ..models.writer import CaptionWriter
+    from ..runtime.device import choose_accelerator
+
+    return CaptionWriter.load(captioner, device=choose_accelerator("fp32").device)
+
+
+def open_batches(paths: list[Path], *, size: int, broken: list[Path]) -> "Iterator[dict[Path, Image]]":
     """Yield up to `size` pictures at a time. One that cannot be read is named on stderr and added to `broken`."""
     from ..data.images import open_picture
 
