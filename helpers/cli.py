@@ -15,7 +15,7 @@ import typer
 from typer.main import get_command
 
 from .commands.data import draw, embed
-from .commands.export import export
+from .commands.export import export, page
 from .commands.messages import complain
 from .commands.models import convert, pretrain
 from .commands.options import add_command
@@ -24,7 +24,7 @@ from .commands.scores import evaluate, report, score
 from .commands.training import ablate, notebooks, train
 from .errors import UserError
 
-COMMANDS = (draw, pretrain, convert, embed, train, predict, evaluate, score, ablate, report, export, notebooks)
+COMMANDS = (draw, pretrain, convert, embed, train, predict, evaluate, score, ablate, report, export, page, notebooks)
 UsageError = typer.BadParameter.__base__  # click's, of which newer versions of typer carry a copy
 EXAMPLES = """\b
 Examples:

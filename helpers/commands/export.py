@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import UserError
 from ..runtime.model_folders import captioner_folder
 from . import checks
 from .messages import complain
+from .options import whole
 from .predict import BATCH, open_batches
 
 if TYPE_CHECKING:
@@ -65,3 +67,40 @@ def _by_name(paths: list[Path]) -> "Iterator[dict[str, Image]]":
         yield {path.name: picture for path, picture in batch.items()}
     if broken:
         complain(f"{len(broken)} pictures are left out of the comparison")
+
+
+def page(
+    *,
+    exported: Annotated[
+        Path, typer.Argument(metavar="EXPORTED", help="What clipxgpt export made.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the page.")],
+    examples: Annotated[
+        Path | None,
+        typer.Option("--examples", metavar="DIR", help="Pictures that the page offers.", show_default=False),
+    ] = None,
+    at_most: Annotated[
+        int | None,
+        typer.Option("--at-most", metavar="MB", parser=whole, help="Fail if the page is larger.", show_default=False),
+    ] = None,
+) -> None:  # fmt: skip
+    """Build a static page that captions photos in the browser, for any web host.
+
+    Nothing is uploaded: captioner and program are files of the page. The program, ONNX Runtime for the web, is fetched
+    by npm once.
+
+    Examples:
+      clipxgpt page exported --out public
+      python -m http.server --directory public
+    """
+    checks.output_folder(out)
+    if examples is not None:
+        examples = checks.image_folder(examples)
+    from ..export.web_page import build_page
+
+    sizes = build_page(exported, out, examples)
+    megabytes = sum(sizes.values()) / 1e6
+    if at_most is not None and megabytes > at_most:
+        raise UserError(f"the page in {out} has {megabytes:.1f} MB, but at most {at_most} are allowed: export a "
+                        f"smaller captioner; the largest file is {max(sizes, key=sizes.get)}")  # fmt: skip
+    print(f"the page lies in {out}, {megabytes:.1f} MB; to look at it: python -m http.server --directory {out}")

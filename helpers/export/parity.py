@@ -1,5 +1,6 @@
 """Are an exported captioner's captions those of PyTorch?"""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,10 +20,11 @@ def compare(
     """Caption pictures with PyTorch and with each exported captioner, greedy and by beam search; report what differs.
 
     batches: RGB pictures by name, some at a time. Returns the number of pictures, and for each exported captioner the
-    largest difference in a prefix, the share of captions that are the same, and those that are not.
+    largest difference in a prefix, the share of captions that are the same, None without pictures, and those that
+    are not.
     """
     names: list[str] = []
-    written: dict[tuple[str, str], list[str]] = {}
+    written: dict[tuple[str, str], list[str]] = defaultdict(list)
     differences = dict.fromkeys(exported, 0.0)
     for batch in batches:
         pictures = list(batch.values())
@@ -38,7 +40,7 @@ def compare(
                 ("pytorch", writer.write(embeddings, decoding)),
                 *((name, each.write(seen[name], decoding)) for name, each in exported.items()),
             ):
-                written.setdefault((name, str(decoding)), []).extend(captions)
+                written[name, str(decoding)] += captions
     report: dict[str, Any] = {"pictures": len(names)}
     for name in exported:
         same, different = {}, []

@@ -16,6 +16,7 @@ from helpers.encoders.processor import CLIPImageProcessor
 from helpers.errors import UserError
 from helpers.export.export import export_captioner, preparation
 from helpers.export.graphs import LanguageGraph
+from helpers.export.parity import compare
 from helpers.export.pictures import prepare
 from helpers.export.writer import OnnxWriter, Seen
 from helpers.models.decoding import Decoding
@@ -43,6 +44,12 @@ def test_the_captions_are_those_of_pytorch(exported):
     assert report["int8"]["megabytes"] < 0.5 * report["float"]["megabytes"]
     for each in report["int8"]["different"]:
         assert each["pytorch"] != each["exported"]
+
+
+def test_without_pictures_nothing_is_compared(exported, writer):
+    report = compare(writer, {"float": OnnxWriter.load(exported[0])}, [])
+    assert report["pictures"] == 0
+    assert report["float"]["same_captions"] == {"greedy": None, "3 beams": None}
 
 
 def test_pictures_unlike_the_training_are_known(exported, writer, pictures):
