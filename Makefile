@@ -33,7 +33,7 @@ test: $(READY)  ## every test, and every notebook and its solutions by pytest --
 test-unit: $(READY)  ## the tests alone, without the notebooks
 	$(BIN)/pytest -n auto --dist loadfile tests
 
-test-browser: $(READY)  ## the explorer, the app and the report in a real browser (Chromium; skipped where there is none)
+test-browser: $(READY)  ## the explorer, app, report and demo page in a real browser (Chromium; skipped where there is none)
 	$(BIN)/pytest -rs tests/browser
 
 test-real: $(READY)  ## the real architectures with random weights, where real photos lie beside the checkout (12 GB)

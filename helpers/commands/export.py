@@ -91,7 +91,7 @@ def page(
 
     Examples:
       clipxgpt page exported --out public
-      python -m http.server --directory public
+      clipxgpt page exported --out public --examples notebooks/photos --at-most 30
     """
     checks.output_folder(out)
     if examples is not None:

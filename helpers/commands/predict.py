@@ -82,7 +82,6 @@ def predict(
     Examples:
       clipxgpt predict photo.jpg
       clipxgpt predict -C runs/mine holiday 'archive/**/*.png' --beams 5 --csv captions.csv
-      clipxgpt predict -C exported --runtime onnx photo.jpg
     """
     from ..export.folder import is_exported, read_settings
     from ..models.decoding import Decoding

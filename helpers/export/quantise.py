@@ -1,8 +1,8 @@
-"""Smaller weights for a graph that computes in floats: matrices in int8, convolutions in float16.
+"""Smaller weights for a graph that computes in floats: matrices in int8, convolutions and embeddings in float16.
 
-Each BLOCK numbers of a matrix share one scale, and a DequantizeLinear in front of the layer multiplies by it;
-convolutions are cast. ONNX Runtime does both once, when it loads a graph. What was tried besides, and what it cost, is
-in docs/browser.md: convolutions in int8 change every fourth caption of the photo captioner.
+Each BLOCK numbers of a matrix share one scale, and a DequantizeLinear in front of the layer multiplies by it; the
+others are cast. ONNX Runtime does both once, when it loads a graph. What else was tried, and what it cost, is in
+docs/browser.md: convolutions in int8 change every fourth caption of the photo captioner.
 """
 
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 
 BLOCK = 32  # numbers of a matrix that share a scale, along the axis of its inputs
 LEAST = 1024  # numbers in a weight that is worth it
+HALVES = ("Conv", "Gather")  # the layers whose weights are kept in float16
 
 
 def shrink_weights(file: Path, out: Path) -> None:
@@ -29,7 +30,7 @@ def shrink_weights(file: Path, out: Path) -> None:
     for name, node in users.items():
         weight = numpy_helper.to_array(large[name])
         graph.initializer.remove(large[name])
-        if node.op_type == "Conv":
+        if node.op_type in HALVES:
             graph.initializer.append(numpy_helper.from_array(weight.astype(np.float16), f"{name}.half"))
             added.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
         else:
@@ -45,11 +46,8 @@ def shrink_weights(file: Path, out: Path) -> None:
 
 
 def _input_axis(node: object, dimensions: int) -> int:
-    """Return the axis of a layer's weight that its inputs lie along, or an embedding's numbers."""
-    by_rows = any(each.name == "transB" and each.i for each in node.attribute) or node.op_type in (
-        "Gather",
-        "Transpose",
-    )
+    """Return the axis of a layer's weight that its inputs lie along."""
+    by_rows = any(each.name == "transB" and each.i for each in node.attribute) or node.op_type == "Transpose"
     return dimensions - 1 if by_rows else dimensions - 2
 
 

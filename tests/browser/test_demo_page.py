@@ -19,6 +19,7 @@ from helpers.export.pictures import prepare
 from helpers.export.web_page import build_page, fetch_runtime
 from helpers.export.writer import OnnxWriter
 from helpers.models.decoding import Decoding
+from helpers.models.writer import CaptionWriter
 
 ROOT = Path(__file__).parents[2]
 PHOTOS = ROOT / "notebooks" / "photos"
@@ -36,6 +37,12 @@ def exported(tmp_path_factory) -> Path:
 def writer(exported) -> OnnxWriter:
     """The same captioner in Python, with the same weights."""
     return OnnxWriter.load(exported / "int8")
+
+
+@pytest.fixture(scope="module")
+def temple(writer) -> str:
+    """Python's caption of one photo."""
+    return writer.write(writer.embed([open_picture(PHOTOS / "temple.jpg")]), Decoding(beams=3))[0]
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +110,10 @@ def test_photos_of_flickr8k_get_pythons_captions(opened, writer, shared_data):
     found = [caption(page, path) for path in paths]
     different = [triple for triple in zip(names, expected, found, strict=True) if triple[1] != triple[2]]
     assert len(different) <= 2, different
+    pytorch = CaptionWriter.load("photo")
+    expected = pytorch.write(pytorch.embed([open_picture(path) for path in paths]), Decoding(beams=3))
+    different = [triple for triple in zip(names, expected, found, strict=True) if triple[1] != triple[2]]
+    assert len(different) <= 4, different  # the smaller weights change some of them; 2 when this was written
     assert trouble == []
 
 
@@ -136,7 +147,7 @@ def test_pictures_are_prepared_as_in_python(opened, writer, page_folder, kind):
 HOSTILE = "<img src=x onerror=alert(1)>.jpg"
 
 
-def test_what_is_no_picture_is_refused_in_a_line(opened, tmp_path):
+def test_what_is_no_picture_is_refused_in_a_line(opened, temple, tmp_path):
     page, trouble = opened
     (tmp_path / "text.jpg").write_text("no picture")
     (tmp_path / "empty.jpg").touch()
@@ -156,7 +167,7 @@ def test_what_is_no_picture_is_refused_in_a_line(opened, tmp_path):
     assert caption(page, wrong) is None
     assert page.locator("#status").text_content().startswith(f"{HOSTILE} is no picture")
     right = wrong | {"buffer": (PHOTOS / "temple.jpg").read_bytes()}
-    assert caption(page, right) == "a group of people walking down a street"
+    assert caption(page, right) == temple
     assert page.locator("#photo").get_attribute("aria-label") == f"Your photo: {HOSTILE}"
     assert trouble == []
 
@@ -175,7 +186,7 @@ def test_nothing_can_leave_the_page(open_page, host):
     assert "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self';" in policy
 
 
-def test_it_works_without_a_network_after_the_first_load(open_page, page_folder):
+def test_it_works_without_a_network_after_the_first_load(open_page, page_folder, temple):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(page_folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     page, trouble = open_page()
@@ -185,7 +196,7 @@ def test_it_works_without_a_network_after_the_first_load(open_page, page_folder)
     server.server_close()
     page.reload()
     page.locator("#loading").wait_for(state="hidden")
-    assert caption(page, PHOTOS / "temple.jpg") == "a group of people walking down a street"
+    assert caption(page, PHOTOS / "temple.jpg") == temple
     page.get_by_role("button", name="the cat Chelsea").click()
     page.locator("#strange").wait_for()
     assert [each for each in trouble if "request" in each] == []

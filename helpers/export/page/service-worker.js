@@ -5,7 +5,8 @@ const FIRST = {{ first }};
 
 addEventListener("install", (event) => {
   skipWaiting();
-  event.waitUntil(caches.open(KEPT).then((cache) => cache.addAll(FIRST)));
+  event.waitUntil(caches.open(KEPT).then((cache) =>
+    cache.addAll(FIRST.map((file) => new Request(file, { cache: "reload" })))));
 });
 
 addEventListener("activate", (event) => event.waitUntil((async () => {
@@ -18,7 +19,7 @@ addEventListener("fetch", (event) => {
   event.respondWith((async () => {
     const cache = await caches.open(KEPT), known = await cache.match(event.request, { ignoreSearch: true });
     if (known) return known;
-    const answer = await fetch(event.request);
+    const answer = await fetch(event.request.url, { cache: "no-cache" }); // not an older page's file
     if (answer.ok) await cache.put(event.request, answer.clone());
     return answer;
   })());
