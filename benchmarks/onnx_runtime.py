@@ -24,7 +24,7 @@ from helpers.data.images import open_picture
 from helpers.models.decoding import Decoding
 
 RESULTS = Path(__file__).parent / "results" / "onnx_runtime.json"
-TURNS = 5
+TURNS = 3
 
 
 def work(runtime: str, captioner: str, paths: list[Path]) -> dict[str, float]:

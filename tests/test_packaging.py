@@ -105,6 +105,7 @@ def test_the_sdist_holds_the_pair_and_the_template(built):
         "helpers/tiny/clip/model.safetensors",
         "helpers/tiny/gpt2/tokenizer.json",
         "helpers/sharing/report.html",
+        "helpers/export/page/index.html",
     ):
         assert name in names
 

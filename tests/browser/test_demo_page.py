@@ -225,6 +225,16 @@ def test_a_phone_a_keyboard_and_a_screen_reader(open_page, host, scheme, tmp_pat
     assert trouble == []
 
 
+def test_the_newest_photo_is_the_one_that_is_captioned(opened, temple):
+    page = opened[0]
+    page.locator("#file").set_input_files(PHOTOS / "cat.jpg")
+    page.locator("#file").set_input_files(PHOTOS / "rocket.jpg")
+    assert caption(page, PHOTOS / "temple.jpg") == temple
+    page.wait_for_timeout(500)
+    assert page.locator("#caption").text_content() == temple
+    assert page.get_by_role("img", name="Your photo: temple.jpg").is_visible()
+
+
 def test_a_photo_is_taken_with_the_camera(open_page, host):
     page, trouble = open_page(permissions=["camera"])
     page.goto(host[1])
@@ -234,6 +244,13 @@ def test_a_photo_is_taken_with_the_camera(open_page, host):
     page.get_by_role("button", name="Take the photo").click()
     page.locator("#result[aria-busy=false] #caption:not(:empty)").wait_for()
     assert not page.locator("dialog").is_visible()
+    written = page.locator("#spoken").text_content()
+    page.get_by_role("button", name="Use the camera").click()
+    page.locator("dialog[open] video").wait_for()
+    page.keyboard.press("Escape")
+    page.locator("dialog").wait_for(state="hidden")
+    page.wait_for_timeout(300)
+    assert page.locator("#spoken").text_content() == written  # no second photo was taken
     assert page.get_by_role("img", name="Your photo: from the camera").is_visible()
     refused, _ = open_page(permissions=[])
     refused.goto(host[1])

@@ -66,7 +66,7 @@ const CHROMA = [17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 
 // libjpeg's integer cosines by frequency, for the first four pixels of eight; the others mirror them.
 const COSINES = [[8192, 8192, 8192, 8192], [11363, 9633, 6437, 2260], [10703, 4433, -4433, -10703],
   [9633, -2259, -11362, -6436], [8192, -8192, -8192, 8192], [6437, -11362, 2261, 9633], [4433, -10704, 10704, -4433],
-  [2260, -6436, 9633, -11363]].map((row, k) => row.concat(row.toReversed().map((each) => (k % 2 ? -each : each))));
+  [2260, -6436, 9633, -11363]].map((row, k) => row.concat([...row].reverse().map((each) => (k % 2 ? -each : each))));
 const PIXELS = COSINES[0].map((_, n) => COSINES.map((row) => row[n])); // the way back
 
 // Multiply the eight lines of a block by a table of cosines, and divide by 2 ** shift.
@@ -305,13 +305,13 @@ function say(text, wrong = false) {
 
 // Caption a file or a frame of the camera; a newer one replaces it.
 async function show(source, name) {
-  const mine = ++latest;
+  const mine = ++latest, current = () => mine === latest;
   say("");
   part("caption").textContent = part("spoken").textContent = "";
   part("result").hidden = part("more").hidden = part("strange").hidden = true;
   part("result").setAttribute("aria-busy", "true");
   await (busy = busy.then(async () => {
-    if (mine !== latest) return;
+    if (!current()) return;
     try {
       const bitmap = source instanceof Blob ? await decode(source) : source;
       const canvas = part("photo"), scale = Math.min(1, 1280 / Math.max(bitmap.width, bitmap.height));
@@ -322,12 +322,14 @@ async function show(source, name) {
       part("result").scrollIntoView({ block: "nearest" });
       say("The captioner is still on its way …");
       const captioner = await ready;
+      if (!current()) return;
       say("Looking at the photo …");
       await pause(30); // so that the photo is seen before the work begins
       const { captions, strange } = await captioner.caption(readable(bitmap), async (words) => {
-        part("caption").textContent = words;
+        if (current()) part("caption").textContent = words;
         await pause(WORD_PAUSE);
       });
+      if (!current()) return;
       part("caption").textContent = captions[0];
       part("others").replaceChildren(...captions.slice(1).map(item));
       part("more").hidden = captions.length < 2;
@@ -336,9 +338,9 @@ async function show(source, name) {
       say("");
       part("spoken").textContent = `Caption: ${captions[0]}. ${strange ? part("strange").textContent : ""}`;
     } catch (error) {
-      say(`${name} ${error.message}`, true);
+      if (current()) say(`${name} ${error.message}`, true);
     }
-    part("result").setAttribute("aria-busy", mine !== latest);
+    part("result").setAttribute("aria-busy", !current());
   }));
 }
 
@@ -350,6 +352,7 @@ async function useCamera() {
   } catch (error) {
     return say(`The camera cannot be used (${error.name}): allow it in the browser, or choose a photo.`, true);
   }
+  dialog.returnValue = ""; // Escape keeps that of the last time
   dialog.showModal();
   dialog.onclose = async () => {
     const frame = dialog.returnValue === "take" && video.videoWidth ? await createImageBitmap(video) : null;
