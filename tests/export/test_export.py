@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from small_models import END, random_captioner
 
+from helpers.cli import main
 from helpers.data.images import open_picture
 from helpers.encoders.processor import CLIPImageProcessor
 from helpers.errors import UserError
@@ -163,6 +164,24 @@ def test_a_folder_that_is_not_whole_is_refused_in_a_line(exported, finished, tmp
     (broken / "language.onnx").touch()
     with pytest.raises(UserError, match="has version 0, but version 1 is read here"):
         OnnxWriter.load(broken)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        (["--runtime", "tpu"], "runtime is 'tpu', but must be one of torch, onnx"),
+        ([], "is an exported captioner: add --runtime onnx"),
+        (
+            ["--runtime", "onnx", "-C", "photo"],
+            "photo is no exported captioner: clipxgpt export photo --out DIR makes one",
+        ),
+        (["--runtime", "onnx", "--temperature", "1"], "--runtime onnx takes neither --temperature nor --guidance"),
+    ],
+)
+def test_predict_says_in_a_line_what_does_not_fit(exported, data, pictures, capsys, chosen, said):
+    with pytest.raises(SystemExit):
+        main(["predict", str(data.images / next(iter(pictures))), "-C", str(exported[0]), *chosen])
+    assert said in capsys.readouterr().err
 
 
 def test_sampling_and_guidance_need_pytorch(exported):
