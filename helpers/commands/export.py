@@ -41,7 +41,7 @@ def export(
 
     Examples:
       clipxgpt export photo --out exported
-      clipxgpt export runs/mine --out exported/mine --images holiday
+      clipxgpt export runs/mine --out mine --images holiday
     """
     captioner = captioner_folder(captioner)
     checks.output_folder(out)

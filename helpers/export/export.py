@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ from ..encoders.vision import plain_setting
 from ..errors import UserError
 from ..models.writer import CaptionWriter
 from ..runtime.files import atomic_path, write_json
-from .folder import FILES, INT8, LANGUAGE, PARITY, PICTURE, SETTINGS, TOKENIZER, VERSION, is_exported
+from .folder import FILES, INT8, LANGUAGE, PARITY, PICTURE, SETTINGS, TOKENIZER, VERSION, refuse_other
 from .graphs import export_language, export_picture
 from .parity import compare
 from .pictures import FILTERS, prepare
 from .quantise import shrink_weights
 from .writer import OnnxWriter
 
+NEEDED = ("onnx", "onnxruntime", "onnxscript")
 SHOWN = ("torch", "transformers", "onnx", "onnxruntime")  # packages whose versions the report names
 CLOSE = 1e-4  # largest difference between two preparations of a picture, in units of `std`
 
@@ -35,8 +37,9 @@ def export_captioner(
     holds something else than an exported captioner.
     """
     out = Path(out)
-    if out.exists() and not (out.is_dir() and (is_exported(out) or not any(out.iterdir()))):
-        raise UserError(f"{out} already holds something else than an exported captioner; name a new folder")
+    refuse_other(out, {*FILES, INT8, PARITY}, "an exported captioner")
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
+        raise UserError(f"the export needs {', '.join(missing)}: pip install {' '.join(NEEDED)}")
     writer = CaptionWriter.load(source)
     captioner = writer.captioner
     if captioner.config.original_start:

@@ -22,6 +22,13 @@ INT8, PARITY = "int8", "parity.json"
 VERSION = 1  # of the settings
 
 
+def refuse_other(out: Path, made: set[str], what: str) -> None:
+    """Raise UserError unless `out` is new, empty, or holds nothing but names of `made`, which will be replaced."""
+    held = {path.name for path in out.iterdir()} if out.is_dir() else {out.name} if out.exists() else set()
+    if other := held - made:
+        raise UserError(f"{out} already holds something else than {what}, such as {min(other)}; name a new folder")
+
+
 def is_exported(folder: Path) -> bool:
     return (folder / SETTINGS).is_file()
 

@@ -100,8 +100,6 @@ def _export(
                 graph.eval(), example, file, dynamo=True, dynamic_shapes=shapes, input_names=inputs,
                 output_names=outputs, external_data=False, opset_version=OPSET, verbose=False,
             )  # fmt: skip
-    except ImportError as error:
-        raise UserError(f"the export needs {error.name}: pip install onnx onnxruntime onnxscript") from error
     except Exception as error:  # the exporter raises whatever went wrong below it
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UserError(f"{file.name} cannot be made of this captioner ({reason}): keep to PyTorch for it") from error

@@ -18,10 +18,10 @@ from jinja2 import Template
 from ..captions.names import ENDINGS
 from ..errors import UserError
 from ..runtime.files import atomic_path, read_object, write_json
-from .folder import FILES, INT8, TOKENIZER, read_settings
+from .folder import FILES, INT8, TOKENIZER, read_settings, refuse_other
 
 PAGE = Path(__file__).parent / "page"
-SIZES = "sizes.json"  # bytes of each file, by which a folder is known as a page
+SIZES = "sizes.json"  # the bytes of each file
 RUNTIME = "onnxruntime-web"
 VERSION = "1.30.0"
 ADDRESS = f"https://registry.npmjs.org/{RUNTIME}/-/{RUNTIME}-{VERSION}.tgz"
@@ -41,8 +41,7 @@ def build_page(exported: str | Path, out: str | Path, examples: Path | None = No
     exported = exported / INT8 if (exported / INT8).is_dir() else exported
     read_settings(exported)
     _check_tokenizer(exported / TOKENIZER)
-    if out.exists() and not (out.is_dir() and ((out / SIZES).exists() or not any(out.iterdir()))):
-        raise UserError(f"{out} already holds something else than such a page; name a new folder")
+    refuse_other(out, {*(file.name for file in PAGE.iterdir()), SIZES, "captioner", "ort", "examples"}, "such a page")
     runtime = fetch_runtime(out.absolute().parent)
     with atomic_path(out) as partial:
         shutil.copytree(PAGE, partial)

@@ -15,6 +15,7 @@ from helpers.cli import main
 from helpers.data.images import open_picture
 from helpers.encoders.processor import CLIPImageProcessor
 from helpers.errors import UserError
+from helpers.export import export
 from helpers.export.export import export_captioner, preparation
 from helpers.export.graphs import LanguageGraph
 from helpers.export.parity import compare
@@ -138,7 +139,9 @@ def test_pictures_are_prepared_as_by_the_processor(choices, tiny_clip):
 def test_what_cannot_be_exported_is_refused_in_a_line(finished, tmp_path):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.txt").write_text("")
-    with pytest.raises(UserError, match="taken already holds something else than an exported captioner"):
+    with pytest.raises(
+        UserError, match="taken already holds something else than an exported captioner, such as thesis"
+    ):
         export_captioner(finished.folder, tmp_path / "taken")
     with pytest.raises(UserError, match=r"must resize by bilinear or bicubic"):
         preparation(CLIPImageProcessor(resample=0), (32, 32))
@@ -182,6 +185,12 @@ def test_predict_says_in_a_line_what_does_not_fit(exported, data, pictures, caps
     with pytest.raises(SystemExit):
         main(["predict", str(data.images / next(iter(pictures))), "-C", str(exported[0]), *chosen])
     assert said in capsys.readouterr().err
+
+
+def test_a_package_that_the_export_needs_is_named(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxscript" else name)
+    with pytest.raises(UserError, match="the export needs onnxscript: pip install onnx onnxruntime onnxscript"):
+        export_captioner(finished.folder, tmp_path / "out")
 
 
 def test_sampling_and_guidance_need_pytorch(exported):

@@ -75,7 +75,7 @@ def test_the_page_is_whole(exported, runtime, tmp_path, capsys):
 def test_what_is_missing_is_said_in_a_line(exported, runtime, tmp_path, monkeypatch):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.txt").touch()
-    with pytest.raises(UserError, match="taken already holds something else than such a page; name a new folder"):
+    with pytest.raises(UserError, match="taken already holds something else than such a page, such as thesis"):
         web_page.build_page(exported, tmp_path / "taken")
     (exported / "int8" / "tokenizer.json").write_text('{"decoder": {"type": "WordPiece"}}')
     with pytest.raises(UserError, match="but this one's decoder is WordPiece: caption with clipxgpt predict"):
