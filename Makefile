@@ -1,11 +1,12 @@
 # Two commands do everything, set-up included: `make run` and `make test`.
 PYTHON ?= python3
+CAPTIONER ?= photo
 BIN := .venv/bin
 READY := .venv/ready
 # Jupyter's servers cut the connection at a message of 10 MB, such as the upload of a large photo; these take 100 MB.
 LARGE := "{'websocket_max_message_size': 104857600}"
 
-.PHONY: help setup run test test-unit test-browser test-real test-kaggle kaggle bench bench-quick bench-growth bench-quality bench-small-rate bench-gpu bench-threads lab app pair photo clean
+.PHONY: help setup run test test-unit test-browser test-real test-kaggle demo kaggle bench bench-quick bench-growth bench-quality bench-small-rate bench-gpu bench-threads lab app pair photo clean
 
 help:  ## show these lines
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -32,7 +33,7 @@ test: $(READY)  ## every test, and every notebook and its solutions by pytest --
 test-unit: $(READY)  ## the tests alone, without the notebooks
 	$(BIN)/pytest -n auto --dist loadfile tests
 
-test-browser: $(READY)  ## the explorer, the app and the report in a real browser (Chromium; skipped where there is none)
+test-browser: $(READY)  ## the explorer, app, report and demo page in a real browser (Chromium; skipped where there is none)
 	$(BIN)/pytest -rs tests/browser
 
 test-real: $(READY)  ## the real architectures with random weights, where real photos lie beside the checkout (12 GB)
@@ -45,6 +46,10 @@ test-kaggle: $(READY) .venv-kaggle/ready  ## the built kernels, run as Kaggle ru
 	$(PYTHON) -m venv .venv-kaggle
 	.venv-kaggle/bin/python -m pip install --quiet --requirement kaggle/stock-requirements.txt
 	@touch $@
+
+demo: $(READY)  ## a page that captions photos in the browser, into build/demo: make demo CAPTIONER=runs/mine for your own
+	$(BIN)/clipxgpt export $(CAPTIONER) --out build/exported
+	$(BIN)/clipxgpt page build/exported --out build/demo --examples notebooks/photos --at-most 30
 
 kaggle: $(READY)  ## build and check what is pushed to Kaggle, into build/kaggle: make kaggle KAGGLE_USERNAME=name
 	$(BIN)/python kaggle/build_kernels.py $(if $(KAGGLE_USERNAME),--username $(KAGGLE_USERNAME))

@@ -1,6 +1,6 @@
 """Draw the pictures of README and docs: `make docs`.
 
-The screenshot of the explorer needs a Chromium, and is taken only with --browser.
+The screenshots of the explorer and of the page of `make demo` need a Chromium, and are taken only with --browser.
 """
 
 import argparse
@@ -30,12 +30,12 @@ GRAY = "#6b7280"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Draw every picture that needs no browser into the folder --out, and the screenshot with --browser."""
+    """Draw every picture that needs no browser into the folder --out, and the screenshots with --browser."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of the pictures (docs)")
     parser.add_argument("--captioner", type=Path, default=ROOT / "runs/tiny/captioner", help="(runs/tiny/captioner)")
     parser.add_argument("--world", type=Path, default=ROOT / "data/drawn", help="drawn world to caption (data/drawn)")
-    parser.add_argument("--browser", action="store_true", help="take the screenshot of the explorer too")
+    parser.add_argument("--browser", action="store_true", help="take the screenshots too, after make demo")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     draw_from_the_repository(options.out)
@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _save(draw_captions(CaptionWriter.load(options.captioner), data), options.out / "captions.png")
     if options.browser:
         screenshot.take("photo", sorted(PHOTOS.glob("*.jpg")), options.out / "explorer.png")
+        screenshot.take_demo(ROOT / "build" / "demo", PHOTOS / "temple.jpg", options.out / "browser.png")
 
 
 def draw_from_the_repository(out: Path) -> None:

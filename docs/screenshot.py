@@ -1,4 +1,4 @@
-"""A screenshot of the explorer, as voila serves it and a headless Chromium shows it."""
+"""Screenshots of the explorer, as voila serves it, and of the page of `make demo`, in a headless Chromium."""
 
 import os
 import secrets
@@ -27,9 +27,7 @@ def take(captioners: str, pictures: Sequence[Path], path: Path) -> None:
     """
     from playwright.sync_api import sync_playwright
 
-    chromium = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if chromium is None:
-        raise UserError(f"none of {', '.join(BROWSERS)} is installed: install one, or leave out --browser")
+    chromium = _chromium()
     with TemporaryDirectory() as folder:
         for picture in pictures:
             shutil.copy(picture, folder)
@@ -54,6 +52,49 @@ def take(captioners: str, pictures: Sequence[Path], path: Path) -> None:
             server.terminate()
             server.wait()
     print(f"drew {path}")
+
+
+def take_demo(page: Path, picture: Path, path: Path) -> None:
+    """Save the page in the folder `page` with the caption of a picture, on a light desk and on a dark phone.
+
+    Raises UserError if the page was not built, or no Chromium is installed.
+    """
+    from PIL import Image
+    from playwright.sync_api import sync_playwright
+
+    if not (page / "index.html").exists():
+        raise UserError(f"{page} holds no page: make demo builds it")
+    command = [sys.executable, "-m", "http.server", str(PORT), "--bind", "127.0.0.1", "--directory", str(page)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    shots = []
+    try:
+        with sync_playwright() as driver, TemporaryDirectory() as folder:
+            browser = driver.chromium.launch(executable_path=_chromium(), chromium_sandbox=os.geteuid() != 0)
+            for scheme, width in (("light", 760), ("dark", 360)):
+                shown = browser.new_page(viewport={"width": width, "height": 860}, color_scheme=scheme)
+                shown.goto(f"http://127.0.0.1:{PORT}/")
+                shown.locator("#loading").wait_for(state="hidden", timeout=PATIENCE * 1000)
+                shown.locator("#file").set_input_files(picture)
+                shown.locator("#result[aria-busy=false]").wait_for()
+                shown.screenshot(path=Path(folder) / f"{scheme}.png", full_page=True)
+                shots.append(Image.open(Path(folder) / f"{scheme}.png").convert("RGB"))
+                shots[-1].load()
+            browser.close()
+    finally:
+        server.terminate()
+        server.wait()
+    both = Image.new("RGB", (sum(shot.width for shot in shots), max(shot.height for shot in shots)), "white")
+    for shot, left in zip(shots, (0, shots[0].width), strict=True):
+        both.paste(shot, (left, 0))
+    both.save(path)
+    print(f"drew {path}")
+
+
+def _chromium() -> str:
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        raise UserError(f"none of {', '.join(BROWSERS)} is installed: install one, or leave out --browser")
+    return found
 
 
 def _wait_for(server: subprocess.Popen) -> None:

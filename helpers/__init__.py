@@ -17,6 +17,7 @@ The rooms, from the bottom up; imports point down only:
     experiments         ablations over several seeds, the original's bugs, significance
     pretraining         a small CLIP and GPT-2 from scratch
     conversion          published weights of other layouts: EfficientNet-Lite, open_clip, ClipCap, the original
+    export              captioners as ONNX graphs, and captions without PyTorch
     ui                  the explorer, the app
     sharing             the report on a run, the model card and the hub
     notebooks, cli      the series executed; the commands

@@ -15,6 +15,7 @@ import typer
 from typer.main import get_command
 
 from .commands.data import draw, embed, neutralize
+from .commands.export import export, page
 from .commands.messages import complain
 from .commands.models import convert, pretrain
 from .commands.options import add_command
@@ -23,7 +24,8 @@ from .commands.scores import evaluate, report, score
 from .commands.training import ablate, notebooks, train
 from .errors import UserError
 
-COMMANDS = (draw, pretrain, convert, embed, neutralize, train, predict, evaluate, score, ablate, report, notebooks)
+COMMANDS = (draw, pretrain, convert, embed, neutralize, train, predict, evaluate, score, ablate, report, export, page,
+            notebooks)  # fmt: skip
 UsageError = typer.BadParameter.__base__  # click's, of which newer versions of typer carry a copy
 EXAMPLES = """\b
 Examples:

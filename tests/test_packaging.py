@@ -105,6 +105,7 @@ def test_the_sdist_holds_the_pair_the_template_and_the_lists_of_words(built):
         "helpers/tiny/clip/model.safetensors",
         "helpers/tiny/gpt2/tokenizer.json",
         "helpers/sharing/report.html",
+        "helpers/export/page/index.html",
         "helpers/words/objects.txt",
         "helpers/words/people.csv",
     ):

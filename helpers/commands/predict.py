@@ -10,16 +10,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..config import check_value
 from ..errors import UserError
 from ..runtime.model_folders import captioner_folder
 from ..runtime.texts import defused, shown
 from . import checks
 from .messages import complain
-from .options import BEAMS, CAPTIONER, CHOICE, GUIDANCE, NEUTRAL, decimal, whole
+from .options import BEAMS, CAPTIONER, CHOICE, GUIDANCE, NEUTRAL, choose, decimal, whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from ..export.writer import OnnxWriter
+    from ..models.writer import CaptionWriter
+
+RUNTIMES = ("torch", "onnx")
 BATCH = 16  # pictures that are captioned at a time
 
 
@@ -62,6 +67,13 @@ def predict(
     beams: Annotated[int, BEAMS] = 1,
     guidance: Annotated[float, GUIDANCE] = 1.0,
     neutral: Annotated[bool, NEUTRAL] = False,
+    runtime: Annotated[
+        str,
+        typer.Option(
+            "--runtime", metavar=choose(RUNTIMES),
+            help="What computes: PyTorch, or ONNX Runtime for a captioner that clipxgpt export made.",
+        ),
+    ] = "torch",
 ) -> None:  # fmt: skip
     """Caption pictures.
 
@@ -72,13 +84,20 @@ def predict(
       clipxgpt predict photo.jpg
       clipxgpt predict -C runs/mine holiday 'archive/**/*.png' --beams 5 --csv captions.csv
     """
+    from ..export.folder import is_exported, read_settings
     from ..models.decoding import Decoding
 
     decoding = Decoding(
         beams=beams, temperature=temperature, top_p=top_p, seed=seed, guidance=guidance, neutral=neutral
     )
     checks.together({"--top-p": top_p != 1, "--seed": seed != 0}, "sampling (--temperature T)", temperature > 0)
-    captioner = captioner_folder(captioner)
+    check_value("runtime", runtime, choices=RUNTIMES)
+    if runtime == "onnx":
+        read_settings(captioner)
+    elif is_exported(captioner):
+        raise UserError(f"{captioner} is an exported captioner: add --runtime onnx")
+    else:
+        captioner = captioner_folder(captioner)
     paths = checks.pictures([*(pictures or []), *(image or [])])
     checks.output_file(csv_file)
     checks.output_folder(result)
@@ -86,17 +105,15 @@ def predict(
     checks.no_input([csv_file, *saved], paths)
     broken: list[Path] = []
     # A sampled caption depends on what else is in its batch; one picture per batch always gives the same caption.
-    batches = _open_batches(paths, size=1 if temperature else BATCH, broken=broken)
+    batches = open_batches(paths, size=1 if temperature else BATCH, broken=broken)
     first = next(batches, None)  # opened before PyTorch is imported, so that a wrong path is answered at once
     if first is None:
         sys.exit(2)
     from tqdm import tqdm
 
-    from ..models.writer import CaptionWriter
-    from ..runtime.device import choose_accelerator
     from ..runtime.files import write_text
 
-    writer = CaptionWriter.load(captioner, device=choose_accelerator("fp32").device)
+    writer = _load(captioner, runtime)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["image", "caption", "unlike_training"])
@@ -125,7 +142,19 @@ def predict(
         sys.exit(2)
 
 
-def _open_batches(paths: list[Path], *, size: int, broken: list[Path]) -> "Iterator[dict[Path, Image]]":
+def _load(captioner: Path, runtime: str) -> "CaptionWriter | OnnxWriter":
+    """Load the captioner; only PyTorch's needs PyTorch, and takes the seconds of its import."""
+    if runtime == "onnx":
+        from ..export.writer import OnnxWriter
+
+        return OnnxWriter.load(captioner)
+    from ..models.writer import CaptionWriter
+    from ..runtime.device import choose_accelerator
+
+    return CaptionWriter.load(captioner, device=choose_accelerator("fp32").device)
+
+
+def open_batches(paths: list[Path], *, size: int, broken: list[Path]) -> "Iterator[dict[Path, Image]]":
     """Yield up to `size` pictures at a time. One that cannot be read is named on stderr and added to `broken`."""
     from ..data.images import open_picture
 

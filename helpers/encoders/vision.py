@@ -5,7 +5,6 @@ pixel values [B, 3, H, W] in; "pooled" [B, D], "patches" [B, S, D], "projected" 
 """
 
 import hashlib
-import io
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,6 +17,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from ..errors import UserError
 from .efficientnet import DOWNSCALE, EfficientNetLiteModel
+from .small_files import reduce_picture
 
 # The class of each tower by the model type of its config. Those of transformers are imported when they are needed.
 TOWERS: dict[str, str | type[PreTrainedModel]] = {
@@ -40,7 +40,6 @@ POOLING = {
 }
 PREPROCESSING = ("do_convert_rgb", "do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale",
                  "rescale_factor", "do_normalize", "image_mean", "image_std")  # fmt: skip
-JPEG_QUALITY = 80  # of the files that Flickr8k's photos of 224 pixels lie in
 
 
 @dataclass(frozen=True)
@@ -113,20 +112,6 @@ class ImageEncoder:
             digest.update(f"{key} {tuple(value.shape)} ".encode())
             digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy())
         return digest.hexdigest()
-
-
-def reduce_picture(picture: Image.Image, side: int) -> Image.Image:
-    """Return an RGB picture as a JPEG file of `side` x `side` pixels shows it; one that is no larger stays as it is.
-
-    An encoder notices how a file was made. The photo captioner was trained on files of 224 pixels. Of 64 Flickr30k
-    photos it calls 78 % unlike those at 500 x 375 pixels, 66 % after resizing alone, 16 % as such JPEG files, and 14 %
-    in Flickr30k's own files of 224 pixels.
-    """
-    if max(picture.size) <= side:
-        return picture
-    file = io.BytesIO()
-    picture.resize((side, side), Image.Resampling.BICUBIC).save(file, "JPEG", quality=JPEG_QUALITY)
-    return Image.open(file).convert("RGB")
 
 
 def build_tower(config: PreTrainedConfig, pooling: str) -> PreTrainedModel:

@@ -51,14 +51,15 @@ class Familiarity(nn.Module):
     @torch.no_grad()
     def admit(self, vectors: torch.Tensor) -> None:
         """Raise the limit, if need be, so that FAMILIAR of these standardised vectors [N, D] count as familiar."""
-        self.limit.copy_(torch.maximum(self.limit, self._deviation(vectors).quantile(FAMILIAR)))
+        self.limit.copy_(torch.maximum(self.limit, self.deviation(vectors).quantile(FAMILIAR)))
 
     @torch.no_grad()
     def forward(self, vectors: torch.Tensor) -> torch.Tensor | None:
         """Return the strangeness of standardised vectors [B, D], float32 [B]; None before anything is known."""
-        return (self._deviation(vectors) / self.limit).float() if self.limit > 0 else None
+        return (self.deviation(vectors) / self.limit).float() if self.limit > 0 else None
 
-    def _deviation(self, vectors: torch.Tensor) -> torch.Tensor:
+    def deviation(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Return the mean squared deviation of standardised vectors [B, D] in units of the variances, [B]."""
         along = vectors @ self.directions.T  # [B, K]
         beside = (vectors.square().sum(dim=1) - along.square().sum(dim=1)).clamp_min(0)
         return ((along.square() / self.variances).sum(dim=1) + beside / self.rest) / vectors.shape[1]

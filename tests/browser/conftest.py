@@ -31,7 +31,10 @@ def browser() -> Iterator:
         pytest.skip(f"none of {', '.join(NAMES)} is installed")
     with playwright.sync_playwright() as driver:
         # Chromium starts as root, as on a new CI machine, only without its sandbox.
-        chromium = driver.chromium.launch(executable_path=path, chromium_sandbox=os.geteuid() != 0)
+        # Its camera is a drawn one.
+        chromium = driver.chromium.launch(
+            executable_path=path, chromium_sandbox=os.geteuid() != 0, args=["--use-fake-device-for-media-stream"]
+        )
         yield chromium
         chromium.close()
 
