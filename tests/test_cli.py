@@ -317,7 +317,7 @@ def test_one_broken_picture_is_one_line(refused, captioner, tmp_path, content, s
         (["train", "--out", "r", "--preset", "huge"], "preset is 'huge', but must be one of tiny, photo, small, large"),
         (
             ["train", "--out", "r", "--preset", "smal"],
-            "preset is 'smal', but must be one of tiny, photo, small, large; did you m",
+            "preset is 'smal', but must be one of tiny, photo, small, large, modern; did you m",
         ),
         (
             ["train", "--out", "r", "--preset", "tiny", "--mapper-lr", "x"],
@@ -755,8 +755,8 @@ def test_the_help_of_each_field_comes_from_the_config(help_of):
             assert f" {each.metadata['group']}: " in said
         assert "--prefix-length INT " in said
         assert "--freezing [frozen|first-and-last|last-n|lora|full] " in said
-        assert "Passes over all captions. [tiny 3, photo 12, small 150, large 150]" in said
-        assert "Captions per optimizer step. [tiny 64, photo 128, small 64, large 64]" in said
+        assert "Passes over all captions. [tiny 3, photo 12, small 150, large 150, modern 3]" in said
+        assert "Captions per optimizer step. [tiny 64, photo 128, small 64, large 64, modern 64]" in said
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
