@@ -140,7 +140,8 @@ def draw(out: Path, *arguments: str) -> subprocess.CompletedProcess:
 def test_one_command_draws_the_pictures(tmp_path, finished, data):
     done = draw(tmp_path, "--captioner", str(finished.folder), "--world", str(data.images.parent))
     assert done.returncode == 0, done.stderr
-    shown = {path.name for path in (ROOT / "docs").glob("*.png")} - {"browser.png", "explorer.png"}  # which need a browser
+    need_a_browser = {"browser.png", "explorer.png"}
+    shown = {path.name for path in (ROOT / "docs").glob("*.png")} - need_a_browser
     assert {path.name for path in tmp_path.iterdir()} == shown
     for path in tmp_path.iterdir():
         picture = Image.open(path).convert("RGB")
