@@ -1,6 +1,9 @@
 """Fixtures that all tests share: a tiny pair in the hub's layout, and the real data if it lies beside the checkout."""
 
+import os
 from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # also after a test has loaded a large model: runs must have the same bits
 
 import pytest
 import torch
@@ -16,8 +19,6 @@ from helpers.encoders.processor import CLIPImageProcessor
 from helpers.models.writer import CaptionWriter
 from helpers.training.loop import train
 from helpers.training.run import Run
-
-torch.set_num_threads(1)  # with models this small, threads would only wait for each other
 
 SHARED = Path(__file__).parents[2] / "shared"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..runtime.texts import shown
 from .columns import OPTIONS, Columns, Row
 from .decoding import KINDS, open_text, why_not_utf8
 
@@ -166,7 +167,7 @@ def _records(path: Path, records: list[Any], wanted: Sequence[str], chosen: Mapp
     if columns.missing == ["image_name"] and "image_id" in header:  # COCO's results
         columns = Columns(path, header, wanted, {**chosen, "image_name": "image_id"})
     if columns.missing:
-        raise UserError(f"{path} has the fields {', '.join(header)[:SHOWN]}, but needs {columns.needs}")
+        raise UserError(f"{path} has the fields {shown(', '.join(header))[:SHOWN]}, but needs {columns.needs}")
     for number, record in enumerate(records):
         if isinstance(record, dict):
             yield from columns.rows(number, [record.get(key) for key in header], _shown(record))

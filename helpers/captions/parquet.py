@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..runtime.files import atomic_path, only_one
+from ..runtime.texts import shown
 from .columns import COLUMNS, SPLITS, Columns, Row
 from .names import plain_name
 
@@ -96,7 +97,7 @@ class _Table:
             header = [*header, "image_name"]
             columns = Columns(path, header, wanted, chosen)
         if columns.missing:
-            raise UserError(f"{path} has the columns {', '.join(types)[:SHOWN]}, but needs {columns.needs}")
+            raise UserError(f"{path} has the columns {shown(', '.join(types))[:SHOWN]}, but needs {columns.needs}")
         self.header, self.columns = header, columns
         self.light = sorted({header[place] for places in columns.places.values() for place in places} & set(types))
         self.light += [f"{self.picture}.path"] if self.own_name and self.stored else []
