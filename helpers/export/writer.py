@@ -17,7 +17,7 @@ from .search import BeamSearch, Ending, Greedy
 
 @dataclass(frozen=True)
 class Seen:
-    """What the picture graph makes of N pictures. prefix: [N, P, E]; strangeness: [N], above 1 if unlike training."""
+    """The picture graph's output for N pictures. prefix: [N, P, E]; strangeness: [N], above 1 if unlike training."""
 
     prefix: np.ndarray
     strangeness: np.ndarray | None
