@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from helpers.config import preset
 from helpers.data.build_cache import open_cache
 from helpers.data.dataset import Data, open_drawn_world
 from helpers.data.images import open_picture
 from helpers.models.writer import CaptionWriter
+from helpers.presets import preset
 
 RESULTS = Path(__file__).parent / "results" / "familiarity.json"
 PICTURES = 150  # of each kind

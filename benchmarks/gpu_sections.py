@@ -20,11 +20,12 @@ from safetensors.torch import load_file
 from benchmarks import baselines, gpu_data, limit, models
 from benchmarks.arms import TOKENS, make_learner
 from benchmarks.gpu_timing import Row, chosen, in_turns, peak_memory, precisions, reached_by_products, speed, timed
-from helpers.config import Config, preset
+from helpers.config import Config
 from helpers.data.batches import Batch
 from helpers.data.build_cache import build_cache
 from helpers.encoders.vision import ImageEncoder
 from helpers.models.captioner import Captioner
+from helpers.presets import preset
 from helpers.runtime.device import PRECISIONS, device_memory, use_threads_for
 from helpers.training.estimate import Plan
 from helpers.training.loop import train

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from helpers.config import preset
 from helpers.data.batches import CaptionBatches
 from helpers.data.build_cache import open_cache
 from helpers.data.dataset import Data, open_data
@@ -25,6 +24,7 @@ from helpers.data.embedding_cache import EmbeddingCache
 from helpers.evaluation.scores import measure
 from helpers.models.decoding import Decoding
 from helpers.models.writer import CaptionWriter
+from helpers.presets import preset
 from helpers.training.loop import train
 from helpers.training.loss import CaptionLoss, validation_loss
 

@@ -21,7 +21,7 @@ import torch
 from benchmarks.arms import make_learner
 from benchmarks.baselines import MixingMapper, padded_step
 from helpers.analysis.scene_errors import share_right
-from helpers.config import Config, preset
+from helpers.config import Config
 from helpers.data.batches import Batch, CaptionBatches
 from helpers.data.build_cache import open_cache
 from helpers.data.dataset import Data, open_drawn_world
@@ -31,6 +31,7 @@ from helpers.experiments.trial import captions_sha256
 from helpers.language.freezing import freeze
 from helpers.models.loading import load_encoder
 from helpers.models.writer import CaptionWriter
+from helpers.presets import preset
 from helpers.runtime.files import write_text
 from helpers.training.optimizer import lr_at
 

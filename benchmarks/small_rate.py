@@ -22,13 +22,14 @@ import transformers
 
 from benchmarks.arms import make_learner
 from helpers.analysis.scene_errors import share_right
-from helpers.config import Config, preset
+from helpers.config import Config
 from helpers.data.batches import CaptionBatches
 from helpers.data.build_cache import open_cache
 from helpers.data.dataset import Data, open_drawn_world
 from helpers.data.embedding_cache import EmbeddingCache
 from helpers.models.loading import load_encoder
 from helpers.models.writer import CaptionWriter
+from helpers.presets import preset
 from helpers.runtime.files import write_json, write_text
 from helpers.training.checkpoint import load_newest, save_checkpoint
 from helpers.training.loss import CaptionLoss, validation_loss

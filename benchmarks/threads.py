@@ -23,13 +23,13 @@ import torch
 
 from benchmarks.arms import in_a_process, make_learner
 from benchmarks.run import RESULTS, machine
-from helpers.config import preset
 from helpers.data.batches import CaptionBatches
 from helpers.data.build_cache import build_cache
 from helpers.data.dataset import open_data
 from helpers.data.scenes import draw_world
 from helpers.models.loading import load_encoder
 from helpers.models.writer import CaptionWriter
+from helpers.presets import preset
 from helpers.runtime.files import write_json
 
 GOAL = 2.0  # busy time over idle time, at most

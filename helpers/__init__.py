@@ -3,6 +3,7 @@
 The rooms, from the bottom up; imports point down only:
 
     errors, config      one-line mistakes; one training run in one frozen object
+    presets             five of them to start from
     runtime             device and threads, atomic files and locks, Kaggle's inputs
     words               words for people and things, captions as words, captions without words for gender
     encoders            the frozen image encoder: CLIP, SigLIP, DINOv2, ViT, EfficientNet-Lite
@@ -34,7 +35,8 @@ from typing import Any
 from .runtime.auto_classes import register_when_needed
 
 _NAMES = {  # module: its public names
-    "config": "Config preset",
+    "config": "Config",
+    "presets": "preset",
     "errors": "UserError",
     "runtime.device": "choose_accelerator",
     "words.people": "neutral people_named",

@@ -10,13 +10,14 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import CLIPConfig, CLIPModel, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from helpers.config import Config, preset
+from helpers.config import Config
 from helpers.data.build_cache import open_cache
 from helpers.data.dataset import Data, open_data
 from helpers.data.embedding_cache import EmbeddingCache
 from helpers.data.scenes import draw_world
 from helpers.encoders.processor import CLIPImageProcessor
 from helpers.models.writer import CaptionWriter
+from helpers.presets import preset
 from helpers.training.loop import train
 from helpers.training.run import Run
 

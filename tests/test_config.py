@@ -3,10 +3,11 @@ from dataclasses import fields
 
 import pytest
 
-from helpers.config import DEFECTS, PRESETS, VARIED_BESIDE, Config, preset
+from helpers.config import DEFECTS, VARIED_BESIDE, Config
 from helpers.errors import UserError
 from helpers.experiments.original_bugs import BUGS
 from helpers.experiments.trial import Trial
+from helpers.presets import PRESETS, preset
 
 
 def test_the_defaults_are_the_originals_figures():

@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from helpers.config import preset
 from helpers.experiments.questions import QUESTIONS, answer, answered
 from helpers.experiments.record import read_record
+from helpers.presets import preset
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "notebooks" / "results"

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from ..config import DEFECTS, PRESETS, VARIED_BESIDE, Config, check_value, preset
+from ..config import DEFECTS, VARIED_BESIDE, Config, check_value
 from ..errors import UserError
+from ..presets import PRESETS, preset
 from ..runtime.files import home
 from ..runtime.model_folders import captioner_design
 

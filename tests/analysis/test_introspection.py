@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from helpers.analysis.introspection import END, attention_by_head, prefix_words, word_confidence, words_of
-from helpers.config import preset
 from helpers.data.batches import caption_tokens
 from helpers.models.loading import load_encoder
 from helpers.models.writer import CaptionWriter
+from helpers.presets import preset
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,11 @@ from transformers import (
     ViTModel,
 )
 
-from helpers.config import preset
 from helpers.encoders.efficientnet import EfficientNetLiteConfig, EfficientNetLiteModel
 from helpers.errors import UserError
 from helpers.models.loading import load_encoder
 from helpers.models.writer import CaptionWriter
+from helpers.presets import preset
 
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 SQUARE = {"size": {"height": 32, "width": 32}}

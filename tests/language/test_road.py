@@ -8,10 +8,10 @@ from safetensors.torch import load_file
 from small_models import FAMILIES, language_config, save_language_model
 
 from helpers.analysis.introspection import attention_by_head, prefix_words, word_confidence
-from helpers.config import preset
 from helpers.evaluation.evaluate import evaluate
 from helpers.models.decoding import Decoding
 from helpers.models.writer import CaptionWriter
+from helpers.presets import preset
 from helpers.runtime.model_folders import TINY
 from helpers.sharing.card import model_card
 from helpers.training.checkpoint import checkpoints

@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 from small_models import random_captioner
 
-from helpers.config import preset
 from helpers.data.build_cache import open_cache
 from helpers.data.dataset import open_data
 from helpers.data.scenes import draw_world
 from helpers.models.familiarity import Familiarity
 from helpers.models.loading import load_encoder
 from helpers.models.writer import CaptionWriter
+from helpers.presets import preset
 
 
 def flat(number: int, seed: int, directions: int = 8, width: int = 40) -> torch.Tensor:

@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers.config import preset
 from helpers.data.images import open_picture
 from helpers.errors import UserError
 from helpers.models.decoding import Decoding
 from helpers.models.loading import load_encoder
 from helpers.models.writer import CaptionWriter
+from helpers.presets import preset
 from helpers.runtime.model_folders import TINY
 
 

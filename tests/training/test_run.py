@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from helpers.config import preset
 from helpers.errors import UserError
+from helpers.presets import preset
 from helpers.training.run import HISTORY, Run, begin_run, refuse_taken
 
 

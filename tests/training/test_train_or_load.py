@@ -5,11 +5,11 @@ import shutil
 import pandas as pd
 import pytest
 
-from helpers.config import preset
 from helpers.data.build_cache import open_cache
 from helpers.data.dataset import open_data
 from helpers.data.images import open_picture
 from helpers.errors import UserError
+from helpers.presets import preset
 from helpers.training.loop import train_or_load
 
 
