@@ -165,22 +165,18 @@ def score(
     captions, references, splits, against = (
         checks.existing_file(path) for path in (captions, references, splits, against)
     )
-    checks.together({"--follow-links": reading["follow_links"]}, "--images DIR", images is not None)
     checks.together(
         {"--splits": splits is not None}, "training pictures, and --held-out says there are none", not held_out
     )
-    images = images and checks.image_folder(images)
+    images = _judged_folder(images, follow_links=reading["follow_links"])
     checks.clip(clip)
     checks.output_file(out)
     checks.output_file(coco_results)
-    from ..captions.names import follow_links as follow
     from ..evaluation.score_file import by_image, read_written, score_file
 
     checks.no_input([out, by_image(out), coco_results], [captions, references, splits, against])
     checks.no_input([coco_results], [out, by_image(out)])
     columns = {name: reading[name] for name in ("image_column", "caption_column")}
-    if reading["follow_links"] and images:
-        follow(images)
     metrics = score_file(
         captions, references, out=out, splits=splits, held_out=held_out, against=against, clip=clip, images=images,
         coco_results=coco_results, people=people, **columns,
@@ -209,15 +205,24 @@ def report(
     """
     if not (run / "config.json").exists():
         raise UserError(f"{run} holds no config.json: give the folder of a run, the --out of `clipxgpt train`")
-    checks.together({"--follow-links": follow_links}, "--images DIR", images is not None)
-    images = images and checks.image_folder(images)
+    images = _judged_folder(images, follow_links=follow_links)
     checks.output_file(out)
-    from ..captions.names import follow_links as follow
     from ..sharing.report import write_report
 
-    if follow_links and images:
-        follow(images)
     print(f"the report lies in {write_report(run, out, images=images)}")
+
+
+def _judged_folder(images: Path | None, *, follow_links: bool) -> Path | None:
+    """Return the folder of pictures, if one is named, and follow its links from now on, if they are to be followed."""
+    checks.together({"--follow-links": follow_links}, "--images DIR", images is not None)
+    if images is None:
+        return None
+    from ..captions import names
+
+    folder = checks.image_folder(images)
+    if follow_links:
+        names.follow_links(folder)
+    return folder
 
 
 def _print_scores(metrics: dict[str, Any], written: dict[str, str], *, photos: bool, examples: int = 0) -> None:

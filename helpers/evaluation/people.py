@@ -36,6 +36,8 @@ def add_people_scores(scores: Scores, *, written: Sequence[str], references: Seq
     woman, man, both, person, nobody = kinds(GENDER)
     adult, child, *_ = kinds(AGE)
     people = (woman, man, both, person)
+    objects = [objects_named(text) for text in written]
+    known = [[objects_named(text) for text in texts] for texts in references]
     measured = {
         "women_called_men": _share(genders, [woman], of_gender, [man]),
         "men_called_women": _share(genders, [man], of_gender, [woman]),
@@ -44,12 +46,12 @@ def add_people_scores(scores: Scores, *, written: Sequence[str], references: Seq
         "adults_called_children": _share(ages, [adult], of_age, [child]),
         "people_invented": _share(genders, [nobody], of_gender, people),
         "people_missed": _share(genders, people, of_gender, [nobody]),
-    } | _objects_invented(written, references)
+    } | _objects_invented(objects, known)
     there = {name: score for name, score in measured.items() if not np.isnan(score.value)}
     notes = {
         "gender_named": confusion(genders, of_gender, kinds(GENDER)),
         "age_named": confusion(ages, of_age, kinds(AGE)),
-        "objects_invented_most": invented_most(written, references),
+        "objects_invented_most": invented_most(objects, known),
     }
     missing = dict.fromkeys(measured.keys() - there.keys(), NO_PICTURE)
     return replace(scores, measured=scores.measured | there, notes=scores.notes | notes,
@@ -99,11 +101,15 @@ def confusion(truth: Sequence[str], said: Sequence[str], columns: Sequence[str])
             for row, cells in zip(rows, table, strict=True)}  # fmt: skip
 
 
-def invented_most(written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, dict[str, int]]:
-    """Return the commonest invented objects as {object: {invented: captions that invent it, named: that name it}}."""
-    said = [objects_named(text) for text in written]
+def invented_most(said: Sequence[set[str]], known: Sequence[Sequence[set[str]]]) -> dict[str, dict[str, int]]:
+    """Return the commonest invented objects as {object: {invented: captions that invent it, named: that name it}}.
+
+    said: the objects of N captions. known: N lists of those of each reference.
+    """
     named = Counter(each for objects in said for each in objects)
-    invented = Counter(each for objects, texts in zip(said, references, strict=True) for each in objects - _in(texts))
+    invented = Counter(
+        each for objects, others in zip(said, known, strict=True) for each in objects.difference(*others)
+    )
     order = sorted(invented, key=lambda each: (-invented[each], each))
     return {each: {"invented": invented[each], "named": named[each]} for each in order[:COMMONEST]}
 
@@ -132,25 +138,18 @@ def _share(truth: Sequence[str], rows: Iterable[str], said: Sequence[str], colum
                                 for true, each in zip(truth, said, strict=True)]))  # fmt: skip
 
 
-def _objects_invented(written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, Score]:
+def _objects_invented(said: Sequence[set[str]], known: Sequence[Sequence[set[str]]]) -> dict[str, Score]:
     """Return CHAIR's two rates (Rohrbach et al. 2018), and the first of them for the references themselves.
 
     Each reference is judged by the others of its picture: one fewer than the captions are judged by.
     """
-    counts = []
-    for text, texts in zip(written, references, strict=True):
-        objects = objects_named(text)
-        counts.append((len(objects - _in(texts)), len(objects)))
+    counts = [(len(objects.difference(*others)), len(objects)) for objects, others in zip(said, known, strict=True)]
     invented, named = np.array(counts, dtype=float).T
     with np.errstate(invalid="ignore"):
         share = invented / named
         of_mentions = Score.of(np.column_stack([invented, named]), lambda sums: sums[:, 0] / sums[:, 1], share)
-    by_people = [np.mean([bool(objects_named(text) - _in([*texts[:place], *texts[place + 1 :]]))
-                          for place, text in enumerate(texts)]) if len(texts) > 1 else np.nan
-                 for texts in references]  # fmt: skip
+    by_people = [np.mean([bool(objects.difference(*each[:place], *each[place + 1 :]))
+                          for place, objects in enumerate(each)]) if len(each) > 1 else np.nan
+                 for each in known]  # fmt: skip
     return {"objects_invented": Score.mean(np.sign(invented)), "object_mentions_invented": of_mentions,
             "objects_invented_by_references": Score.mean(np.array(by_people))}  # fmt: skip
-
-
-def _in(texts: Iterable[str]) -> set[str]:
-    return set().union(*map(objects_named, texts))

@@ -22,6 +22,7 @@ from transformers import DynamicCache, PreTrainedModel
 from ..encoders.vision import image_features
 from ..errors import UserError
 from ..models.captioner import Captioner
+from ..runtime.texts import first_line
 
 OPSET = 21  # the first whose DequantizeLinear takes blocks
 
@@ -41,8 +42,7 @@ class PictureGraph(nn.Module):
         prefix = captioner.prefix(embeddings)
         if self.familiarity is None:
             return (prefix,)
-        vectors = captioner.standardised(embeddings if embeddings.ndim == 2 else embeddings.mean(dim=1))
-        return prefix, self.familiarity.deviation(vectors) / self.familiarity.limit
+        return prefix, self.familiarity.deviation(captioner.vectors(embeddings)) / self.familiarity.limit
 
 
 class LanguageGraph(nn.Module):
@@ -101,8 +101,9 @@ def _export(
                 output_names=outputs, external_data=False, opset_version=OPSET, verbose=False,
             )  # fmt: skip
     except Exception as error:  # the exporter raises whatever went wrong below it
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UserError(f"{file.name} cannot be made of this captioner ({reason}): keep to PyTorch for it") from error
+        raise UserError(
+            f"{file.name} cannot be made of this captioner ({first_line(error)}): keep to PyTorch for it"
+        ) from error
 
 
 def _fold_constants(file: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from PIL import Image
 
 from ..errors import UserError
 from ..models.decoding import Decoding
+from ..runtime.texts import first_line
 from .folder import LANGUAGE, PICTURE, TOKENIZER, read_settings
 from .pictures import prepare
 from .search import BeamSearch, Ending, Greedy
@@ -59,8 +61,7 @@ class OnnxWriter:
             )
             return cls(settings, picture, language, Tokenizer.from_file(str(folder / TOKENIZER)))
         except Exception as error:  # ONNX Runtime and tokenizers raise their own
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise UserError(f"{folder} cannot be loaded ({reason}): export the captioner again") from error
+            raise UserError(f"{folder} cannot be loaded ({first_line(error)}): export the captioner again") from error
 
     def embed(self, pictures: list[Image.Image]) -> Seen:
         """Return what the captioner sees in RGB pictures."""
@@ -113,6 +114,11 @@ class OnnxWriter:
                 scores, past = self._step(none, np.array(tokens)[:, None], [each[kept] for each in past])
         return [search.caption for search in searches]
 
+    @cached_property
+    def _past_names(self) -> list[str]:
+        """The language graph's inputs behind vectors and tokens: the keys and values of each layer."""
+        return [each.name for each in self.language.get_inputs()][2:]
+
     def _step(
         self, vectors: np.ndarray, tokens: np.ndarray, past: list[np.ndarray] | None
     ) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -120,10 +126,10 @@ class OnnxWriter:
 
         past: the cache of what came before, keys and values [R, heads, seen, width] of each layer; None at the start.
         """
-        names = [each.name for each in self.language.get_inputs()][2:]
         if past is None:
             writing = self.settings["writing"]
-            past = [np.zeros((len(vectors), writing["heads"], 0, writing["head_width"]), np.float32)] * len(names)
-        fed = {"vectors": vectors, "tokens": tokens, **dict(zip(names, past, strict=True))}
+            none = np.zeros((len(vectors), writing["heads"], 0, writing["head_width"]), np.float32)
+            past = [none] * len(self._past_names)
+        fed = {"vectors": vectors, "tokens": tokens, **dict(zip(self._past_names, past, strict=True))}
         scores, *past = self.language.run(None, fed)
         return scores, past

@@ -89,13 +89,13 @@ class Captioner(PreTrainedModel, GenerationMixin):
     def know(self, embeddings: torch.Tensor) -> None:
         """Count these training embeddings as familiar: learn their distribution, or widen the one that was learned."""
         if self.familiarity:
-            self.familiarity.know(self._vectors(embeddings))
+            self.familiarity.know(self.vectors(embeddings))
 
     def strangeness(self, embeddings: torch.Tensor) -> torch.Tensor | None:
         """Return how unlike the training images each image is, float32 [B], above 1 if so; None if it is not known."""
-        return self.familiarity(self._vectors(embeddings)) if self.familiarity else None
+        return self.familiarity(self.vectors(embeddings)) if self.familiarity else None
 
-    def _vectors(self, embeddings: torch.Tensor) -> torch.Tensor:
+    def vectors(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Return one standardised vector per image, [N, D]; for patches, their mean."""
         return self.standardised(embeddings if embeddings.ndim == 2 else embeddings.mean(dim=1))
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import UserError
+from .texts import first_line
 
 
 @contextmanager
@@ -16,7 +17,6 @@ def one_line_errors(source: str, what: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # transformers, safetensors and the hub's client each raise their own
-        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
         if Path(source).is_dir():
             way_out = "give the folder of a whole model in the hub's layout, with model.safetensors"
         elif os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
@@ -25,7 +25,9 @@ def one_line_errors(source: str, what: str) -> Iterator[None]:
             )
         else:
             way_out = "give a local folder, or check the name on huggingface.co and the internet connection"
-        raise UserError(f"no {what} can be loaded from {source} ({reason.rstrip('.')}); {way_out}") from error
+        raise UserError(
+            f"no {what} can be loaded from {source} ({first_line(error).rstrip('.')}); {way_out}"
+        ) from error
 
 
 @contextmanager

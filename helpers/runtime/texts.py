@@ -15,6 +15,11 @@ def shown(text: object) -> str:
     return text if text.isprintable() else "".join(map(_escaped, text))
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its type's name if it has none."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
 def defused(text: str) -> str:
     """Return the text for a cell of a CSV: one that a spreadsheet would compute gets an apostrophe in front."""
     text = "".join(_escaped(each) if "\ud800" <= each <= "\udfff" else each for each in text)

@@ -22,6 +22,7 @@ from torch import nn
 
 from ..errors import NoRoomError, UserError
 from ..runtime.files import atomic_path, read_json, sweep_partial
+from ..runtime.texts import first_line
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # AdamW's, of each parameter
 
@@ -108,7 +109,7 @@ def load_newest(
             captured = Captured(*(load_file(_file(path / f"{name}.safetensors")) for name in ("model", "optimizer")))
             state = _read_state(path)
         except (OSError, SafetensorError, ValueError) as error:
-            passed_over.append(f"{path} is not whole ({_first_line(error)}) and is passed over")
+            passed_over.append(f"{path} is not whole ({first_line(error)}) and is passed over")
             continue
         _check_shapes(path, captured.tensors, trained_tensors(model))
         if wrong := _what_is_wrong(captured, model):
@@ -192,7 +193,7 @@ def load_best(path: Path, model: nn.Module) -> str | None:
     try:
         tensors = load_file(_file(path / "model.safetensors"))
     except (OSError, SafetensorError) as error:
-        return f"{path} is not whole ({_first_line(error)})"
+        return f"{path} is not whole ({first_line(error)})"
     _check_shapes(path, tensors, trained_tensors(model))
     if wrong := _what_is_wrong(Captured(tensors, {}), model):
         return f"{path} is damaged ({wrong})"
@@ -237,9 +238,5 @@ def _is_finite(value: Any) -> bool:
 def not_written(error: Exception, what: str, folder: Path, *, size: int, rest: str) -> UserError:
     """Return the error that says why `what`, of so many bytes, could not be written to `folder`, and then `rest`."""
     full = getattr(error, "errno", None) == errno.ENOSPC or shutil.disk_usage(folder).free < size
-    why = "no space left on the device" if full else _first_line(error)
+    why = "no space left on the device" if full else first_line(error)
     return (NoRoomError if full else UserError)(f"{what} could be written to {folder} ({why}): {rest}")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
