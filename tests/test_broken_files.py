@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from helpers.commands.resuming import remembered_inputs, resumed_config
+from helpers.commands.options import resumed_config
 from helpers.data.build_cache import build_cache
 from helpers.data.embedding_cache import FINGERPRINT, EmbeddingCache
 from helpers.data.scenes import draw_world, read_facts
@@ -22,7 +22,7 @@ from helpers.experiments.ablation import _read_results, _shared
 from helpers.experiments.trial import read_result
 from helpers.models.loading import load_encoder
 from helpers.runtime.files import read_json
-from helpers.runtime.model_folders import read_run_config
+from helpers.runtime.model_folders import read_run_config, remembered_inputs
 from helpers.training.checkpoint import best_of, newest_step
 from helpers.training.estimate import Plan
 from helpers.training.run import HISTORY, Run

@@ -18,7 +18,8 @@ from PIL import Image
 from typer.main import get_command
 
 from helpers.cli import COMMANDS, app, main
-from helpers.commands.options import chosen_config, read_vary
+from helpers.commands.options import chosen_config
+from helpers.commands.training import read_vary
 from helpers.config import Config
 from helpers.data.embedding_cache import EmbeddingCache
 from helpers.errors import UserError

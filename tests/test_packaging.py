@@ -77,6 +77,15 @@ def test_every_room_is_in_the_package():
     assert set(listed) == {".".join(["clipxgpt", *room.parts]) for room in rooms}
 
 
+def test_a_room_has_at_most_nine_modules_and_a_module_at_most_250_lines():
+    for room in {path.parent for path in (ROOT / "helpers").rglob("*.py")}:
+        modules = [path for path in room.glob("*.py") if not path.name.startswith("__")]
+        assert len(modules) <= 9, f"{room.name} has {len(modules)} modules"
+        for path in modules:
+            lines = len(path.read_text("utf-8").splitlines())
+            assert lines <= 250, f"{path.relative_to(ROOT)} has {lines} lines"
+
+
 def test_imports_within_the_package_are_relative():
     for path in (ROOT / "helpers").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

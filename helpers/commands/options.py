@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import itertools
 from collections.abc import Callable
 from dataclasses import Field, fields
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from ..config import DEFECTS, VARIED_BESIDE, Config, check_value
+from ..config import FREE, Config
 from ..errors import UserError
 from ..presets import PRESETS, preset
 from ..runtime.files import home
-from ..runtime.model_folders import captioner_design
+from ..runtime.model_folders import captioner_design, read_run_config
 
 
 def choose(names: Any) -> str:
@@ -163,6 +162,32 @@ def chosen_config(preset_name: str, values: dict[str, Any]) -> Config:
     return preset(preset_name).with_values(**given | design)
 
 
+def resumed_config(
+    run: Path, preset_name: str, values: dict[str, Any], *, say: Callable[[str], object] | None = None
+) -> Config:
+    """Return the config of the run, or the chosen one if no run is there.
+
+    say: gets a line if the run's values are others than those of the preset. Raises UserError if a value that was given
+    is not the run's.
+    """
+    chosen, found = chosen_config(preset_name, values), read_run_config(run)
+    if found is None:
+        return chosen
+    own = Config.from_dict(found["config"])
+    given = {name: value for name, value in values.items() if value is not None}
+    for name, value in given.items():
+        if name not in FREE and getattr(own, name) != value:
+            raise UserError(f"{run} holds a run with {name} {getattr(own, name)!r}, here it is {value!r}: a run goes "
+                            "on with its own config; use that value, or name another folder")  # fmt: skip
+    others = [
+        f"{name} {value!r}" for name, value in own.to_dict().items()
+        if name not in FREE and getattr(chosen, name) != value
+    ]  # fmt: skip
+    if others and say:
+        say(f"{run} goes on with its own config, which differs from this command's in {', '.join(others)}")
+    return own.with_values(**{name: value for name, value in given.items() if name in FREE})
+
+
 def _annotation(each: Field) -> Any:
     name, choices = f"--{each.name.replace('_', '-')}", each.metadata["rule"].get("choices")
     return Annotated[each.type | None, typer.Option(
@@ -187,37 +212,3 @@ def _as_text(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return f"{value:.3g}" if isinstance(value, float) else str(value) or "none"
-
-
-def read_vary(texts: list[str], config: Config) -> dict[str, list[Any]]:
-    """Return `["prefix_length=1,4"]` as `{"prefix_length": [1, 4]}`.
-
-    Raises UserError on an unknown name, on a value of a wrong type, and on a combination that `config` cannot take.
-    """
-    kinds = {each.name: each.type for each in fields(Config)} | VARIED_BESIDE
-    varied: dict[str, list[Any]] = {}
-    for text in texts:
-        name, _, values = text.partition("=")
-        if name == "seed" or name in varied:
-            raise UserError(f"--vary {text}: {name} is varied already (the seeds by --seeds); leave this one out")
-        if name not in kinds:
-            known = f"{', '.join(name for name in kinds if name not in VARIED_BESIDE)}"
-            raise UserError(f"--vary {text}: {name} is no field of the config; its fields are {known}; beside it stand "
-                            f"{', '.join(VARIED_BESIDE)}")  # fmt: skip
-        kind = kinds[name]
-        try:
-            varied[name] = [_boolean(value) if kind is bool else kind(value) for value in values.split(",")]
-        except ValueError as error:
-            raise UserError(f"--vary {text}: the values of {name} are {kind.__name__}s ({error})") from error
-    for values in itertools.product(*varied.values()):
-        combination = dict(zip(varied, values, strict=True))
-        check_value("defect", combination.pop("defect", "none"), choices=DEFECTS)
-        check_value("train_images", combination.pop("train_images", 1), least=1)
-        config.with_values(**combination)
-    return varied
-
-
-def _boolean(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise ValueError(f"{text!r} is neither true nor false")
-    return text == "true"

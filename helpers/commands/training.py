@@ -1,13 +1,17 @@
 """The commands that train: train, ablate, and notebooks, which trains on the way."""
 
+import itertools
 import shlex
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ..config import DEFECTS, check_value
+from ..config import DEFECTS, VARIED_BESIDE, Config, check_value
+from ..errors import UserError
 from ..runtime.files import only_one
+from ..runtime.model_folders import remember_inputs, remembered_inputs
 from . import checks
 from .messages import Validations, print_effects, print_next_steps, report_cache, report_left_out, report_splits
 from .options import (
@@ -18,12 +22,11 @@ from .options import (
     PresetName,
     chosen_config,
     decimal,
-    read_vary,
+    resumed_config,
     whole,
     with_config,
     with_reading,
 )
-from .resuming import remember_inputs, remembered_inputs, resumed_config
 
 SESSION = "This session"
 
@@ -179,6 +182,40 @@ def ablate(
     )  # fmt: skip
     print_effects(results, varied)
     print(f"a row for each run lies in {out}")
+
+
+def read_vary(texts: list[str], config: Config) -> dict[str, list[Any]]:
+    """Return `["prefix_length=1,4"]` as `{"prefix_length": [1, 4]}`.
+
+    Raises UserError on an unknown name, on a value of a wrong type, and on a combination that `config` cannot take.
+    """
+    kinds = {each.name: each.type for each in fields(Config)} | VARIED_BESIDE
+    varied: dict[str, list[Any]] = {}
+    for text in texts:
+        name, _, values = text.partition("=")
+        if name == "seed" or name in varied:
+            raise UserError(f"--vary {text}: {name} is varied already (the seeds by --seeds); leave this one out")
+        if name not in kinds:
+            known = f"{', '.join(name for name in kinds if name not in VARIED_BESIDE)}"
+            raise UserError(f"--vary {text}: {name} is no field of the config; its fields are {known}; beside it stand "
+                            f"{', '.join(VARIED_BESIDE)}")  # fmt: skip
+        kind = kinds[name]
+        try:
+            varied[name] = [_boolean(value) if kind is bool else kind(value) for value in values.split(",")]
+        except ValueError as error:
+            raise UserError(f"--vary {text}: the values of {name} are {kind.__name__}s ({error})") from error
+    for values in itertools.product(*varied.values()):
+        combination = dict(zip(varied, values, strict=True))
+        check_value("defect", combination.pop("defect", "none"), choices=DEFECTS)
+        check_value("train_images", combination.pop("train_images", 1), least=1)
+        config.with_values(**combination)
+    return varied
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError(f"{text!r} is neither true nor false")
+    return text == "true"
 
 
 def notebooks(

@@ -191,8 +191,7 @@ class Captioner(PreTrainedModel, GenerationMixin):
 
         input_ids: int64 [B, T], each caption with one end-of-text at its end, padded on the right with any id.
         labels: int64 [B, T], the same ids, with -100 at the padding, which the loss ignores. Attention is causal, so
-        no token sees the padding behind it and no mask is needed. The language model counts positions over prefix
-        and caption alike.
+        no token sees the padding behind it and no mask is needed. The model counts positions over prefix and caption.
         """
         prefix = self.prefix(embeddings, pixel_values)  # [B, P, E]
         tokens = self.gpt2.get_input_embeddings()(input_ids)  # [B, T, E]

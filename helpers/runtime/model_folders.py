@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from .files import read_json
+from .files import read_json, write_json
 from .kaggle import search_inputs
 
 DESIGN = ("pooling", "mapper", "prefix_length", "mapper_layers", "mapper_heads")  # fields that fix a captioner's shapes
@@ -79,3 +79,26 @@ def captioner_design(folder: str | Path) -> dict[str, Any]:
         return {name: config[name] for name in DESIGN}
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(f"{file} is no captioner's config ({type(error).__name__}): give another captioner") from error
+
+
+def remembered_inputs(
+    run: Path, given: dict[str, Path | None], reading: dict[str, str | bool | None]
+) -> tuple[dict[str, Path | None], dict[str, str | bool | None]]:
+    """Return where pictures, captions, splits and embeddings lie, and how they are read.
+
+    What is not given is as in the run's last session.
+    """
+    try:
+        found = read_json(run / RUN_INPUTS)
+        paths = {name: Path(found[name]) for name, path in given.items() if path is None and found.get(name)}
+        there = {name: path for name, path in paths.items() if path.exists()}
+        read = {name: found[name] for name, value in reading.items() if not value and found.get(name)}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # a run of before, or a damaged file
+        return given, reading
+    read = {name: value for name, value in read.items() if isinstance(value, bool if name == "follow_links" else str)}
+    return given | there, reading | read
+
+
+def remember_inputs(run: Path, inputs: dict[str, Path | None], reading: dict[str, str | bool | None]) -> None:
+    """Record them in the run folder."""
+    write_json(run / RUN_INPUTS, {name: path and str(path.resolve()) for name, path in inputs.items()} | reading)
