@@ -89,7 +89,8 @@ pair: $(READY)  ## draw the pretraining world and rebuild the pair in helpers/ti
 # The photos of Flickr8k as Kaggle has them, with a CSV of splits, and a CSV of Flickr30k's captions with theirs.
 FLICKR8K ?= data/flickr8k
 TEXT ?= data/flickr30k-captions.csv.gz
-SCORED := --images $(FLICKR8K)/Images --captions $(FLICKR8K)/captions.txt --splits $(FLICKR8K)/splits.csv --cache runs/photo/embeddings
+PHOTOS := --images $(FLICKR8K)/Images --captions $(FLICKR8K)/captions.txt --splits $(FLICKR8K)/splits.csv
+SCORED := $(PHOTOS) --cache runs/photo/embeddings
 
 photo: $(READY)  ## rebuild the captioner in helpers/photo: make photo FLICKR8K=folder TEXT=captions.csv (45 minutes)
 	$(BIN)/clipxgpt convert efficientnet-lite2 --reduce-to 224 --out runs/photo/encoder
@@ -105,38 +106,43 @@ photo: $(READY)  ## rebuild the captioner in helpers/photo: make photo FLICKR8K=
 # Every committed table of notebooks/results: one thing changed at a time, five seeds each. What is finished is not
 # trained again, so a target that was interrupted goes on; to measure a table anew, remove its CSV and its JSON.
 TABLES := notebooks/results
-DRAWN = $(BIN)/clipxgpt ablate
+ABLATE_WORLD := $(BIN)/clipxgpt ablate
 
 .PHONY: results
 results: $(READY)  ## the tables of the drawn world, into notebooks/results (four hours on 2 cores); then make docs
-	$(DRAWN) --epochs 1 --vary mapper=encoder,mlp,queries --vary mapper_lr=0.0002,0.0007,0.002,7e-05 --out $(TABLES)/mapper.csv
-	$(DRAWN) --seeds 8 --epochs 1 --vary prefix_length=4,1,2,10,20 --out $(TABLES)/prefix_length.csv
-	$(DRAWN) --epochs 1 --vary freezing=first-and-last,frozen,last-n,full --out $(TABLES)/freezing.csv
-	$(DRAWN) --epochs 1 --freezing frozen --vary mapper_lr=0.0002,0.0007,0.002 --out $(TABLES)/frozen_lr.csv
-	$(DRAWN) --epochs 1 --freezing lora --vary gpt2_lr=0.003,0.01,0.03 --out $(TABLES)/lora_lr.csv
-	$(DRAWN) --epochs 1 --vary train_embeddings=true,false --out $(TABLES)/train_embeddings.csv
-	$(DRAWN) --epochs 1 --vary pooling=pooled,patches --out $(TABLES)/pooling.csv
-	$(DRAWN) --epochs 2 --vary defect=none,double-softmax,absolute-lr,mixed-images,double-wpe,triple-wpe,bos-at-inference,first-token-lost,end-never-learned,padding-learned,split-by-rows \
+	$(ABLATE_WORLD) --epochs 1 --vary mapper=encoder,mlp,queries --vary mapper_lr=0.0002,0.0007,0.002,7e-05 --out $(TABLES)/mapper.csv
+	$(ABLATE_WORLD) --seeds 8 --epochs 1 --vary prefix_length=4,1,2,10,20 --out $(TABLES)/prefix_length.csv
+	$(ABLATE_WORLD) --epochs 1 --vary freezing=first-and-last,frozen,last-n,full --out $(TABLES)/freezing.csv
+	$(ABLATE_WORLD) --epochs 1 --freezing frozen --vary mapper_lr=0.0002,0.0007,0.002 --out $(TABLES)/frozen_lr.csv
+	$(ABLATE_WORLD) --epochs 1 --freezing lora --vary gpt2_lr=0.003,0.01,0.03 --out $(TABLES)/lora_lr.csv
+	$(ABLATE_WORLD) --epochs 1 --vary train_embeddings=true,false --out $(TABLES)/train_embeddings.csv
+	$(ABLATE_WORLD) --epochs 1 --vary pooling=pooled,patches --out $(TABLES)/pooling.csv
+	$(ABLATE_WORLD) --epochs 2 --vary defect=none,double-softmax,absolute-lr,mixed-images,double-wpe,triple-wpe,bos-at-inference,first-token-lost,end-never-learned,padding-learned,split-by-rows \
 	  --out $(TABLES)/defect.csv
-	$(DRAWN) --epochs 2 --vary train_images=2378,75,150,300,600,1200 --out $(TABLES)/train_images.csv
+	$(ABLATE_WORLD) --epochs 2 --vary train_images=2378,75,150,300,600,1200 --out $(TABLES)/train_images.csv
 	$(BIN)/python -m benchmarks.quality
 
-PHOTOS = $(BIN)/clipxgpt ablate --preset photo --clip runs/photo/encoder --gpt2 runs/photo/language/gpt2 --text $(TEXT) $(SCORED) \
-  --epochs 1 --batch-size 64 --seeds 5
+ABLATE_PHOTOS := $(BIN)/clipxgpt ablate --preset photo --clip runs/photo/encoder --gpt2 runs/photo/language/gpt2 --text $(TEXT) \
+  $(PHOTOS) --epochs 1 --batch-size 64
+STAGES := --cache runs/photo/embeddings
+POOLED := --pooling pooled --cache runs/photo/embeddings-pooled
 
 .PHONY: photo-ablations
-photo-ablations: $(READY)  ## the tables of photos, into notebooks/results/photo, after make photo (six hours on 2 cores)
+photo-ablations: $(READY)  ## the tables of photos, into notebooks/results/photo, after make photo (ten hours on 2 cores)
 	$(BIN)/python -m benchmarks.untrained runs/photo/encoder runs/photo/language/gpt2 runs/untrained
-	$(PHOTOS) --vary gpt2=runs/photo/language/gpt2,runs/untrained/gpt2 --out $(TABLES)/photo/gpt2.csv
-	$(PHOTOS) --vary clip=runs/photo/encoder,runs/untrained/encoder --out $(TABLES)/photo/clip.csv
-	$(PHOTOS) --vary freezing=full,frozen,first-and-last,last-n,lora --out $(TABLES)/photo/freezing.csv
-	$(PHOTOS) --vary train_images=5705,100,300,1000,3000 --out $(TABLES)/photo/train_images.csv
-	$(PHOTOS) --vary prefix_length=4,1,2,10 --out $(TABLES)/photo/prefix_length.csv
-	$(PHOTOS) --pooling pooled --mapper-layers 2 --vary mapper=mlp,encoder,queries --vary mapper_lr=0.002,0.0005,0.005 \
+	$(ABLATE_PHOTOS) $(STAGES) --vary gpt2=runs/photo/language/gpt2,runs/untrained/gpt2 --out $(TABLES)/photo/gpt2.csv
+	$(ABLATE_PHOTOS) $(STAGES) --vary clip=runs/photo/encoder,runs/untrained/encoder --out $(TABLES)/photo/clip.csv
+	$(ABLATE_PHOTOS) $(STAGES) --vary freezing=full,frozen,first-and-last,last-n,lora --out $(TABLES)/photo/freezing.csv
+	$(ABLATE_PHOTOS) $(STAGES) --vary train_images=5705,100,300,1000,3000 --out $(TABLES)/photo/train_images.csv
+	$(ABLATE_PHOTOS) $(STAGES) --vary prefix_length=4,1,2,10 --out $(TABLES)/photo/prefix_length.csv
+	$(ABLATE_PHOTOS) $(STAGES) --vary epochs=1,2,4 --out $(TABLES)/photo/epochs.csv
+	$(ABLATE_PHOTOS) $(POOLED) --mapper-layers 2 --vary mapper=mlp,encoder,queries --vary mapper_lr=0.002,0.0005,0.005 \
 	  --out $(TABLES)/photo/mapper.csv
+	$(ABLATE_PHOTOS) $(POOLED) --mapper-layers 2 --mapper queries --vary pooling=pooled,patches --out $(TABLES)/photo/pooling.csv
+	$(BIN)/clipxgpt pretrain $(PHOTOS) --out runs/scratch
+	$(ABLATE_PHOTOS) $(POOLED) --vary clip=runs/photo/encoder,runs/scratch/clip --out $(TABLES)/photo/scratch.csv
 
-DRAWN := --images data/drawn/flickr30k_images --captions data/drawn/results.csv
-PHOTOS := --images $(FLICKR8K)/Images --captions $(FLICKR8K)/captions.txt --splits $(FLICKR8K)/splits.csv
+WORLD := --images data/drawn/flickr30k_images --captions data/drawn/results.csv
 SEEN = --eyes tiny tiny runs/judges/tiny-0,runs/judges/tiny-1,runs/judges/tiny-2 --eyes second runs/judges/drawn-1/clip runs/judges/drawn-1-0
 LITE = --eyes lite2 runs/judges/lite2-0/clip,runs/judges/lite2-1/clip runs/photo/0,runs/photo/1,runs/photo/2 \
   --eyes lite0 runs/judges/lite0-0/clip -
@@ -146,15 +152,15 @@ judges: $(READY)  ## spread of trainings, and second judges, into notebooks/resu
 	$(BIN)/clipxgpt draw --out data/pretraining --images 8000 --seed 1000
 	$(BIN)/clipxgpt pretrain --images data/pretraining/flickr30k_images --captions data/pretraining/results.csv --seed 1 --out runs/judges/drawn-1
 	for seed in 0 1 2; do \
-	  $(BIN)/clipxgpt train --preset tiny $(DRAWN) --cache data/drawn-embeddings --seed $$seed --out runs/judges/tiny-$$seed --resume || exit; \
+	  $(BIN)/clipxgpt train --preset tiny $(WORLD) --cache data/drawn-embeddings --seed $$seed --out runs/judges/tiny-$$seed --resume || exit; \
 	done
-	$(BIN)/clipxgpt train --preset tiny $(DRAWN) --clip runs/judges/drawn-1/clip --cache runs/judges/drawn-1-embeddings --out runs/judges/drawn-1-0 --resume
-	$(BIN)/clipxgpt train --preset tiny $(DRAWN) --cache data/drawn-embeddings --text-share 1 --out runs/judges/tiny-blind --resume
-	$(BIN)/clipxgpt evaluate -C runs/judges/tiny-0 -C runs/judges/tiny-1 -C runs/judges/tiny-2 $(DRAWN) --out runs/judges/test
+	$(BIN)/clipxgpt train --preset tiny $(WORLD) --clip runs/judges/drawn-1/clip --cache runs/judges/drawn-1-embeddings --out runs/judges/drawn-1-0 --resume
+	$(BIN)/clipxgpt train --preset tiny $(WORLD) --cache data/drawn-embeddings --text-share 1 --out runs/judges/tiny-blind --resume
+	$(BIN)/clipxgpt evaluate -C runs/judges/tiny-0 -C runs/judges/tiny-1 -C runs/judges/tiny-2 $(WORLD) --out runs/judges/test
 	cp runs/judges/test/trainings.json notebooks/results/trainings.json
-	$(BIN)/clipxgpt evaluate -C runs/judges/tiny-blind $(DRAWN) --out runs/judges/tiny-blind/test
+	$(BIN)/clipxgpt evaluate -C runs/judges/tiny-blind $(WORLD) --out runs/judges/tiny-blind/test
 	cp runs/judges/tiny-blind/test/metrics.json notebooks/results/blind.json
-	$(BIN)/python -m benchmarks.judges $(SEEN) $(DRAWN) --out notebooks/results/judges-drawn.json
+	$(BIN)/python -m benchmarks.judges $(SEEN) $(WORLD) --out notebooks/results/judges-drawn.json
 	$(BIN)/clipxgpt evaluate -C runs/photo/0 -C runs/photo/1 -C runs/photo/2 $(PHOTOS) --out runs/judges/photo-test
 	cp runs/judges/photo-test/trainings.json notebooks/results/trainings-photo.json
 	$(BIN)/clipxgpt convert efficientnet-lite0 --out runs/judges/lite0
