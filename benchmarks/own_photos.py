@@ -4,7 +4,8 @@ The captioner learned Flickr8k; one's own photos are here those of the Flickr30k
 training goes on from `photo` with the first 30, 100, 300 and 1,000 of them in an order drawn by the seed. It is judged
 on 300 others and on Flickr8k's validation photos: what does it learn, and what does it forget? Beside it, the same
 photos teach a new captioner with the same encoder and GPT-2. Measured are CIDEr and words of captions by 3 beams, and
-the loss in nats per token of the references. Results: results/own_photos.csv.
+the loss in nats per token of the references. Results: results/own_photos.csv; rows that it already has are not measured
+again.
 
 DIR: a folder with flickr8k/ and flickr30k-sample/, each with its pictures, captions and splits.csv.
 """
@@ -31,7 +32,7 @@ from helpers.training.loss import CaptionLoss, validation_loss
 RESULTS = Path(__file__).parent / "results" / "own_photos.csv"
 PHOTOS = (30, 100, 300, 1000)
 JUDGED = 300  # photos of one's own that are not trained on
-SEEDS = 3
+SEEDS = 5
 ARMS = {  # what is changed of preset photo
     "goes on": {
         "start_from": "photo",
@@ -81,7 +82,8 @@ def main() -> None:
         open_cache(data, eyes, chosen.runs / f"{name}-embeddings")
         for name, data in (("own", sample), ("flickr8k", flickr8k))
     )
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = pd.read_csv(RESULTS).to_dict("records") if RESULTS.exists() else []
+    done = {(row["arm"], row["photos"], row["seed"]) for row in rows}
 
     def record(writer: CaptionWriter, judged: list[str], **what: Any) -> None:
         for name, found in (
@@ -95,9 +97,9 @@ def main() -> None:
     for arm, seed in itertools.product(ARMS, range(SEEDS)):
         order = list(np.random.default_rng(seed).permutation(own))
         judged, pool = order[:JUDGED], order[JUDGED:]
-        if arm == "goes on":
+        if arm == "goes on" and ("as it ships", 0, seed) not in done:
             record(CaptionWriter.load("photo"), judged, arm="as it ships", photos=0, seed=seed, seconds=0.0)
-        for photos in PHOTOS:
+        for photos in (number for number in PHOTOS if (arm, number, seed) not in done):
             training = sample.captions.assign(split="other")
             training.loc[training.image_name.isin(pool[:photos]), "split"] = "train"
             training.loc[training.image_name.isin(judged[:20]), "split"] = "val"  # for the history alone

@@ -103,7 +103,7 @@ def counted() -> str:
                 seconds |= dict(zip(names, rows.seconds, strict=True))
         said.append(f"The {len(tables)} tables {where} have {len(trainings)} arms and seeds from {len(set(trainings))} "
                     f"trainings; {shared} of these are in several tables. The training steps took "
-                    f"{sum(seconds.values()) / 3600:.1f} hours of one CPU thread.")  # fmt: skip
+                    f"{sum(seconds.values()) / 3600:.1f} hours, one CPU thread each, often with others beside them.")  # fmt: skip
     return " ".join(said) + " The JSON beside each table names its trainings, versions and machine."
 
 
@@ -230,7 +230,9 @@ def people() -> str:
 def own_photos() -> str:
     """Return what it brings to go on from the captioner that ships with photos of another collection."""
     rows = pd.read_csv(MEASURED / "own_photos.csv")
-    rows["arm"] = [f"{number:,} photos" if number else arm for arm, number in zip(rows.arm, rows.photos, strict=True)]
+    rows["arm"] = [
+        f"{arm}, {number:,} photos" if number else arm for arm, number in zip(rows.arm, rows.photos, strict=True)
+    ]
     lines = ["| trained on | own photos: loss | CIDEr | words | Flickr8k: loss | CIDEr |", "|---|---|---|---|---|---|"]
     for arm, runs in rows.groupby("arm", sort=False):
         means = runs.groupby("judged_on")[["loss", "cider", "words"]].mean()
@@ -239,7 +241,7 @@ def own_photos() -> str:
     said = []
     for measure, name in (("loss", "loss"), ("cider", "CIDEr")):
         effects = paired_effects(rows[rows.judged_on == "own"], "arm", measure=measure, base="as it ships")
-        said += [f"- {name} with {row.arm}: {effect_in_words(row)}" for _, row in effects.iloc[1:].iterrows()]
+        said += [f"- {name}, {row.arm}: {effect_in_words(row)}" for _, row in effects.iloc[1:].iterrows()]
     head = (f"Loss in nats per reference token; means and differences over {rows.seed.nunique()} orders of the photos, "
             "which are few ([Your own photos](own_photos.md)).")  # fmt: skip
     return "\n\n".join([head, "\n".join(lines), "\n".join(said), "```\npython -m benchmarks.own_photos\n```"])

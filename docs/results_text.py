@@ -37,6 +37,11 @@ NOTES = {
     "number of training pictures, for unseen pictures and for those trained on](learning_curve.png)",
     "photos: mapping module": f"On the pooled embedding, with two layers. Each design is {TUNED}",
     "photos: image encoder": "The untrained encoder has the same layers with random weights.",
+    "photos: training photos": "All trainings take the same number of steps.",
+    "photos: epochs": "Each is a training of its own, with its own schedule of the learning rate.",
+    "photos: pooled or patches": "Learned queries read the pooled vector, or beside it the cells of the last feature map.",
+    "photos: encoder from scratch": "On the pooled embedding. The other encoder is a small ViT, which a contrastive loss "
+    "taught on the same training photos and captions, with nothing pretrained.",
 }
 TEST_SCORES = {  # by the names in metrics.json
     "correct": "captions in which *every* fact is right, background included",
