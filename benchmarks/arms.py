@@ -27,7 +27,7 @@ from benchmarks import baselines, models
 from helpers.config import Config
 from helpers.data.build_cache import build_cache
 from helpers.data.embedding_cache import EmbeddingCache
-from helpers.data.shards import Shard, rows_sha256
+from helpers.data.shards import Shard
 from helpers.encoders.processor import CLIPImageProcessor
 from helpers.encoders.vision import ImageEncoder
 from helpers.models.captioner import Captioner
@@ -142,6 +142,8 @@ def _saved_elsewhere(save: Callable[[Path, list[str]], None], names: list[str]) 
     process = multiprocessing.get_context("fork").Process(target=save, args=(folder, names))
     process.start()
     process.join()
+    if process.exitcode:
+        sys.exit(f"{save.__name__} failed")
     return folder
 
 
@@ -151,7 +153,7 @@ def _save_cache(folder: Path, names: list[str]) -> None:
     for number, start in enumerate(range(0, len(names), 512)):
         some = names[start : start + 512]
         rows = torch.randn(len(some), 768).half()
-        Shard(rows, some, {}, rows_sha256(rows)).save(folder / f"shard-{number:05}.safetensors")
+        Shard.of(rows, some, {}, [None] * len(some)).save(folder / f"shard-{number:05}.safetensors")
 
 
 def _save_pickle(folder: Path, names: list[str]) -> None:

@@ -37,14 +37,14 @@ from helpers.training.optimizer import lr_at
 
 RESULTS = Path(__file__).parents[1] / "notebooks" / "results" / "quality.csv"  # notebook 04 draws it
 WANTED, SEEDS = 0.8, 5
-MOST_MINUTES, MINUTES_BETWEEN_LOOKS = 4.0, 0.1  # of training, until a recipe is given up, and between looks
+MOST_MINUTES, MINUTES_BETWEEN_LOOKS = 2.0, 0.1  # of training, until a recipe is given up, and between looks
 Step = Callable[[Batch, int], object]  # learns from a batch; the step's number counts from 0
 
 
 def ours(writer: CaptionWriter, config: Config, batches: CaptionBatches) -> Step:
     """Return the trainer's own step with preset tiny."""
     captioner = writer.captioner
-    captioner.start_from(batches.embeddings.typical())
+    captioner.prepare_for(batches.embeddings.typical())
     return make_learner(captioner, config, total=config.epochs * batches.steps_per_epoch).learn
 
 

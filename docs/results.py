@@ -101,9 +101,11 @@ def counted() -> str:
             rows, names = pd.read_csv(table), list(read_record(table).get("trainings", {}))
             if "seconds" in rows and len(rows) == len(names):
                 seconds |= dict(zip(names, rows.seconds, strict=True))
-        said.append(f"The {len(tables)} tables {where} have {len(trainings)} arms and seeds from {len(set(trainings))} "
-                    f"trainings; {shared} of these are in several tables. The training steps took "
-                    f"{sum(seconds.values()) / 3600:.1f} hours, one CPU thread each, often with others beside them.")  # fmt: skip
+        said.append(
+            f"The {len(tables)} tables {where} have {len(trainings)} arms and seeds from {len(set(trainings))} "
+            f"trainings; {shared} of these are in several tables. The training steps took "
+            f"{sum(seconds.values()) / 3600:.1f} hours, on one CPU thread each, often beside others."
+        )
     return " ".join(said) + " The JSON beside each table names its trainings, versions and machine."
 
 
@@ -230,9 +232,7 @@ def people() -> str:
 def own_photos() -> str:
     """Return what it brings to go on from the captioner that ships with photos of another collection."""
     rows = pd.read_csv(MEASURED / "own_photos.csv")
-    rows["arm"] = [
-        f"{arm}, {number:,} photos" if number else arm for arm, number in zip(rows.arm, rows.photos, strict=True)
-    ]
+    rows["arm"] = [f"{number:,} photos" if number else arm for arm, number in zip(rows.arm, rows.photos, strict=True)]
     lines = ["| trained on | own photos: loss | CIDEr | words | Flickr8k: loss | CIDEr |", "|---|---|---|---|---|---|"]
     for arm, runs in rows.groupby("arm", sort=False):
         means = runs.groupby("judged_on")[["loss", "cider", "words"]].mean()

@@ -39,8 +39,9 @@ NOTES = {
     "photos: image encoder": "The untrained encoder has the same layers with random weights.",
     "photos: training photos": "All trainings take the same number of steps.",
     "photos: epochs": "Each is a training of its own, with its own schedule of the learning rate.",
-    "photos: pooled or patches": "Learned queries read the pooled vector, or beside it the cells of the last feature map.",
-    "photos: encoder from scratch": "On the pooled embedding. The other encoder is a small ViT, which a contrastive loss "
+    "photos: pooled or patches": "Learned queries read the pooled vector, or the cells of the last feature map beside "
+    "it.",
+    "photos: encoder from scratch": "On the pooled embedding. The other encoder is a small ViT that a contrastive loss "
     "taught on the same training photos and captions, with nothing pretrained.",
 }
 TEST_SCORES = {  # by the names in metrics.json

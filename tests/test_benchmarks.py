@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from small_models import random_batch, random_captioner
 from torch.nn import functional as F
 
-from benchmarks import baselines, gpu, gpu_sections, limit, linear_cross_entropy, models, small_rate
+from benchmarks import arms, baselines, gpu, gpu_sections, limit, linear_cross_entropy, models, quality, small_rate
 from benchmarks.arms import in_a_process
 from benchmarks.run import RESULTS, as_markdown
 from helpers.config import Config
@@ -192,6 +192,23 @@ def test_steps_at_a_small_rate_go_on_where_they_were(data, config, cache, tmp_pa
         assert looks.steps.tolist() == list(stages)
         losses.append(looks.val_loss.iloc[-1])
     assert losses[0] == losses[1] != looks.val_loss.iloc[0]
+
+
+def test_the_cache_that_is_read_is_there():
+    work, items = arms.our_cache(rows=600, read=50)()
+    assert work().shape == (items, 768) == (50, 768)
+
+
+@pytest.mark.parametrize("recipe", quality.RECIPES)
+def test_each_recipe_of_the_time_to_quality_trains_and_is_looked_at(recipe, data, cache, monkeypatch):
+    monkeypatch.setattr(quality, "open_drawn_world", lambda: data)
+    monkeypatch.setattr(quality, "open_cache", lambda *_: cache)
+    monkeypatch.setattr(quality, "MOST_MINUTES", 0.001)
+    monkeypatch.setattr(quality, "MINUTES_BETWEEN_LOOKS", 0.0005)
+    looks = quality.learn(recipe, 0)
+    assert set(looks.recipe) == {recipe}
+    assert looks.minutes.iloc[-1] >= 0.001
+    assert looks.correct.between(0, 1).all()
 
 
 def test_probing_and_calibration_in_the_pages_are_those_of_the_results():

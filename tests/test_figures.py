@@ -70,7 +70,9 @@ def test_each_table_is_at_the_settings_of_today(table):
     photo = table.parent.name == "photo"
     today = preset("photo" if photo else "tiny").to_dict()
     other = {name for name in settings if settings[name] != today[name]}
-    allowed = {"clip", "gpt2", "text", "epochs", "batch_size", "pooling", "mapper", "mapper_layers"} if photo else {"epochs"}
+    allowed = (
+        {"clip", "gpt2", "text", "epochs", "batch_size", "pooling", "mapper", "mapper_layers"} if photo else {"epochs"}
+    )
     assert other <= allowed | ({"freezing"} if table.stem in ("frozen_lr", "lora_lr") else set())
 
 

@@ -1,18 +1,25 @@
-"""Which pictures of an embedding cache have changed since they were embedded."""
+"""What tells one training set from another, and which pictures have changed since they were embedded."""
 
+import hashlib
 import os
 import stat
 import sys
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import pandas as pd
+import torch
 from tqdm import tqdm
 
 from ..errors import UserError
+from .batches import CaptionBatches
 from .embedding_cache import EmbeddingCache
 from .images import picture_path
 from .shards import PictureFile
+
+PICTURES = "pictures_sha256"  # where a run and a trial record the hash of their pictures
 
 
 class Changes(NamedTuple):
@@ -91,3 +98,42 @@ def _read_file(path: Path) -> PictureFile | None:
 
 def _say(line: str) -> None:
     tqdm.write(line, file=sys.stderr)
+
+
+def captions_sha256(captions: pd.DataFrame) -> str:
+    """Return the hash of the captions and the names of their images, in their order."""
+    text = "\n".join(f"{row.image_name}\t{row.caption}" for row in captions.itertuples())
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def pictures_sha256(cache: EmbeddingCache, names: Iterable[str]) -> str | None:
+    """Return the hash of the files that these images' embeddings were computed from; None if some are not recorded.
+
+    Images without an embedding do not count.
+    """
+    there = set(cache.image_names)
+    files = {name: cache.file_of(name) for name in sorted(names) if name in there}
+    if None in files.values():
+        return None
+    text = "\n".join(f"{name}\t{file.sha256}" for name, file in files.items())
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def differ(before: str | None, now: str | None) -> bool:
+    """Tell whether two such hashes differ; one that is not known differs from none."""
+    return None not in (before, now) and before != now
+
+
+def data_identity(batches: CaptionBatches, cache: EmbeddingCache) -> dict[str, Any]:
+    """Return what tells one training set from another: its size, and hashes of its captions, pictures and CLIP."""
+    identity = {
+        "captions": len(batches.captions),
+        "images": len(batches.image_names),
+        "sha256": captions_sha256(batches.captions),
+        "clip_sha256": cache.fingerprint["weights_sha256"],
+        PICTURES: pictures_sha256(cache, batches.image_names),
+    }
+    if batches.text:  # captions without an image
+        ids = torch.cat(batches.text).numpy().tobytes()
+        identity |= {"text_captions": len(batches.text), "text_sha256": hashlib.sha256(ids).hexdigest()}
+    return identity

@@ -18,7 +18,9 @@ from tqdm import tqdm
 
 from ..config import Config
 from ..data.build_cache import DRAWN_CACHES, open_cache
+from ..data.changes import PICTURES, differ, pictures_sha256
 from ..data.dataset import Data
+from ..data.embedding_cache import EmbeddingCache
 from ..errors import NoRoomError, UserError
 from ..runtime.files import only_one, read_text, write_text
 from .record import describe_call, read_record, record_file, write_record
@@ -57,11 +59,12 @@ def ablate(
         rows = _read_results(out, columns)
         done = {_as_text(row[name] for name in columns) for row in rows}
         folders = {key: RUNS / trial.name(identity) for key, trial in trials.items() if _as_text(key) not in done}
-        caches: dict[tuple[str, str], Path] = {}
+        caches: dict[tuple[str, str], EmbeddingCache] = {}
         for config in (trials[key].config for key in folders):
             if _eyes(config) not in caches:
-                caches[_eyes(config)] = open_cache(data, config, _cache_of(config, base, cache)).folder
-        arguments = {key: (trials[key], data, caches[_eyes(trials[key].config)]) for key in folders}
+                caches[_eyes(config)] = open_cache(data, config, _cache_of(config, base, cache))
+        pictures = {eyes: pictures_sha256(found, data.image_names()) for eyes, found in caches.items()}
+        arguments = {key: (trials[key], data, caches[_eyes(trials[key].config)].folder) for key in folders}
         failed, order = [], [_as_text(key) for key in trials]
         call = describe_call(command, threads=1)
         finished = [key for key in arguments if read_result(folders[key] / "result.json")]  # for another table
@@ -70,9 +73,12 @@ def ablate(
             ended = itertools.chain(((key, None) for key in finished), running)
             for key, failure in tqdm(ended, total=len(arguments), desc="runs", unit="run"):
                 result = read_result(folders[key] / "result.json")
-                if failure or result is None:
-                    failed.append(_in_words(columns, key))
+                if result is None:
                     failure = failure or Failure(f"{folders[key] / 'result.json'} is damaged")
+                elif differ(result.pop(PICTURES, None), pictures[_eyes(trials[key].config)]):
+                    failure = Failure(f"{folders[key]} was trained on pictures that have changed since: remove it")
+                if failure:
+                    failed.append(_in_words(columns, key))
                     if failure.full:
                         raise NoRoomError(f"no space left on the disk of {RUNS}, at {failed[-1]}: no other run is "
                                           "begun; make room, and the same command goes on")  # fmt: skip

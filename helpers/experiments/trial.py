@@ -25,6 +25,7 @@ import torch
 
 from ..analysis.scene_errors import share_right
 from ..config import VARIED_BESIDE, Config, check_value
+from ..data.changes import PICTURES, pictures_sha256
 from ..data.dataset import Data
 from ..data.embedding_cache import EmbeddingCache
 from ..errors import NoRoomError, UserError
@@ -115,7 +116,8 @@ def run_trial(trial: Trial, data: Data, cache: str | Path, *, folder: Path) -> d
 
     correct: the share of validation captions with every fact right; correct_seen: the same for as many training images;
     both only if `data` has facts. For photos cider and bleu_4 of greedy captions of the validation images, if
-    pycocoevalcap is installed, and distinct, how many of them differ. val_loss: in nats per token. steps, seconds.
+    pycocoevalcap is installed, and distinct, how many of them differ. val_loss: in nats per token. steps, seconds, and
+    pictures_sha256, the hash of all pictures of the data; None if the cache does not know their files.
     """
     file = folder / "result.json"
     if read_result(file) is None:
@@ -124,7 +126,9 @@ def run_trial(trial: Trial, data: Data, cache: str | Path, *, folder: Path) -> d
         run = train(config, bug.deal(captions, config.seed), cache, out=folder, resume=True, parts=bug.parts)
         if newest_step(run.checkpoints) != Plan.read(run.plan_file).total:
             raise UserError(f"the run in {folder} was stopped: the same command goes on with it")
-        write_json(file, _judged(run, replace(data, captions=captions), EmbeddingCache.open(cache), bug=bug))
+        embeddings = EmbeddingCache.open(cache)
+        result = _judged(run, replace(data, captions=captions), embeddings, bug=bug)
+        write_json(file, result | {PICTURES: pictures_sha256(embeddings, data.image_names())})
     for rest in ("checkpoints", "captioner", "captioner-best"):
         shutil.rmtree(folder / rest, ignore_errors=True)
     return read_result(file)
@@ -136,7 +140,8 @@ def read_result(file: Path) -> dict[str, Any] | None:
         found = read_object(file)
     except (OSError, ValueError):
         return None
-    finite = all(type(value) in (int, float) and math.isfinite(value) for value in found.values())
+    numbers = (value for name, value in found.items() if name != PICTURES)
+    finite = all(type(value) in (int, float) and math.isfinite(value) for value in numbers)
     return found if finite and found.keys() >= {"val_loss", "steps", "seconds"} else None
 
 

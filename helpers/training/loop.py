@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
 from ..config import Config
+from ..data.changes import data_identity
 from ..data.dataset import Data
 from ..data.embedding_cache import EmbeddingCache
 from ..errors import UserError
@@ -24,7 +25,7 @@ from .checkpoint import best_of, checkpoints, load_best, load_newest, not_writte
 from .estimate import check_room, rehearse
 from .loss import validation_loss
 from .optimizer import Learner, Parts, parameter_groups
-from .run import Run, begin_run, data_identity
+from .run import Run, begin_run, other_pictures
 from .session import Finite, Logbook, Meter, Stop, add_text, make_accelerator, split_batches, stop_on_signals
 
 TRAINING = "training"  # the work that a run folder's lock names
@@ -78,7 +79,8 @@ def _session(
 
     # The run folder: a new one, or the newest whole checkpoint of an old one.
     with accelerator.main_process_first():
-        run = begin_run(out, config, data_identity(batches, embeddings), resume=resume or not main)
+        identity = data_identity(batches, embeddings)
+        run = begin_run(out, config, identity, resume=resume or not main)
         state, passed_over = load_newest(run.checkpoints, captioner, optimizer)
         state = {"step": 0, "elapsed": 0.0, "meter": {}, "scaler": None} | (state or {})
         start, total = state["step"], config.epochs * batches.steps_per_epoch
@@ -88,6 +90,8 @@ def _session(
     if start > total:
         last = checkpoints(run.checkpoints)[-1]
         raise UserError(f"{last} is behind the last of the run's {total} steps: move it away")
+    if other_pictures(run.folder, identity):
+        passed_over.append(f"pictures of {run.folder} have changed since it began: it goes on with those of now")
     for line in passed_over:
         say(line)
     if start == total:

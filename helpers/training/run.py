@@ -11,7 +11,6 @@ captioner-best/  the same at its lowest validation loss, if that was before the 
 loss_lr.png      loss and learning rate in one figure, if matplotlib is installed
 """
 
-import hashlib
 import io
 import json
 import math
@@ -27,8 +26,7 @@ import torch
 import transformers
 
 from ..config import FREE, Config
-from ..data.batches import CaptionBatches
-from ..data.embedding_cache import EmbeddingCache
+from ..data.changes import PICTURES, captions_sha256, differ
 from ..errors import UserError
 from ..runtime.files import parse_json, read_object, sweep_partial, write_json, write_text
 from ..runtime.model_folders import RUN_CONFIG, read_run_config, refuse_taken
@@ -174,7 +172,8 @@ def begin_run(folder: str | Path, config: Config, identity: dict[str, Any], *, r
     if (found := read_run_config(run.folder)) is not None:
         config_before = Config.from_dict(found["config"])  # a field that is younger than the run had its default
         check_same(run.folder, "config", found=config_before.to_dict(), wanted=config.to_dict())
-        check_same(run.folder, "data", found=found["data"], wanted=identity)
+        before, now = ({**data, PICTURES: None} for data in (found["data"], identity))  # those may change
+        check_same(run.folder, "data", found=before, wanted=now)
         sweep_partial(run.folder)
         return run
     if run.checkpoints.exists() or run.captioner.exists():
@@ -213,6 +212,12 @@ def check_same(folder: Path, what: str, *, found: dict[str, Any], wanted: dict[s
             )
 
 
+def other_pictures(folder: Path, identity: dict[str, Any]) -> bool:
+    """Tell whether pictures of the run have changed since it began; identity: a `data_identity` of now."""
+    found = read_run_config(folder)
+    return found is not None and differ(found["data"].get(PICTURES), identity[PICTURES])
+
+
 def check_captions(folder: str | Path, captions: pd.DataFrame) -> None:
     """Raise UserError if a run in `folder` cannot have been trained on the captions of this table.
 
@@ -222,24 +227,5 @@ def check_captions(folder: str | Path, captions: pd.DataFrame) -> None:
     before = found["data"].get("captions") if found else None
     if type(before) is not int or len(rows) > before:
         return
-    now = {"captions": len(rows), "sha256": _captions_sha256(rows)}
+    now = {"captions": len(rows), "sha256": captions_sha256(rows)}
     check_same(Path(folder), "data", found={name: found["data"].get(name) for name in now}, wanted=now)
-
-
-def _captions_sha256(captions: pd.DataFrame) -> str:
-    text = "\n".join(f"{row.image_name}\t{row.caption}" for row in captions.itertuples())
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def data_identity(batches: CaptionBatches, cache: EmbeddingCache) -> dict[str, Any]:
-    """Return what tells one training set from another: its size, and hashes of its captions and of its CLIP."""
-    identity = {
-        "captions": len(batches.captions),
-        "images": len(batches.image_names),
-        "sha256": _captions_sha256(batches.captions),
-        "clip_sha256": cache.fingerprint["weights_sha256"],
-    }
-    if batches.text:  # captions without an image
-        ids = torch.cat(batches.text).numpy().tobytes()
-        identity |= {"text_captions": len(batches.text), "text_sha256": hashlib.sha256(ids).hexdigest()}
-    return identity

@@ -3,11 +3,13 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -45,6 +47,7 @@ def test_runs_beside_each_other_give_what_one_gives_alone(experiment, config, da
     for row in pd.read_csv(tmp_path / "results.csv", dtype=str).to_dict("records"):
         trial = Trial(config.with_values(epochs=1, prefix_length=int(row["prefix_length"]), train_embeddings=False))
         alone = run_trial(trial, data, cache.folder, folder=tmp_path / "alone" / row["prefix_length"])
+        assert alone.pop("pictures_sha256")
         alone["seconds"] = row["seconds"]  # only the time may differ
         assert {name: row[name] for name in alone} == {name: str(value) for name, value in alone.items()}
     torch.set_num_threads(threads)
@@ -88,6 +91,26 @@ def test_a_failing_run_is_named_with_its_reason(experiment, config, data, tmp_pa
         experiment({"prefix_length": [trial.config.prefix_length]})
     said = capsys.readouterr().err
     assert "config.json is no run's config.json: name another folder for the run (exit status 1, see" in said
+
+
+def test_a_finished_run_on_pictures_that_have_changed_since_is_not_taken_for_another_table(
+    config, data, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(ablation, "RUNS", tmp_path / "runs")
+    images = tmp_path / "photos"
+    shutil.copytree(data.images, images)
+    arguments = {"seeds": 1, "jobs": 1, "cache": tmp_path / "embeddings"}
+    base, vary, own = config.with_values(epochs=1), {"prefix_length": [2]}, replace(data, images=images)
+    first = ablate(base, vary, own, out=tmp_path / "first.csv", **arguments)
+    pd.testing.assert_frame_equal(ablate(base, vary, own, out=tmp_path / "again.csv", **arguments), first)
+    val = data.image_names("val")
+    shutil.copy(data.images / val[1], images / val[0])
+    with pytest.raises(UserError, match="1 of 1 runs failed"):
+        ablate(base, vary, own, out=tmp_path / "later.csv", **arguments)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert f"{folder} was trained on pictures that have changed since: remove it" in capsys.readouterr().err
+    shutil.rmtree(folder)
+    assert len(ablate(base, vary, own, out=tmp_path / "later.csv", **arguments)) == 1
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])

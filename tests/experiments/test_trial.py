@@ -59,7 +59,7 @@ def test_a_wrong_value_is_named(config, data, values, message):
 def test_a_result_stays_and_what_is_large_goes(config, data, cache, tmp_path):
     trial, folder = Trial(config.with_values(epochs=1), train_images=20), tmp_path / "run"
     result = run_trial(trial, data, cache.folder, folder=folder)
-    assert set(result) == {"correct", "correct_seen", "val_loss", "steps", "seconds"}
+    assert set(result) == {"correct", "correct_seen", "val_loss", "steps", "seconds", "pictures_sha256"}
     assert 0 <= result["correct"] <= 1
     assert {path.name for path in folder.iterdir()} >= {"result.json", "history.csv", "samples.jsonl", "config.json"}
     assert not any((folder / name).exists() for name in ("checkpoints", "captioner", "captioner-best"))
@@ -80,6 +80,6 @@ def test_a_damaged_result_is_none(tmp_path, content):
 def test_photos_are_judged_by_their_captions_and_their_loss(config, data, cache, tmp_path):
     trial = Trial(config.with_values(epochs=1), defect="double-softmax")
     result = run_trial(trial, replace(data, facts=None), cache.folder, folder=tmp_path / "run")
-    assert set(result) == {"cider", "bleu_4", "distinct", "val_loss", "steps", "seconds"}
+    assert set(result) == {"cider", "bleu_4", "distinct", "val_loss", "steps", "seconds", "pictures_sha256"}
     assert 0 <= result["cider"] <= 10
     assert 1 <= result["distinct"] <= len(data.image_names("val"))

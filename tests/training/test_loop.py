@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from helpers.data.build_cache import build_cache
+from helpers.data.build_cache import build_cache, open_cache
 from helpers.errors import UserError
 from helpers.models.loading import load_encoder
 from helpers.models.writer import CaptionWriter
@@ -99,6 +99,20 @@ def test_stopped_and_resumed_it_ends_in_the_same_bits(start, finished, cuts):
         assert run.captioner.exists()
     assert checkpoints(run.checkpoints)[-1].name == f"step-{sum(cuts):08d}"
     assert same_bits(start(), finished)
+
+
+def test_a_run_that_goes_on_with_other_pictures_says_so(start, data, config, tmp_path, capsys):
+    images = tmp_path / "photos"
+    shutil.copytree(data.images, images)
+    own, folder = replace(data, images=images), tmp_path / "embeddings"
+    start(at=open_cache(own, config, folder).folder, max_steps=2)
+    start(at=open_cache(own, config, folder).folder, max_steps=2)
+    assert "have changed since it began" not in capsys.readouterr().err
+    names = data.image_names("train")
+    shutil.copy(data.images / names[1], images / names[0])
+    run = start(at=open_cache(own, config, folder).folder, max_steps=2)
+    said = capsys.readouterr().err
+    assert f"pictures of {run.folder} have changed since it began: it goes on with those of now" in said
 
 
 @pytest.mark.parametrize("mapper", ["encoder", "queries"])
