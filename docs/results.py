@@ -172,7 +172,9 @@ def time_to_quality() -> str:
     always = last.groupby("recipe", sort=False).reached.transform("all")
     effects = paired_effects(last[always], "recipe", measure="minutes", base="ours")
     said = [f"- minutes of {row.recipe}: {effect_in_words(row)}" for _, row in effects.iloc[1:].iterrows()]
-    head = "Minutes of one CPU thread in training steps until 0.8 of the validation captions are right, four at most."
+    most = read_record(TABLES / "quality.csv")["settings"]["most_minutes"]
+    head = ("Minutes of one CPU thread in training steps until 0.8 of the validation captions are right, "
+            f"{most:g} at most.")  # fmt: skip
     return "\n\n".join(
         [head, "\n".join(rows), *(["\n".join(said)] if said else []), "```\npython -m benchmarks.quality\n```"]
     )
