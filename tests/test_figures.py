@@ -76,6 +76,18 @@ def test_each_table_is_at_the_settings_of_today(table):
     assert other <= allowed | ({"freezing"} if table.stem in ("frozen_lr", "lora_lr") else set())
 
 
+def test_notebook_07_runs_the_experiments_of_the_tables():
+    cells = json.loads((ROOT / "notebooks" / "07_ablation.ipynb").read_text("utf-8"))["cells"]
+    (source,) = [text for cell in cells if (text := "".join(cell["source"])).startswith("EXPERIMENTS = ")]
+    names: dict[str, Any] = {}
+    exec(source, names)
+    drawn = [table for table in TABLES if table.parent == FOLDER and table.stem != "quality"]
+    assert set(names["EXPERIMENTS"]) == {table.stem for table in drawn}
+    for table in drawn:
+        rows, (varied, _) = pd.read_csv(table), names["EXPERIMENTS"][table.stem]
+        assert {name: set(values) for name, values in varied.items()} == {name: set(rows[name]) for name in varied}
+
+
 def test_every_question_has_an_answer_against_its_base():
     assert answered(FOLDER)
     for name in answered(FOLDER):
