@@ -73,7 +73,7 @@ bench-threads: $(READY)  ## a small model's time on an idle machine and beside b
 bench-quality: $(READY)  ## minutes until 0.8 of the drawn world's captions are right, by recipe (20 minutes)
 	$(BIN)/python -m benchmarks.quality
 
-bench-small-rate: $(READY)  ## right captions against the number of steps at 9e-6, resumable (an hour of one CPU thread)
+bench-small-rate: $(READY)  ## right captions against the number of steps at 9e-6, resumable (half an hour)
 	$(BIN)/python -m benchmarks.small_rate
 
 lab: $(READY)  ## JupyterLab on the notebooks

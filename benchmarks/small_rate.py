@@ -4,7 +4,7 @@ Each arm trains preset tiny on the drawn world at constant learning rates, on on
 validation pictures each time its steps have doubled. Writes notebooks/results/steps_at_9e-6.csv, which notebook 04
 draws, and its settings beside it as JSON. AdamW moves a weight by about the learning rate per step, so arms at 10 and
 100 times the rate stand in for 10 and 100 times the steps, as far as they agree with 9e-6 where both were measured.
-Checkpoints lie in runs/small-rate, and the command goes on from there: `--steps` and `--seeds` ask for more.
+Checkpoints lie in runs/small-rate, and the command goes on from there.
 """
 
 import argparse
@@ -12,7 +12,6 @@ import os
 import platform
 import time
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -38,13 +37,13 @@ from helpers.training.optimizer import Parts
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "notebooks" / "results" / "steps_at_9e-6.csv"
 RUNS = ROOT / "runs" / "small-rate"
-ARMS = {  # learning rates of mapping module and GPT-2, and the most steps they are worth
-    (9e-6, 9e-6): 96_000,
-    (9e-5, 9e-5): 24_000,
-    (9e-4, 9e-4): 1500,
-    (2e-4, 9e-6): 3000,
+ARMS = {  # learning rates of mapping module and GPT-2, and the steps that they train
+    (9e-6, 9e-6): 6000,
+    (9e-5, 9e-5): 750,
+    (9e-4, 9e-4): 750,
+    (2e-4, 9e-6): 750,
 }
-LOOKS = (0, 12, 23, 46, 93, 186, 372, 750, 1500, 3000, 6000, 12_000, 24_000, 48_000, 96_000)  # steps done
+LOOKS = (0, 12, 23, 46, 93, 186, 372, 750, 1500, 3000, 6000)  # steps done
 
 
 def constant(_step: int, _total: int, *, peak: float, warmup: float) -> float:
@@ -52,14 +51,14 @@ def constant(_step: int, _total: int, *, peak: float, warmup: float) -> float:
     return peak
 
 
-def train_seed(seed: int, last: int) -> None:
-    """Train every arm with this seed, all to one look before any goes on to the next, up to `last` steps."""
+def train_seed(seed: int) -> None:
+    """Train every arm with this seed, all to one look before any goes on to the next."""
     torch.set_num_threads(1)
     data, config = open_drawn_world(), preset("tiny").with_values(seed=seed)
     cache = open_cache(data, config)
     for steps in LOOKS:
         for (mapper_lr, gpt2_lr), most in ARMS.items():
-            if steps <= min(last, most):
+            if steps <= most:
                 advance(config.with_values(mapper_lr=mapper_lr, gpt2_lr=gpt2_lr), steps, data=data, cache=cache)
 
 
@@ -109,12 +108,11 @@ def read_looks(folder: Path) -> pd.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=6000, help="the last look of each arm")
     parser.add_argument("--seeds", type=int, default=2)
     options = parser.parse_args()
     open_cache(open_drawn_world(), preset("tiny"))  # made once, before the processes share it
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        list(pool.map(partial(train_seed, last=options.steps), range(options.seeds)))
+        list(pool.map(train_seed, range(options.seeds)))
     save(options.seeds)
 
 
@@ -125,7 +123,7 @@ def save(seeds: int) -> None:
     write_text(RESULTS, rows.to_csv(index=False))
     varied = ("mapper_lr", "gpt2_lr", "warmup", "epochs", "seed")
     record = {
-        "command": f"python -m benchmarks.small_rate --steps {rows.steps.max()} --seeds {seeds}",
+        "command": f"python -m benchmarks.small_rate --seeds {seeds}",
         "trainings": len(folders),
         "schedule": "constant learning rates, no warm-up",
         "settings": {name: value for name, value in preset("tiny").to_dict().items() if name not in varied},
