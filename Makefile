@@ -121,6 +121,7 @@ results: $(READY)  ## the tables of the drawn world, into notebooks/results (fou
 	  --out $(TABLES)/defect.csv
 	$(ABLATE_WORLD) --epochs 2 --vary train_images=2378,75,150,300,600,1200 --out $(TABLES)/train_images.csv
 	$(BIN)/python -m benchmarks.quality
+	$(BIN)/python -m benchmarks.small_rate
 
 ABLATE_PHOTOS := $(BIN)/clipxgpt ablate --preset photo --clip runs/photo/encoder --gpt2 runs/photo/language/gpt2 --text $(TEXT) \
   $(PHOTOS) --epochs 1 --batch-size 64
