@@ -173,8 +173,10 @@ def read_fingerprint(folder: Path, clip: ImageEncoder | None) -> dict[str, Any]:
     wanted = clip.fingerprint() if clip else found
     if {**found, "name": None} != {**wanted, "name": None}:
         part = "CLIP" if found["pooling"] == wanted["pooling"] else "pooling"
+        others = [name for name in {**wanted, **found} if name != "name" and found.get(name) != wanted.get(name)]
         raise UserError(f"{folder} holds embeddings of {_in_words(found)}, but asked for is {_in_words(wanted)}; "
-                        f"give the cache another folder, or use the {part} that made it")  # fmt: skip
+                        f"they differ in {', '.join(others)}; give the cache another folder, or use the {part} that "
+                        "made it")  # fmt: skip
     return found
 
 

@@ -269,6 +269,13 @@ def test_a_cache_of_the_other_pooling_is_refused_by_both_names(tmp_path, images,
             assert "\n" not in str(caught.value)
 
 
+def test_a_cache_that_differs_in_one_setting_is_refused_by_that_settings_name(folder, images, clip, monkeypatch):
+    build_cache(folder, images, NAMES, clip=clip, **SMALL)
+    monkeypatch.setattr(clip, "reduce_to", 32)
+    with pytest.raises(UserError, match="; they differ in reduce_to; give the cache another folder"):
+        EmbeddingCache.open(folder, clip)
+
+
 def test_images_that_are_not_in_the_cache(folder, images, clip):
     cache = build_cache(folder, images, NAMES, clip=clip, **SMALL)
     with pytest.raises(UserError, match=r"2 images have no embedding in .* such as nowhere\.jpg, 03\.png"):
