@@ -271,7 +271,7 @@ def test_a_cache_of_the_other_pooling_is_refused_by_both_names(tmp_path, images,
 
 def test_a_cache_that_differs_in_one_setting_is_refused_by_that_settings_name(folder, images, clip, monkeypatch):
     build_cache(folder, images, NAMES, clip=clip, **SMALL)
-    monkeypatch.setattr(clip, "reduce_to", 32)
+    monkeypatch.setattr(clip.processor, "reduce_to", 32, raising=False)
     with pytest.raises(UserError, match="; they differ in reduce_to; give the cache another folder"):
         EmbeddingCache.open(folder, clip)
 
