@@ -136,12 +136,11 @@ photo-ablations: $(READY)  ## the tables of photos, into notebooks/results/photo
 	$(ABLATE_PHOTOS) $(STAGES) --vary freezing=full,frozen,first-and-last,last-n,lora --out $(TABLES)/photo/freezing.csv
 	$(ABLATE_PHOTOS) $(STAGES) --vary train_images=5705,100,300,1000,3000 --out $(TABLES)/photo/train_images.csv
 	$(ABLATE_PHOTOS) $(STAGES) --vary prefix_length=4,1,2,10 --out $(TABLES)/photo/prefix_length.csv
-	$(ABLATE_PHOTOS) $(STAGES) --vary epochs=1,2 --out $(TABLES)/photo/epochs.csv
 	$(ABLATE_PHOTOS) $(POOLED) --mapper-layers 2 --vary mapper=mlp,encoder,queries --vary mapper_lr=0.002,0.0003 \
 	  --out $(TABLES)/photo/mapper.csv
 	$(ABLATE_PHOTOS) $(POOLED) --mapper-layers 2 --mapper queries --vary pooling=pooled,patches --out $(TABLES)/photo/pooling.csv
 	$(BIN)/clipxgpt pretrain $(PHOTOS) --out runs/scratch
-	$(ABLATE_PHOTOS) $(POOLED) --vary clip=runs/photo/encoder,runs/scratch/clip --out $(TABLES)/photo/scratch.csv
+	$(ABLATE_PHOTOS) $(POOLED) --mapper-layers 2 --vary clip=runs/photo/encoder,runs/scratch/clip --out $(TABLES)/photo/scratch.csv
 
 WORLD := --images data/drawn/flickr30k_images --captions data/drawn/results.csv
 SEEN = --eyes tiny tiny runs/judges/tiny-0,runs/judges/tiny-1,runs/judges/tiny-2 --eyes second runs/judges/drawn-1/clip runs/judges/drawn-1-0

@@ -244,8 +244,8 @@ def own_photos() -> str:
     for measure, name in (("loss", "loss"), ("cider", "CIDEr")):
         effects = paired_effects(rows[rows.judged_on == "own"], "arm", measure=measure, base="as it ships")
         said += [f"- {name}, {row.arm}: {effect_in_words(row)}" for _, row in effects.iloc[1:].iterrows()]
-    head = (f"Loss in nats per reference token; means and differences over {rows.seed.nunique()} orders of the photos, "
-            "which are few ([Your own photos](own_photos.md)).")  # fmt: skip
+    head = (f"Loss in nats per reference token; means and differences over {rows.seed.nunique()} orders of the photos "
+            "([Your own photos](own_photos.md)).")  # fmt: skip
     return "\n\n".join([head, "\n".join(lines), "\n".join(said), "```\npython -m benchmarks.own_photos\n```"])
 
 

@@ -38,9 +38,8 @@ NOTES = {
     "photos: mapping module": f"On the pooled embedding, with two layers. Each design is {TUNED}",
     "photos: image encoder": "The untrained encoder has the same layers with random weights.",
     "photos: training photos": "All trainings take the same number of steps.",
-    "photos: epochs": "Each is a training of its own, with its own schedule of the learning rate.",
-    "photos: pooled or patches": "Learned queries read the pooled vector, or the cells of the last feature map beside "
-    "it.",
+    "photos: pooled or patches": "Learned queries in two layers read the pooled vector, or the 81 cells of the last "
+    "feature map, whose mean it is.",
     "photos: encoder from scratch": "On the pooled embedding. The other encoder is a small ViT that a contrastive loss "
     "taught on the same training photos and captions, with nothing pretrained.",
 }

@@ -48,7 +48,6 @@ QUESTIONS = {
     "photos: prefix length": Question("photo/prefix_length", "prefix_length", 4),
     "photos: freezing": Question("photo/freezing", "freezing", "full"),
     "photos: training photos": Question("photo/train_images", "train_images", 5705),
-    "photos: epochs": Question("photo/epochs", "epochs", 1),
     "photos: pooled or patches": Question("photo/pooling", "pooling", "pooled"),
     "photos: encoder from scratch": Question("photo/scratch", "clip", "runs/photo/encoder"),
 }
