@@ -70,7 +70,7 @@ bench-gpu:  ## what a GPU does, in under 8 minutes, with the PyTorch that is the
 bench-threads: $(READY)  ## a small model's time on an idle machine and beside busy loops (5 minutes)
 	$(BIN)/python -m benchmarks.threads
 
-bench-quality: $(READY)  ## minutes until 0.8 of the drawn world's captions are right, by recipe (20 minutes)
+bench-quality: $(READY)  ## minutes until 0.8 of the drawn world's captions are right, by recipe (25 minutes)
 	$(BIN)/python -m benchmarks.quality
 
 bench-small-rate: $(READY)  ## right captions against the number of steps at 9e-6, resumable (half an hour)
@@ -89,8 +89,9 @@ pair: $(READY)  ## draw the pretraining world and rebuild the pair in helpers/ti
 # The photos of Flickr8k as Kaggle has them, with a CSV of splits, and a CSV of Flickr30k's captions with theirs.
 FLICKR8K ?= data/flickr8k
 TEXT ?= data/flickr30k-captions.csv.gz
+STAGES := --cache runs/photo/embeddings
 PHOTOS := --images $(FLICKR8K)/Images --captions $(FLICKR8K)/captions.txt --splits $(FLICKR8K)/splits.csv
-SCORED := $(PHOTOS) --cache runs/photo/embeddings
+SCORED := $(PHOTOS) $(STAGES)
 
 photo: $(READY)  ## rebuild the captioner in helpers/photo: make photo FLICKR8K=folder TEXT=captions.csv (45 minutes)
 	$(BIN)/clipxgpt convert efficientnet-lite2 --reduce-to 224 --out runs/photo/encoder
@@ -125,7 +126,6 @@ results: $(READY)  ## the tables of the drawn world, into notebooks/results (fou
 
 ABLATE_PHOTOS := $(BIN)/clipxgpt ablate --preset photo --clip runs/photo/encoder --gpt2 runs/photo/language/gpt2 --text $(TEXT) \
   $(PHOTOS) --epochs 1 --batch-size 64
-STAGES := --cache runs/photo/embeddings
 POOLED := --pooling pooled --cache runs/photo/embeddings-pooled
 
 .PHONY: photo-ablations

@@ -1,4 +1,4 @@
-"""What docs/results.md says beside its figures: names, notes, and the claims of earlier versions."""
+"""The words of docs/results.md beside its figures: names, notes, and the claims of earlier versions."""
 
 INTRODUCTION = """# Results
 

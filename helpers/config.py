@@ -193,6 +193,7 @@ def check_value(
         raise UserError(f"{name} is {value}, but must be above {above} and finite")
 
 
+# Names that an ablation can vary beside the fields of the config, with their types (experiments/trial.py).
 VARIED_BESIDE = {"defect": str, "train_images": int}
 DEFECTS = (  # the values of `defect`: the original's bugs, by name
     "none", "double-softmax", "absolute-lr", "mixed-images", "double-wpe", "triple-wpe", "bos-at-inference",

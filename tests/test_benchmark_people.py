@@ -1,4 +1,4 @@
-"""What the benchmark of people counts beside the scores: what the references decide, and what neutral words cost."""
+"""The benchmark of people counts beside the scores: what the references decide, and what neutral words cost."""
 
 import pytest
 

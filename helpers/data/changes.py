@@ -1,4 +1,4 @@
-"""What tells one training set from another, and which pictures have changed since they were embedded."""
+"""Hashes that tell one training set from another, and the pictures that have changed since they were embedded."""
 
 import hashlib
 import os

@@ -172,8 +172,7 @@ def begin_run(folder: str | Path, config: Config, identity: dict[str, Any], *, r
     if (found := read_run_config(run.folder)) is not None:
         config_before = Config.from_dict(found["config"])  # a field that is younger than the run had its default
         check_same(run.folder, "config", found=config_before.to_dict(), wanted=config.to_dict())
-        before, now = ({**data, PICTURES: None} for data in (found["data"], identity))  # those may change
-        check_same(run.folder, "data", found=before, wanted=now)
+        check_same(run.folder, "data", found=found["data"], wanted=identity)
         sweep_partial(run.folder)
         return run
     if run.checkpoints.exists() or run.captioner.exists():
@@ -204,7 +203,7 @@ def training_config(captioner: str | Path) -> Config | None:
 
 def check_same(folder: Path, what: str, *, found: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Raise UserError on the first value in which a run's config or data differ from what it should go on with."""
-    for name in [name for name in {**found, **wanted} if name not in FREE]:
+    for name in [name for name in {**found, **wanted} if name not in (*FREE, PICTURES)]:
         if found.get(name) != wanted.get(name):
             raise UserError(
                 f"{folder} holds a run with {name} {found.get(name)!r}, here it is {wanted.get(name)!r}: a run goes on "

@@ -1,4 +1,4 @@
-"""What holds for GPT-2 holds for language models of other families; what would need a second path is refused."""
+"""Language models of other families do what GPT-2 does; one that would need a second path is refused."""
 
 import copy
 import json

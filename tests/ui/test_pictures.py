@@ -1,4 +1,4 @@
-"""What is decoded of a large picture, and what is refused before it is."""
+"""A large picture is decoded as far as it is needed, or refused before it is."""
 
 import io
 import subprocess
