@@ -5,9 +5,10 @@ embeddings, both with commas between them ("-" for no run). Each captioner write
 --split. Every judge compares each caption with the picture's references: `preferred` is how often it finds that the
 caption fits better, 0.5 if as often as not. It has no unit, so judges can be compared. `own_minus_other` is how much
 more often the judges with the captioner's own eyes do so than the others. With captioners of one encoder that may be a
-judge's taste in wording as well as flattery; over captioners of either encoder it is flattery, if it is above 0. On the
-drawn world the same is counted among captions that state something false. Intervals: 95 %, bootstrap over pictures.
-Results: --out.
+judge's taste in wording as well as flattery. In the mean of captioners of either encoder, each encoder counting as
+much, a taste cancels, because each judge is once the own one and once the other. On the drawn world the same is counted
+among captions that state something false. Intervals: 95 %, bootstrap over pictures; the captions of one picture stay
+together. Verdicts are corrected by Holm for all comparisons of one call. Results: --out.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.nn import functional as F
 
@@ -26,8 +28,9 @@ from helpers.data.build_cache import build_cache
 from helpers.data.dataset import Data, open_data
 from helpers.data.embedding_cache import EmbeddingCache
 from helpers.data.scene_captions import is_right
-from helpers.evaluation.bootstrap import Score
+from helpers.evaluation.bootstrap import RESAMPLES, Score
 from helpers.evaluation.clipscore import WEIGHT, ClipJudge
+from helpers.experiments.significance import LEVEL, holm
 from helpers.models.writer import CaptionWriter
 
 
@@ -67,20 +70,56 @@ def numbers(score: Score) -> dict[str, Any]:
     return {"preferred": round(score.value, 4), "95_interval": [round(end, 4) for end in score.interval]}
 
 
-def compared(own: np.ndarray, other: np.ndarray) -> dict[str, Any]:
-    """Return how often own and other judges prefer the captions, and the paired difference; both are float [N]."""
-    mine, theirs = Score.mean(own), Score.mean(other)
+def preferred(views: list[np.ndarray], counted: list[np.ndarray]) -> Score:
+    """Return how often captions are preferred, over pictures.
+
+    views: the `preferences` of each captioner, float64 [N] each. counted: bool [N] each, the captions that count.
+    """
+    counts = np.sum(counted, axis=0)
+    sums = np.sum([np.where(some, view, 0) for view, some in zip(views, counted, strict=True)], axis=0)
+    with np.errstate(invalid="ignore"):
+        return Score.of(np.column_stack([sums, counts]), lambda each: each[:, 0] / each[:, 1], sums / counts)
+
+
+def sides(by_judge: dict[tuple[str, str], dict[str, np.ndarray]], counted: dict[str, np.ndarray], eyes: str) -> Any:
+    """Return how often the judges with these eyes prefer captions, "own", and how often all others do, "other".
+
+    by_judge: by the judge's eyes and name, the `preferences` [N] of each run. counted: bool [N] per run.
+    """
+    views = {}
+    for side in ("own", "other"):
+        judges = [seen for key, seen in by_judge.items() if (key[0] == eyes) is (side == "own")]
+        means = [np.mean([seen[run] for seen in judges], axis=0) for run in counted]
+        views[side] = preferred(means, list(counted.values()))
+    return views
+
+
+def mean_of(scores: list[Score]) -> Score:
+    """Return the mean of scores over the same pictures, in which each score counts as much."""
+    return Score(
+        float(np.mean([score.value for score in scores])),
+        np.mean([score.resampled for score in scores], axis=0),
+        np.mean([score.per_image for score in scores], axis=0),
+    )
+
+
+def compared(mine: Score, theirs: Score) -> dict[str, Any]:
+    """Return how often own and other judges prefer the captions, and the difference with its p, paired by picture."""
     difference = {name: value if isinstance(value, str) else np.round(value, 4).tolist()
                   for name, value in mine.minus(theirs).items()}  # fmt: skip
+    apart = mine.resampled - theirs.resampled
+    apart = apart[~np.isnan(apart)]  # a resample without any such caption
+    difference["p"] = min(1.0, 2 * max(min((apart <= 0).mean(), (apart >= 0).mean()), 1 / RESAMPLES))
     return {"own": numbers(mine), "other": numbers(theirs), "own_minus_other": difference}
 
 
-def _found(views: dict[str, list[np.ndarray]]) -> dict[str, Any]:
-    found = compared(np.mean(views["own"], axis=0), np.mean(views["other"], axis=0))
-    if views["own of false"]:
-        own, other = (np.concatenate(views[f"{side} of false"]) for side in ("own", "other"))
-        found["wrong_captions"] = {"captions": len(own)} | compared(own, other)
-    return found
+def correct_for_all(differences: list[dict[str, Any]]) -> None:
+    """Add p_holm to each difference, and take back the verdict of each that is not shown after the correction."""
+    corrected = holm(pd.Series([each["p"] for each in differences])).sort_index()
+    for difference, p in zip(differences, corrected, strict=True):
+        difference["p_holm"] = round(float(p), 4)
+        if p >= LEVEL:
+            difference["verdict"] = "no difference shown"
 
 
 def main() -> None:
@@ -114,23 +153,27 @@ def main() -> None:
                       for run, (preferred, fit) in zip(written, seen, strict=True)]  # fmt: skip
     results = {"command": " ".join(["python -m benchmarks.judges", *sys.argv[1:]]), "pictures": len(names),
                "split": chosen.split, "captions": {}, "table": table}  # fmt: skip
-    views: dict[str, list[np.ndarray]] = {"own": [], "other": [], "own of false": [], "other of false": []}
-    for eyes in dict.fromkeys(runs.values()):
-        mine = [run for run in written if runs[run] == eyes]
-        for side in ("own", "other"):
-            judges = [by_judge[key] for key in by_judge if (key[0] == eyes) is (side == "own")]
-            by_run = {run: np.mean([judge[run] for judge in judges], axis=0) for run in mine}  # [N] each
-            views[side].append(np.mean(list(by_run.values()), axis=0))
-            if data.facts:
-                truth = [data.facts[name] for name in names]
-                false = {run: [not is_right(*pair) for pair in zip(written[run], truth, strict=True)] for run in mine}
-                views[f"{side} of false"].append(np.concatenate([by_run[run][false[run]] for run in mine]))
-        last = {name: each[-1:] for name, each in views.items()}
-        results["captions"][f"of captioners that see by {eyes}"] = _found(last)
-    if len(results["captions"]) > 1:  # a judge's taste falls out of the mean, because each judge is once the own one
-        results["captions"]["of captioners that see by either"] = _found(views)
-    for captions, found in results["captions"].items():
-        print(f"{captions}: {json.dumps(found)}")
+    truth = [data.facts[name] for name in names] if data.facts else []
+    every = dict.fromkeys(written, np.ones(len(names), dtype=bool))
+    false = {run: np.array([not is_right(*pair) for pair in zip(written[run], truth, strict=True)])
+             for run in (written if truth else ())}  # fmt: skip
+    found = {eyes: {which: sides(by_judge, {run: counted[run] for run in counted if runs[run] == eyes}, eyes)
+                    for which, counted in (("all", every), ("false", false))
+                    if any(counted[run].any() for run in counted if runs[run] == eyes)}
+             for eyes in dict.fromkeys(runs.values())}  # fmt: skip
+    if len(found) > 1:
+        found["either"] = {which: {side: mean_of([each[which][side] for each in found.values()])
+                                   for side in ("own", "other")}
+                           for which in ("all", "false") if all(which in each for each in found.values())}  # fmt: skip
+    for eyes, views in found.items():
+        results["captions"][f"of captioners that see by {eyes}"] = kept = compared(*views["all"].values())
+        if "false" in views:
+            number = sum(int(false[run].sum()) for run in false if eyes in ("either", runs[run]))
+            kept["wrong_captions"] = {"captions": number} | compared(*views["false"].values())
+    correct_for_all([each["own_minus_other"] for kept in results["captions"].values()
+                     for each in (kept, kept.get("wrong_captions")) if each])  # fmt: skip
+    for captions, kept in results["captions"].items():
+        print(f"{captions}: {json.dumps(kept)}")
     chosen.out.write_text(json.dumps(results, indent=1) + "\n")
 
 

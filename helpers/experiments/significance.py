@@ -27,7 +27,7 @@ def paired_effects(results: pd.DataFrame, by: str, *, measure: str, base: object
         rows.append({by: value, "mean": arms[value].mean(), "difference": differences.mean(),
                      **_interval(differences.to_numpy()), "seeds": len(differences)})  # fmt: skip
     table = pd.DataFrame(rows, columns=[by, "mean", "difference", "low", "high", "p", "seeds"])
-    table.insert(6, "p_holm", _holm(table.p))
+    table.insert(6, "p_holm", holm(table.p))
     higher = table.difference.gt(0).map({True: "higher", False: "lower"})
     return table.assign(verdict=["base", *higher.where(table.p_holm < LEVEL, "no difference shown")[1:]])
 
@@ -62,6 +62,13 @@ def effects_in_words(effects: pd.DataFrame, digits: int = 3) -> str:
     return "\n".join(lines)
 
 
+def holm(p: pd.Series) -> pd.Series:
+    """Return Holm's corrected p values (Holm 1979): the smallest times their number, the next times one less, ..."""
+    ordered = p.dropna().sort_values()
+    factors = range(len(ordered), 0, -1)
+    return (ordered * list(factors)).cummax().clip(upper=1)
+
+
 def _interval(differences: np.ndarray) -> dict[str, float]:
     """Return low, high and p of the mean of paired differences [seeds], nothing if there is only one."""
     if len(differences) < 2:
@@ -71,10 +78,3 @@ def _interval(differences: np.ndarray) -> dict[str, float]:
     test = stats.ttest_1samp(differences, 0)
     low, high = test.confidence_interval()
     return {"low": low, "high": high, "p": test.pvalue}
-
-
-def _holm(p: pd.Series) -> pd.Series:
-    """Return Holm's corrected p values (Holm 1979): the smallest times their number, the next times one less, ..."""
-    ordered = p.dropna().sort_values()
-    factors = range(len(ordered), 0, -1)
-    return (ordered * list(factors)).cummax().clip(upper=1)
