@@ -111,13 +111,14 @@ ABLATE_WORLD := $(BIN)/clipxgpt ablate
 
 .PHONY: results
 results: $(READY)  ## the tables of the drawn world, into notebooks/results (four hours on 2 cores); then make docs
-	$(ABLATE_WORLD) --epochs 1 --vary mapper=encoder,mlp,queries --vary mapper_lr=0.0002,0.0007,0.002,7e-05 --out $(TABLES)/mapper.csv
+	$(ABLATE_WORLD) --epochs 1 --vary mapper=encoder,mlp,queries --vary mapper_lr=0.0002,0.0007,0.002,7e-05,2.5e-05 --out $(TABLES)/mapper.csv
 	$(ABLATE_WORLD) --seeds 8 --epochs 1 --vary prefix_length=4,1,2,10,20 --out $(TABLES)/prefix_length.csv
 	$(ABLATE_WORLD) --epochs 1 --vary freezing=first-and-last,frozen,last-n,full --out $(TABLES)/freezing.csv
 	$(ABLATE_WORLD) --epochs 1 --freezing frozen --vary mapper_lr=0.0002,0.0007,0.002 --out $(TABLES)/frozen_lr.csv
 	$(ABLATE_WORLD) --epochs 1 --freezing lora --vary gpt2_lr=0.003,0.01,0.03 --out $(TABLES)/lora_lr.csv
 	$(ABLATE_WORLD) --epochs 1 --vary train_embeddings=true,false --out $(TABLES)/train_embeddings.csv
 	$(ABLATE_WORLD) --epochs 1 --vary pooling=pooled,patches --out $(TABLES)/pooling.csv
+	$(ABLATE_WORLD) --epochs 2 --vary precision=fp32,bf16 --out $(TABLES)/precision.csv
 	$(ABLATE_WORLD) --epochs 2 --vary defect=none,double-softmax,absolute-lr,mixed-images,double-wpe,triple-wpe,bos-at-inference,first-token-lost,end-never-learned,padding-learned,split-by-rows \
 	  --out $(TABLES)/defect.csv
 	$(ABLATE_WORLD) --epochs 2 --vary train_images=2378,75,150,300,600,1200 --out $(TABLES)/train_images.csv
@@ -134,16 +135,20 @@ photo-ablations: $(READY)  ## the tables of photos, into notebooks/results/photo
 	$(ABLATE_PHOTOS) $(STAGES) --vary gpt2=runs/photo/language/gpt2,runs/untrained/gpt2 --out $(TABLES)/photo/gpt2.csv
 	$(ABLATE_PHOTOS) $(STAGES) --vary clip=runs/photo/encoder,runs/untrained/encoder --out $(TABLES)/photo/clip.csv
 	$(ABLATE_PHOTOS) $(STAGES) --vary freezing=full,frozen,first-and-last,last-n,lora --out $(TABLES)/photo/freezing.csv
+	$(ABLATE_PHOTOS) $(STAGES) --freezing lora --vary gpt2_lr=0.001,0.003,0.01 --out $(TABLES)/photo/lora_lr.csv
+	$(ABLATE_PHOTOS) $(STAGES) --freezing frozen --vary mapper_lr=0.002,0.0005,0.006 --out $(TABLES)/photo/frozen_lr.csv
 	$(ABLATE_PHOTOS) $(STAGES) --vary train_images=5705,100,300,1000,3000 --out $(TABLES)/photo/train_images.csv
 	$(ABLATE_PHOTOS) $(STAGES) --vary prefix_length=4,1,2,10 --out $(TABLES)/photo/prefix_length.csv
-	$(ABLATE_PHOTOS) $(POOLED) --mapper-layers 2 --vary mapper=mlp,encoder,queries --vary mapper_lr=0.002,0.0003 \
+	$(ABLATE_PHOTOS) $(POOLED) --mapper-layers 2 --vary mapper=mlp,encoder,queries --vary mapper_lr=0.002,0.0003,0.0001 \
 	  --out $(TABLES)/photo/mapper.csv
-	$(ABLATE_PHOTOS) $(POOLED) --mapper-layers 2 --mapper queries --vary pooling=pooled,patches --out $(TABLES)/photo/pooling.csv
+	$(ABLATE_PHOTOS) $(POOLED) --mapper-layers 2 --mapper queries --vary pooling=pooled,patches --vary mapper_lr=0.002,0.0003 \
+	  --out $(TABLES)/photo/pooling.csv
 	$(BIN)/clipxgpt pretrain $(PHOTOS) --out runs/scratch
 	$(ABLATE_PHOTOS) $(POOLED) --mapper-layers 2 --vary clip=runs/photo/encoder,runs/scratch/clip --out $(TABLES)/photo/scratch.csv
 
 WORLD := --images data/drawn/flickr30k_images --captions data/drawn/results.csv
-SEEN = --eyes tiny tiny runs/judges/tiny-0,runs/judges/tiny-1,runs/judges/tiny-2 --eyes second runs/judges/drawn-1/clip runs/judges/drawn-1-0
+SEEN = --eyes tiny tiny runs/judges/tiny-0,runs/judges/tiny-1,runs/judges/tiny-2 \
+  --eyes second runs/judges/drawn-1/clip runs/judges/drawn-1-0,runs/judges/drawn-1-1,runs/judges/drawn-1-2
 LITE = --eyes lite2 runs/judges/lite2-0/clip,runs/judges/lite2-1/clip runs/photo/0,runs/photo/1,runs/photo/2 \
   --eyes lite0 runs/judges/lite0-0/clip -
 
@@ -154,10 +159,13 @@ judges: $(READY)  ## spread of trainings, and second judges, into notebooks/resu
 	for seed in 0 1 2; do \
 	  $(BIN)/clipxgpt train --preset tiny $(WORLD) --cache data/drawn-embeddings --seed $$seed --out runs/judges/tiny-$$seed --resume || exit; \
 	done
-	$(BIN)/clipxgpt train --preset tiny $(WORLD) --clip runs/judges/drawn-1/clip --cache runs/judges/drawn-1-embeddings --out runs/judges/drawn-1-0 --resume
+	for seed in 0 1 2; do \
+	  $(BIN)/clipxgpt train --preset tiny $(WORLD) --clip runs/judges/drawn-1/clip --cache runs/judges/drawn-1-embeddings --seed $$seed --out runs/judges/drawn-1-$$seed --resume || exit; \
+	done
 	$(BIN)/clipxgpt train --preset tiny $(WORLD) --cache data/drawn-embeddings --text-share 1 --out runs/judges/tiny-blind --resume
 	$(BIN)/clipxgpt evaluate -C runs/judges/tiny-0 -C runs/judges/tiny-1 -C runs/judges/tiny-2 $(WORLD) --out runs/judges/test
 	cp runs/judges/test/trainings.json notebooks/results/trainings.json
+	$(BIN)/python -m benchmarks.new_scenes $(foreach seed,0 1 2,runs/judges/test/$(seed)/captions.csv) --out notebooks/results/new-scenes.json
 	$(BIN)/clipxgpt evaluate -C runs/judges/tiny-blind $(WORLD) --out runs/judges/tiny-blind/test
 	cp runs/judges/tiny-blind/test/metrics.json notebooks/results/blind.json
 	$(BIN)/python -m benchmarks.judges $(SEEN) $(WORLD) --out notebooks/results/judges-drawn.json

@@ -32,6 +32,7 @@ class Question:
 
 
 OWN_RATES = (("frozen", "frozen_lr", "mapper_lr"), ("lora", "lora_lr", "gpt2_lr"))
+ON_PHOTOS = tuple((arm, f"photo/{table}", column) for arm, table, column in OWN_RATES)
 QUESTIONS = {
     "mapping module": Question("mapper", "mapper", "encoder", tuned="mapper_lr"),
     "learning rate of the encoder": Question("mapper", "mapper_lr", 2e-4, only=("mapper", "encoder")),
@@ -40,15 +41,16 @@ QUESTIONS = {
     "freezing": Question("freezing", "freezing", "first-and-last", retuned=OWN_RATES),
     "training GPT-2's embeddings": Question("train_embeddings", "train_embeddings", True),
     "patches": Question("pooling", "pooling", "pooled"),
+    "precision": Question("precision", "precision", "fp32"),
     "defects of the original": Question("defect", "defect", "none"),
     "training pictures": Question("train_images", "train_images", 2378),
     "photos: image encoder": Question("photo/clip", "clip", "runs/photo/encoder"),
     "photos: language model": Question("photo/gpt2", "gpt2", "runs/photo/language/gpt2"),
     "photos: mapping module": Question("photo/mapper", "mapper", "mlp", tuned="mapper_lr"),
     "photos: prefix length": Question("photo/prefix_length", "prefix_length", 4),
-    "photos: freezing": Question("photo/freezing", "freezing", "full"),
+    "photos: freezing": Question("photo/freezing", "freezing", "full", retuned=ON_PHOTOS),
     "photos: training photos": Question("photo/train_images", "train_images", 5705),
-    "photos: pooled or patches": Question("photo/pooling", "pooling", "pooled"),
+    "photos: pooled or patches": Question("photo/pooling", "pooling", "pooled", tuned="mapper_lr"),
     "photos: encoder from scratch": Question("photo/scratch", "clip", "runs/photo/encoder"),
 }
 
