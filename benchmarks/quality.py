@@ -91,7 +91,8 @@ RECIPES = {  # the step, and its changes to preset tiny
     "the original's": (original, {}),
     "the original's, at 3e-3": (partial(original, peak=AIMED_AT), {}),
     "after ClipCap": (after_clipcap, AFTER_CLIPCAP | {"batch_size": 40}),
-    "after ClipCap, at our rate": (partial(after_clipcap, peak=preset("tiny").mapper_lr, warmup=100), AFTER_CLIPCAP),
+    "after ClipCap, all at 2e-4": (partial(after_clipcap, peak=preset("tiny").mapper_lr, warmup=100), AFTER_CLIPCAP),
+    "ClipCap's design, our training": (ours, AFTER_CLIPCAP | {"mapper_lr": 7e-4}),  # an MLP's best rate (mapper.csv)
 }
 
 
@@ -105,7 +106,7 @@ def learn(recipe: str, seed: int) -> pd.DataFrame:
     train, names = data.captions[data.captions.split == "train"], data.image_names("val")
     batches = CaptionBatches(train, cache, writer.tokenizer, batch_size=config.batch_size, seed=seed)
     step, rows = begin(writer, config, batches), []
-    epochs = config.epochs if recipe == "ours" else None
+    epochs = config.epochs if begin is ours else None
     for minutes in training(step, writer, batches, epochs=epochs):
         writer.captioner.eval()
         correct = share_right(names, writer.write(cache.rows(names), batch_size=512), data.facts)
