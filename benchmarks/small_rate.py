@@ -1,15 +1,14 @@
 """How right captions come with the number of steps at 9e-6, the original's learning rate: `make bench-small-rate`.
 
 Each arm trains preset tiny on the drawn world at constant learning rates, on one CPU thread, and is judged on the
-validation pictures each time its steps have doubled. Writes notebooks/results/steps_at_9e-6.csv, which notebook 04
-draws, and its settings beside it as JSON. AdamW moves a weight by about the learning rate per step, so arms at 10 and
-100 times the rate stand in for 10 and 100 times the steps, as far as they agree with 9e-6 where both were measured.
-Checkpoints lie in runs/small-rate, and the command goes on from there.
+validation pictures each time its steps have doubled, and once between 3,000 and 6,000. Writes
+notebooks/results/steps_at_9e-6.csv, which notebook 04 draws, and its record beside it as JSON. AdamW moves a weight by
+about the learning rate per step, so arms at 10 and 100 times the rate stand in for 10 and 100 times the steps, as far
+as they agree with 9e-6 where both were measured. Checkpoints lie in runs/small-rate, and the command goes on from there.
 """
 
 import argparse
 import os
-import platform
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -17,7 +16,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-import transformers
 
 from benchmarks.arms import make_learner
 from helpers.analysis.scene_errors import share_right
@@ -26,10 +24,12 @@ from helpers.data.batches import CaptionBatches
 from helpers.data.build_cache import open_cache
 from helpers.data.dataset import Data, open_drawn_world
 from helpers.data.embedding_cache import EmbeddingCache
+from helpers.experiments.record import describe_call, write_record
+from helpers.experiments.trial import captions_sha256
 from helpers.models.loading import load_encoder
 from helpers.models.writer import CaptionWriter
 from helpers.presets import preset
-from helpers.runtime.files import write_json, write_text
+from helpers.runtime.files import write_text
 from helpers.training.checkpoint import load_newest, save_checkpoint
 from helpers.training.loss import CaptionLoss, validation_loss
 from helpers.training.optimizer import Parts
@@ -43,7 +43,7 @@ ARMS = {  # learning rates of mapping module and GPT-2, and the steps that they 
     (9e-4, 9e-4): 750,
     (2e-4, 9e-6): 750,
 }
-LOOKS = (0, 12, 23, 46, 93, 186, 372, 750, 1500, 3000, 6000)  # steps done
+LOOKS = (0, 12, 23, 46, 93, 186, 372, 750, 1500, 3000, 4500, 6000)  # steps done
 
 
 def constant(_step: int, _total: int, *, peak: float, warmup: float) -> float:
@@ -108,7 +108,7 @@ def read_looks(folder: Path) -> pd.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
     open_cache(open_drawn_world(), preset("tiny"))  # made once, before the processes share it
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
@@ -118,19 +118,21 @@ def main() -> None:
 
 def save(seeds: int) -> None:
     """Join the rows of all arms and seeds so far, and record beside them how they were made."""
-    folders = [RUNS / f"{mapper_lr:g}-{gpt2_lr:g}-{seed}" for mapper_lr, gpt2_lr in ARMS for seed in range(seeds)]
-    rows = pd.concat([read_looks(folder) for folder in folders])
+    runs = [(*rates, seed) for rates in ARMS for seed in range(seeds)]
+    names = {"{:g}-{:g}-{}".format(*run): "mapper_lr {:g}, gpt2_lr {:g}, seed {}".format(*run) for run in runs}
+    rows = pd.concat([read_looks(RUNS / name) for name in names])
     write_text(RESULTS, rows.to_csv(index=False))
-    varied = ("mapper_lr", "gpt2_lr", "warmup", "epochs", "seed")
-    record = {
-        "command": f"python -m benchmarks.small_rate --seeds {seeds}",
-        "trainings": len(folders),
-        "schedule": "constant learning rates, no warm-up",
-        "settings": {name: value for name, value in preset("tiny").to_dict().items() if name not in varied},
-        "versions": {"python": platform.python_version(), "torch": torch.__version__,
-                     "transformers": transformers.__version__},
-    }  # fmt: skip
-    write_json(RESULTS.with_suffix(".json"), record)
+    given = ("mapper_lr", "gpt2_lr", "warmup", "epochs", "seed")
+    settings = {name: value for name, value in preset("tiny").to_dict().items() if name not in given}
+    write_record(
+        RESULTS,
+        call=describe_call(f"python -m benchmarks.small_rate --seeds {seeds}", threads=1),
+        seeds=set(range(seeds)),
+        trainings={f"right captions by steps, {name}": said for name, said in names.items()},
+        varied=["mapper_lr", "gpt2_lr"],
+        settings=settings | {"schedule": "constant learning rates, no warm-up"},
+        data_sha256=captions_sha256(open_drawn_world()),
+    )
 
 
 if __name__ == "__main__":
