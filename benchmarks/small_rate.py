@@ -4,7 +4,7 @@ Each arm trains preset tiny on the drawn world at constant learning rates, on on
 validation pictures each time its steps have doubled, and once between 3,000 and 6,000. Writes
 notebooks/results/steps_at_9e-6.csv, which notebook 04 draws, and its record beside it as JSON. AdamW moves a weight by
 about the learning rate per step, so arms at 10 and 100 times the rate stand in for 10 and 100 times the steps, as far
-as they agree with 9e-6 where both were measured. Checkpoints lie in runs/small-rate, and the command goes on from there.
+as they agree with 9e-6 where both were measured. Checkpoints lie in runs/small-rate, from which the command goes on.
 """
 
 import argparse
