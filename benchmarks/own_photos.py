@@ -1,8 +1,9 @@
 """What do a few photos of one's own teach the captioner that ships? `python -m benchmarks.own_photos --shared DIR`.
 
 The captioner learned Flickr8k; one's own photos are here those of the Flickr30k sample that are not in Flickr8k. A
-training goes on from `photo` with the first 30, 100, 300 and 1,000 of them in an order drawn by the seed. It is judged
-on 300 others and on Flickr8k's validation photos: what does it learn, and what does it forget? Measured are CIDEr and
+training goes on from `photo` with the first 30, 100, 300 and 1,000 of its training photos in an order drawn by the
+seed. It is judged on all its validation and test photos, whose captions GPT-2 has never read (those of the training
+photos it has), and on Flickr8k's validation photos: what does it learn, and what does it forget? Measured are CIDEr and
 words of captions by 3 beams, and the loss in nats per token of the references. Results: results/own_photos.csv; rows
 that it already has are not measured again.
 
@@ -29,7 +30,6 @@ from helpers.training.loss import CaptionLoss, validation_loss
 
 RESULTS = Path(__file__).parent / "results" / "own_photos.csv"
 PHOTOS = (30, 100, 300, 1000)
-JUDGED = 300  # photos of one's own that are not trained on
 SEEDS = 5
 GOING_ON = {  # what is changed of preset photo
     "start_from": "photo",
@@ -70,8 +70,10 @@ def main() -> None:
         )
     )  # fmt: skip
     known = {number(name) for name in flickr8k.image_names()}
-    own = [name for name in sample.image_names("train") if number(name) not in known]
-    before = flickr8k.image_names("val")
+    own, val, test = (
+        [name for name in sample.image_names(split) if number(name) not in known] for split in ("train", "val", "test")
+    )
+    judged, before = [*val, *test], flickr8k.image_names("val")
     eyes = preset("photo")
     cache, cache_before = (
         open_cache(data, eyes, chosen.runs / f"{name}-embeddings")
@@ -80,7 +82,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = pd.read_csv(RESULTS).to_dict("records") if RESULTS.exists() else []
     done = {(row["arm"], row["photos"], row["seed"]) for row in rows}
 
-    def record(writer: CaptionWriter, judged: list[str], **what: Any) -> None:
+    def record(writer: CaptionWriter, **what: Any) -> None:
         for name, found in (
             ("own", judge(writer, sample, judged, cache)),
             ("flickr8k", judge(writer, flickr8k, before, cache_before)),
@@ -91,17 +93,16 @@ def main() -> None:
 
     for seed in range(SEEDS):
         order = list(np.random.default_rng(seed).permutation(own))
-        judged, pool = order[:JUDGED], order[JUDGED:]
         if ("as it ships", 0, seed) not in done:
-            record(CaptionWriter.load("photo"), judged, arm="as it ships", photos=0, seed=seed, seconds=0.0)
+            record(CaptionWriter.load("photo"), arm="as it ships", photos=0, seed=seed, seconds=0.0)
         for photos in (number for number in PHOTOS if ("goes on", number, seed) not in done):
             training = sample.captions.assign(split="other")
-            training.loc[training.image_name.isin(pool[:photos]), "split"] = "train"
+            training.loc[training.image_name.isin(order[:photos]), "split"] = "train"
             training.loc[training.image_name.isin(judged[:20]), "split"] = "val"  # for the history alone
             config = preset("photo").with_values(seed=seed, eval_every=10_000, **GOING_ON)
             run = train(config, training, cache.folder, out=chosen.runs / f"goes-on-{photos}-{seed}", resume=True)
             seconds = run.history().elapsed_seconds.iloc[-1]
-            record(CaptionWriter.load(run.captioner), judged, arm="goes on", photos=photos, seed=seed, seconds=seconds)
+            record(CaptionWriter.load(run.captioner), arm="goes on", photos=photos, seed=seed, seconds=seconds)
     table = pd.DataFrame(rows).groupby(["judged_on", "arm", "photos"])
     print(table[["cider", "words", "loss", "seconds"]].mean().round(3).to_string())
 
