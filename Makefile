@@ -93,7 +93,7 @@ STAGES := --cache runs/photo/embeddings
 PHOTOS := --images $(FLICKR8K)/Images --captions $(FLICKR8K)/captions.txt --splits $(FLICKR8K)/splits.csv
 SCORED := $(PHOTOS) $(STAGES)
 
-photo: $(READY)  ## rebuild the captioner in helpers/photo: make photo FLICKR8K=folder TEXT=captions.csv (45 minutes)
+photo: $(READY)  ## rebuild the captioner in helpers/photo: make photo FLICKR8K=folder TEXT=captions.csv (75 minutes)
 	$(BIN)/clipxgpt convert efficientnet-lite2 --reduce-to 224 --out runs/photo/encoder
 	$(BIN)/clipxgpt pretrain --text $(TEXT) --out runs/photo/language
 	for seed in 0 1 2; do \
@@ -173,7 +173,8 @@ judges: $(READY)  ## spread of trainings, and second judges, into notebooks/resu
 	cp runs/judges/photo-test/trainings.json notebooks/results/trainings-photo.json
 	$(BIN)/clipxgpt convert efficientnet-lite0 --out runs/judges/lite0
 	$(BIN)/clipxgpt pretrain --vision runs/judges/lite0 $(PHOTOS) --out runs/judges/lite0-0
-	for seed in 0 1; do $(BIN)/clipxgpt pretrain --vision runs/photo/encoder $(PHOTOS) --seed $$seed --out runs/judges/lite2-$$seed || exit; done
+	for seed in 0 1 2; do $(BIN)/clipxgpt pretrain --vision runs/photo/encoder $(PHOTOS) --seed $$seed --out runs/judges/lite2-$$seed || exit; done
+	$(BIN)/python -m benchmarks.locked_clip runs/judges/lite2-0 runs/judges/lite2-1 runs/judges/lite2-2 --out notebooks/results/locked-clip.json
 	$(BIN)/python -m benchmarks.judges $(LITE) $(PHOTOS) --out notebooks/results/judges-photo.json
 
 .PHONY: people
@@ -181,6 +182,17 @@ people: $(READY)  ## the people and things that captions of photos name, into no
 	$(BIN)/python -m pip install --quiet textblob
 	$(BIN)/python -m benchmarks.people $(foreach seed,0 1 2,runs/judges/photo-test/$(seed)/captions.csv) --captioner runs/photo/0 \
 	  $(SCORED) --out notebooks/results/people.json
+
+SHARED ?= data
+.PHONY: photo-figures
+photo-figures: $(READY)  ## the captioner of photos by other figures, after make photo: SHARED=folder with flickr8k/ and flickr30k-sample/ (half an hour)
+	$(BIN)/python -m benchmarks.own_photos --shared $(SHARED)
+	$(BIN)/python -m benchmarks.large_photos --shared $(SHARED)
+	$(BIN)/python -m benchmarks.familiarity --photos $(SHARED)/flickr8k/Images --names $(SHARED)/flickr8k/splits.csv \
+	  --more $(SHARED)/flickr30k-sample/full_size
+	$(BIN)/python -m benchmarks.calibration runs/photo/0 runs/photo/1 runs/photo/2 $(SCORED)
+	$(BIN)/python -m benchmarks.predict --photos $(SHARED)/flickr30k-sample/full_size
+	$(BIN)/python -m benchmarks.probing --seeds 2
 
 .PHONY: docs
 docs: $(READY)  ## write docs/results.md and draw the pictures of README and docs, after make run
