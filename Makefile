@@ -141,8 +141,7 @@ photo-ablations: $(READY)  ## the tables of photos, into notebooks/results/photo
 	$(ABLATE_PHOTOS) $(STAGES) --vary prefix_length=4,1,2,10 --out $(TABLES)/photo/prefix_length.csv
 	$(ABLATE_PHOTOS) $(POOLED) --mapper-layers 2 --vary mapper=mlp,encoder,queries --vary mapper_lr=0.002,0.0003,0.0001 \
 	  --out $(TABLES)/photo/mapper.csv
-	$(ABLATE_PHOTOS) $(POOLED) --mapper-layers 2 --mapper queries --vary pooling=pooled,patches --vary mapper_lr=0.002,0.0003 \
-	  --out $(TABLES)/photo/pooling.csv
+	$(ABLATE_PHOTOS) $(POOLED) --mapper-layers 2 --mapper queries --vary pooling=pooled,patches --out $(TABLES)/photo/pooling.csv
 	$(BIN)/clipxgpt pretrain $(PHOTOS) --out runs/scratch
 	$(ABLATE_PHOTOS) $(POOLED) --mapper-layers 2 --vary clip=runs/photo/encoder,runs/scratch/clip --out $(TABLES)/photo/scratch.csv
 

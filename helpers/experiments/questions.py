@@ -50,7 +50,7 @@ QUESTIONS = {
     "photos: prefix length": Question("photo/prefix_length", "prefix_length", 4),
     "photos: freezing": Question("photo/freezing", "freezing", "full", retuned=ON_PHOTOS),
     "photos: training photos": Question("photo/train_images", "train_images", 5705),
-    "photos: pooled or patches": Question("photo/pooling", "pooling", "pooled", tuned="mapper_lr"),
+    "photos: pooled or patches": Question("photo/pooling", "pooling", "pooled"),
     "photos: encoder from scratch": Question("photo/scratch", "clip", "runs/photo/encoder"),
 }
 
