@@ -1,0 +1,127 @@
+"""The sections of docs/results.md about captioners: their scores, what a picture tells them, what more they learn."""
+
+import re
+from typing import Any
+
+import pandas as pd
+from results_cells import MEASURED, TABLES, code, effects_list, first_and_mean, read_json, score, score_of, table
+from results_text import BEST_BLIND, LANGUAGE_MODEL, NUMBERS, OWN_PHOTOS, PHOTO_TELLS, TEST_SCORES
+from scipy import stats
+
+from helpers import effect_in_words, paired_effects, scene_entropy, wording_entropy
+
+
+def wilson(share: float, number: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a share of so many pictures."""
+    interval = stats.binomtest(round(share * number), number).proportion_ci(method="wilson")
+    return interval.low, interval.high
+
+
+def against_the_best_writer(nats_per_token: float, scores: dict[str, Any]) -> float:
+    """Return what the picture tells, in nats per caption, against the best writer that there can be without a picture.
+
+    That writer knows how often each scene and each wording is drawn, so a caption costs it their entropy.
+    nats_per_token: what a token of the references costs the captioner. scores: those of trainings.json.
+    """
+    tokens = scores["picture_tells_per_caption"]["mean"] / scores["picture_tells_per_token"]["mean"]  # per reference
+    return scene_entropy() + wording_entropy() - nats_per_token * tokens
+
+
+def best_of_trainings(scores: dict[str, Any]) -> tuple[float, tuple[float, float]]:
+    """Return the mean of `against_the_best_writer` over trainings, and its 95 % interval by Student's t."""
+    told = pd.Series([against_the_best_writer(nats, scores) for nats in scores["nats_per_token_true"]["of_each"]])
+    return told.mean(), stats.t.interval(0.95, len(told) - 1, loc=told.mean(), scale=told.sem())
+
+
+def drawn_test() -> str:
+    """Return the test scores of the captioner of `make run` beside those of several trainings."""
+    found, trainings = read_json(MEASURED / "drawn-test.json"), read_json(TABLES / "trainings.json")
+    for name in ("correct", "correct_shuffled"):
+        found[f"{name}_95_interval"] = wilson(found[name], found["images"])
+    scores, number = trainings["scores"], NUMBERS[len(trainings["captioners"])]
+    rows = [(label, score_of(found, name), first_and_mean(scores[name])[1]) for name, label in TEST_SCORES.items()]
+    best, told = best_of_trainings(scores), scores["picture_tells_per_caption"]["mean"]
+    rows.append((BEST_BLIND, score(against_the_best_writer(found["nats_per_token_true"], scores), digits=2),
+                 score(*best, digits=2)))  # fmt: skip
+    head = (f"{found['images']} test pictures; {number} trainings, of which the first (seed 0) is that of `make run`. "
+            "95 % intervals: over pictures for the first; over trainings for the mean, by Student's t, which is wide "
+            f"for {number} and knows no highest score. A scene of this world holds {scene_entropy():.2f} nats of "
+            "information.")  # fmt: skip
+    shown = table(("", "first training, over pictures", f"mean of {number} trainings, over trainings"), rows)
+    after = LANGUAGE_MODEL.format(told=told, best=best[0], more=told - best[0])
+    return "\n\n".join([head, shown, after, code("make run", "make judges")])
+
+
+def drawn_tells() -> str:
+    """Return what the picture tells on the drawn world, against each writer that sees no picture."""
+    trainings, blind = read_json(TABLES / "trainings.json"), read_json(TABLES / "blind.json")
+    scores, number = trainings["scores"], NUMBERS[len(trainings["captioners"])]
+    tokens = scores["picture_tells_per_caption"]["mean"] / scores["picture_tells_per_token"]["mean"]
+    best = (scene_entropy() + wording_entropy()) / tokens
+    rows = [
+        ("the language model alone", score(scores["nats_per_token_language_model"]["mean"]),
+         f"{number} trainings", first_and_mean(scores["picture_tells_per_caption"])[1], "trainings"),
+        ("the captioner behind the mean embedding", score(blind["nats_per_token_mean"]),
+         "one training with `--text-share 1`", score_of(blind, "picture_tells_per_caption"), "pictures"),
+        ("the best writer that there can be", score(best),
+         f"{number} trainings", score(*best_of_trainings(scores)), "trainings"),
+    ]  # fmt: skip
+    head = ("What is known without a picture depends on who is asked. With `--text-share 1` a captioner learns as many "
+            "captions behind the mean embedding, without a picture, as with one. Nats per reference caption; "
+            f"{blind['images']} test pictures.")  # fmt: skip
+    shown = table(("without a picture", "its nats per token", "captioner", "the picture tells", "interval over"), rows)
+    return "\n\n".join([head, shown, code("make judges")])
+
+
+def photo_tells() -> str:
+    """Return what the photo tells the captioner of photos, and its greedy scores, over trainings."""
+    found = read_json(TABLES / "trainings-photo.json")
+    number = NUMBERS[len(found["captioners"])]
+    rows = [(label, *first_and_mean(found["scores"][name])) for name, label in PHOTO_TELLS.items()]
+    head = (f"The test photos; {number} trainings, against the captioner behind the mean embedding, where it learned "
+            "captions without a photo. 95 % intervals: over photos for the first training, over trainings for the mean "
+            "(Student's t).")  # fmt: skip
+    shown = table(("", "first training, over photos", f"mean of {number} trainings, over trainings"), rows)
+    return "\n\n".join([head, shown, code("make judges")])
+
+
+def photo_test() -> str:
+    """Return the test scores of the captioner in helpers/photo and of what needs no captioner."""
+    found = read_json(MEASURED / "photo-test.json")
+    arms, runs = found["arms"], [name for name in found["arms"] if re.fullmatch(r"runs/photo/\d", name)]
+    shown = {f"this captioner, {found['beams']} beams": runs[0], "greedy": f"{runs[0]}, greedy",
+             "another photo's embedding": f"{runs[0]}, another photo",
+             "the nearest training photo's caption": "nearest caption",
+             "the most typical caption of the 40 nearest": "consensus of 40"}  # fmt: skip
+    rows = [(label, score_of(arms[arm], "cider"), score_of(arms[arm], "bleu_4")) for label, arm in shown.items()]
+    minus = [f"- minus {arm}: CIDEr {scores['cider']['difference']:+.3f} "
+             f"[{scores['cider']['95_interval'][0]:.3f}, {scores['cider']['95_interval'][1]:.3f}]"
+             for arm, scores in found["first run minus"].items()]  # fmt: skip
+    spread = found["cider_over_runs"]
+    half = stats.t.ppf(0.975, len(runs) - 1) * spread["std"] / len(runs) ** 0.5
+    each = ", ".join(score(arms[run]["cider"]) for run in runs)
+    over = (f"Over {len(runs)} trainings, CIDEr is {spread['mean']:.3f} [{spread['mean'] - half:.3f}, "
+            f"{spread['mean'] + half:.3f}]: {each}. "
+            "The first one ships; this did not decide it. [Real photos](real_photos.md) has the rest.")  # fmt: skip
+    head = (f"{found['photos']} test photos of Flickr8k; 95 % intervals over photos; differences are paired by photo "
+            "(`make photo`).")  # fmt: skip
+    return "\n\n".join([head, table(("", "CIDEr", "BLEU-4"), rows), "\n".join(minus), over])
+
+
+def own_photos() -> str:
+    """Return what it brings to go on from the captioner that ships with photos of another collection."""
+    rows = pd.read_csv(MEASURED / "own_photos.csv")
+    rows["arm"] = [f"{number:,} photos" if number else arm for arm, number in zip(rows.arm, rows.photos, strict=True)]
+    lines = []
+    for arm, runs in rows.groupby("arm", sort=False):
+        means = runs.groupby("judged_on")[["loss", "cider", "words"]].mean()
+        cells = [f"{means[name][judged]:.3f}" for judged in ("own", "flickr8k") for name in ("loss", "cider", "words")]
+        lines.append((arm, *cells[:5]))
+    said = []
+    for judged, measure, title in OWN_PHOTOS:
+        effects = paired_effects(rows[rows.judged_on == judged], "arm", measure=measure, base="as it ships")
+        said += [f"{title}, against {effect_in_words(effects.iloc[0])} as it ships:", effects_list(effects)]
+    head = (f"Loss in nats per reference token; means and differences over {rows.seed.nunique()} orders of the photos; "
+            "p is corrected by Holm within each list ([Your own photos](own_photos.md)).")  # fmt: skip
+    shown = table(("trained on", "own photos: loss", "CIDEr", "words", "Flickr8k: loss", "CIDEr"), lines)
+    return "\n\n".join([head, shown, *said, code("python -m benchmarks.own_photos")])
