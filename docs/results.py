@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # this script runs from any 
 
 from results_cells import MEASURED, ROOT, TABLES, read_json
 from results_scores import drawn_tells, drawn_test, own_photos, photo_tells, photo_test
-from results_tables import precision, pretrained, section, steps_at_a_small_rate, time_to_quality
+from results_tables import pretrained, section, steps_at_a_small_rate, time_to_quality
 from results_text import BOUNDS, EARLIER, INTRODUCTION, NOT_COUNTED, NOT_RUN, THE_WORLD, WITHDRAWN
 from results_trust import calibration, familiarity, judges, people, probing
 
@@ -63,7 +63,6 @@ def page() -> str:
         "## The drawn world: one thing changed",
         THE_WORLD.format(pretrained=pretrained()),
         *(section(name) for name in drawn),
-        *([precision()] if (TABLES / "precision.csv").exists() else []),
         time_to_quality(),
         steps_at_a_small_rate(),
         "## The drawn world: what an embedding owes to whom",

@@ -1,4 +1,4 @@
-"""The sections of docs/results.md that compare settings: one for each question, precision, time to quality."""
+"""The sections of docs/results.md that compare settings: one for each question, and time to quality."""
 
 from collections.abc import Sequence
 
@@ -64,19 +64,6 @@ def loss_too(question: Question) -> str:
     head = (f"Validation loss in nats per token, against {effect_in_words(effects.iloc[0])} with "
             f"{arm_in_words(question.base)}; p is corrected within this list:")  # fmt: skip
     return "\n\n".join([head, effects_list(effects)])
-
-
-def precision() -> str:
-    """Return what training in bfloat16 changes against float32."""
-    rows = pd.read_csv(TABLES / "precision.csv")
-    effects = paired_effects(rows, "precision", measure=measure_of(rows), base="fp32")
-    parts = [
-        "### Precision",
-        f"Measure: {measure('precision')}. The arms compute in float32 (`fp32`) or in bfloat16 (`bf16`).",
-        effects_table(effects, "precision", "precision"),
-        code(*commands("precision")),
-    ]
-    return "\n\n".join(parts)
 
 
 def time_to_quality() -> str:

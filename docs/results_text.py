@@ -58,6 +58,7 @@ of 9e-6, the original's by its code; {seeds} seeds, so there is no interval. Wit
 LOSS_TOO = ("photos: training photos",)
 NOTES = {
     "patches": "Patches beside the pooled vector take 50 times the disk space (ViT-B/32).",
+    "precision": "The arms compute in float32 (`fp32`) or in bfloat16 (`bf16`).",
     "defects of the original": "Each row adds one defect of the original's code to the right recipe. `split-by-rows` "
     "is judged by pictures that it trained on.",
     "training pictures": "All trainings take the same number of steps. CLIP and GPT-2 had been pretrained on "
