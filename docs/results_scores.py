@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 from results_cells import MEASURED, TABLES, code, effects_list, first_and_mean, read_json, score, score_of, table
-from results_text import BEST_BLIND, LANGUAGE_MODEL, NUMBERS, OWN_PHOTOS, PHOTO_TELLS, TEST_SCORES
+from results_text import BEST_BLIND, LANGUAGE_MODEL, NUMBERS, OWN_PHOTOS, PHOTO_TELLS, TELLS, TEST_SCORES
 from scipy import stats
 
 from helpers import effect_in_words, paired_effects, scene_entropy, wording_entropy
@@ -23,8 +23,12 @@ def against_the_best_writer(nats_per_token: float, scores: dict[str, Any]) -> fl
     That writer knows how often each scene and each wording is drawn, so a caption costs it their entropy.
     nats_per_token: what a token of the references costs the captioner. scores: those of trainings.json.
     """
-    tokens = scores["picture_tells_per_caption"]["mean"] / scores["picture_tells_per_token"]["mean"]  # per reference
-    return scene_entropy() + wording_entropy() - nats_per_token * tokens
+    return scene_entropy() + wording_entropy() - nats_per_token * tokens_per_reference(scores)
+
+
+def tokens_per_reference(scores: dict[str, Any]) -> float:
+    """Return the mean number of tokens of the references that were scored."""
+    return scores["picture_tells_per_caption"]["mean"] / scores["picture_tells_per_token"]["mean"]
 
 
 def best_of_trainings(scores: dict[str, Any]) -> tuple[float, tuple[float, float]]:
@@ -56,20 +60,20 @@ def drawn_tells() -> str:
     """Return what the picture tells on the drawn world, against each writer that sees no picture."""
     trainings, blind = read_json(TABLES / "trainings.json"), read_json(TABLES / "blind.json")
     scores, number = trainings["scores"], NUMBERS[len(trainings["captioners"])]
-    tokens = scores["picture_tells_per_caption"]["mean"] / scores["picture_tells_per_token"]["mean"]
-    best = (scene_entropy() + wording_entropy()) / tokens
+    tokens, mean = tokens_per_reference(scores), {name: each["mean"] for name, each in scores.items()}
+    mine, behind = f"{number} trainings", "one training with `--text-share 1`"
+    seen, blind_seen = mean["nats_per_token_true"] * tokens, blind["nats_per_token_true"] * tokens
     rows = [
-        ("the language model alone", score(scores["nats_per_token_language_model"]["mean"]),
-         f"{number} trainings", first_and_mean(scores["picture_tells_per_caption"])[1], "trainings"),
-        ("the captioner behind the mean embedding", score(blind["nats_per_token_mean"]),
-         "one training with `--text-share 1`", score_of(blind, "picture_tells_per_caption"), "pictures"),
-        ("the best writer that there can be", score(best),
-         f"{number} trainings", score(*best_of_trainings(scores)), "trainings"),
+        ("the language model alone", mean["nats_per_token_language_model"] * tokens, mine, seen,
+         first_and_mean(scores["picture_tells_per_caption"])[1], "trainings"),
+        ("the captioner behind the mean embedding", blind["nats_per_token_mean"] * tokens, behind, blind_seen,
+         score_of(blind, "picture_tells_per_caption"), "pictures"),
+        ("the best writer that there can be", scene_entropy() + wording_entropy(), mine, seen,
+         score(*best_of_trainings(scores)), "trainings"),
     ]  # fmt: skip
-    head = ("What is known without a picture depends on who is asked. With `--text-share 1` a captioner learns as many "
-            "captions behind the mean embedding, without a picture, as with one. Nats per reference caption; "
-            f"{blind['images']} test pictures.")  # fmt: skip
-    shown = table(("without a picture", "its nats per token", "captioner", "the picture tells", "interval over"), rows)
+    shown = table(("without a picture", "it needs", "captioner", "it needs", "the picture tells", "interval over"),
+                  [[score(cell) if isinstance(cell, float) else cell for cell in cells] for cells in rows])  # fmt: skip
+    head = TELLS.format(pictures=blind["images"])
     return "\n\n".join([head, shown, code("make judges")])
 
 

@@ -85,6 +85,10 @@ NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}
 LANGUAGE_MODEL = """The {told:.2f} nats per caption are against the language model alone. It predicts captions a little
 worse than the best writer that there can be without a picture, by {more:.2f} nats per caption. That writer knows how
 often each scene and each wording is drawn; against it the picture tells {best:.2f} nats."""
+TELLS = """What the picture tells is what a writer without a picture needs for a reference caption, minus what the
+captioner with it needs, both in nats. The better that writer is, the less is left to tell. With `--text-share 1` a
+captioner learns a caption behind the mean embedding, without a picture, beside each one with its own. {pictures}
+test pictures."""
 OWN_PHOTOS = (  # the photos that are judged, the measure, and the title of its list
     ("own", "loss", "Loss of own photos"),
     ("own", "cider", "CIDEr of own photos"),

@@ -66,16 +66,24 @@ def test_what_the_picture_tells_against_the_best_writer_is_less_than_against_the
     found = row(drawn_test(), results_text.BEST_BLIND)
     assert found[1] == "7.94 [7.87, 8.01]"
     assert "[" not in found[0]
-    against = [float(row(drawn_tells(), writer)[2].split()[0])
+    against = [float(row(drawn_tells(), writer)[3].split()[0])
                for writer in ("the best writer that there can be", "the language model alone")]  # fmt: skip
     assert against[0] < against[1]
     told = load(TABLES / "trainings.json")["scores"]["picture_tells_per_caption"]["mean"]
     assert f"The {told:.2f} nats per caption are against the language model alone." in PAGE
 
 
+def test_what_the_picture_tells_is_the_difference_of_what_writers_need():
+    for line in drawn_tells().splitlines():
+        if len(found := re.findall(r"\d+\.\d{3}", line)) == 5:
+            without, seen, told = map(float, found[:3])
+            assert without - seen == pytest.approx(told, abs=0.0015)
+    assert row(drawn_tells(), "the best writer that there can be")[0] == f"{scene_entropy() + wording_entropy():.3f}"
+
+
 def test_what_the_picture_tells_is_that_of_the_tables():
     low, high = load(TABLES / "blind.json")["picture_tells_per_caption_95_interval"]
-    assert f"[{low:.3f}, {high:.3f}]" in row(drawn_tells(), "the captioner behind the mean embedding")[2]
+    assert f"[{low:.3f}, {high:.3f}]" in row(drawn_tells(), "the captioner behind the mean embedding")[3]
     low, high = load(TABLES / "trainings-photo.json")["scores"]["picture_tells_per_token"]["over_trainings"]
     assert f"[{low:.3f}, {high:.3f}]" in row(photo_tells(), "what the photo tells, nats per token")[1]
 
