@@ -29,6 +29,7 @@ from results_trust import calibration, familiarity, judges, people, probing
 from helpers import answer, answered, effect_in_words
 from helpers.experiments.record import read_record
 
+SECONDS = {"seconds": 1, "minutes": 60, "cpu_minutes": 60}  # by the column of a table that has them
 VOCABULARY = 50_257  # of GPT-2, for the bounds of a doubled softmax
 
 
@@ -112,13 +113,11 @@ def seconds_of(table: Path) -> dict[str, float]:
     """Return the seconds of each training of a table, by its name in the record."""
     rows, record = pd.read_csv(table, dtype=str), read_record(table)
     columns = [*record["varied"], "seed"]
-    last = (
-        rows.groupby(columns, sort=False).last().reset_index()
-    )  # quality.csv: a row per look, with the minutes so far
-    seconds = last.seconds.astype(float) if "seconds" in last else last.minutes.astype(float) * 60
+    last = rows.groupby(columns, sort=False).last().reset_index()  # of a row per look, with the minutes so far
+    spent, unit = next((last[name], unit) for name, unit in SECONDS.items() if name in last)
     words = [", ".join(f"{column} {row[column]}" for column in columns) for row in last.to_dict("records")]
-    spent = dict(zip(words, seconds, strict=True))
-    return {name: spent[what] for name, what in record["trainings"].items()}
+    seconds = dict(zip(words, spent.astype(float) * unit, strict=True))
+    return {name: seconds[what] for name, what in record["trainings"].items()}
 
 
 def bounds() -> str:

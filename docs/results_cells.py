@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 from results_text import ARMS
+from scipy import stats
 
 from helpers import effect_in_words
 
@@ -40,6 +41,12 @@ def score(value: float, interval: Sequence[float] | None = None, digits: int = 3
     """Return a score as text: "0.585 [0.529, 0.644]". An interval without a width says nothing and is left out."""
     low, high = interval or (value, value)
     return f"{value:.{digits}f}" + (f" [{low:.{digits}f}, {high:.{digits}f}]" if low < high else "")
+
+
+def mean_of(values: Sequence[float], digits: int = 3) -> str:
+    """Return the mean of several trainings as text, with its 95 % interval over trainings by Student's t."""
+    mean = sum(values) / len(values)
+    return score(mean, stats.t.interval(0.95, len(values) - 1, loc=mean, scale=stats.sem(values)), digits)
 
 
 def score_of(found: dict[str, Any], name: str) -> str:

@@ -1,10 +1,22 @@
 """The sections of docs/results.md about captioners: their scores, what a picture tells them, what more they learn."""
 
 import re
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
-from results_cells import MEASURED, TABLES, code, effects_list, first_and_mean, read_json, score, score_of, table
+from results_cells import (
+    MEASURED,
+    TABLES,
+    code,
+    effects_list,
+    first_and_mean,
+    mean_of,
+    read_json,
+    score,
+    score_of,
+    table,
+)
 from results_text import BEST_BLIND, LANGUAGE_MODEL, NUMBERS, OWN_PHOTOS, PHOTO_TELLS, TELLS, TEST_SCORES
 from scipy import stats
 
@@ -31,10 +43,9 @@ def tokens_per_reference(scores: dict[str, Any]) -> float:
     return scores["picture_tells_per_caption"]["mean"] / scores["picture_tells_per_token"]["mean"]
 
 
-def best_of_trainings(scores: dict[str, Any]) -> tuple[float, tuple[float, float]]:
-    """Return the mean of `against_the_best_writer` over trainings, and its 95 % interval by Student's t."""
-    told = pd.Series([against_the_best_writer(nats, scores) for nats in scores["nats_per_token_true"]["of_each"]])
-    return told.mean(), stats.t.interval(0.95, len(told) - 1, loc=told.mean(), scale=told.sem())
+def all_against_the_best_writer(scores: dict[str, Any]) -> list[float]:
+    """Return `against_the_best_writer` of each training."""
+    return [against_the_best_writer(nats, scores) for nats in scores["nats_per_token_true"]["of_each"]]
 
 
 def drawn_test() -> str:
@@ -44,15 +55,15 @@ def drawn_test() -> str:
         found[f"{name}_95_interval"] = wilson(found[name], found["images"])
     scores, number = trainings["scores"], NUMBERS[len(trainings["captioners"])]
     rows = [(label, score_of(found, name), first_and_mean(scores[name])[1]) for name, label in TEST_SCORES.items()]
-    best, told = best_of_trainings(scores), scores["picture_tells_per_caption"]["mean"]
+    best, told = all_against_the_best_writer(scores), scores["picture_tells_per_caption"]["mean"]
     rows.append((BEST_BLIND, score(against_the_best_writer(found["nats_per_token_true"], scores), digits=2),
-                 score(*best, digits=2)))  # fmt: skip
+                 mean_of(best, digits=2)))  # fmt: skip
     head = (f"{found['images']} test pictures; {number} trainings, of which the first (seed 0) is that of `make run`. "
             "95 % intervals: over pictures for the first; over trainings for the mean, by Student's t, which is wide "
             f"for {number} and knows no highest score. A scene of this world holds {scene_entropy():.2f} nats of "
             "information.")  # fmt: skip
     shown = table(("", "first training, over pictures", f"mean of {number} trainings, over trainings"), rows)
-    after = LANGUAGE_MODEL.format(told=told, best=best[0], more=told - best[0])
+    after = LANGUAGE_MODEL.format(told=told, best=fmean(best), more=told - fmean(best))
     return "\n\n".join([head, shown, after, code("make run", "make judges")])
 
 
@@ -69,7 +80,7 @@ def drawn_tells() -> str:
         ("the captioner behind the mean embedding", blind["nats_per_token_mean"] * tokens, behind, blind_seen,
          score_of(blind, "picture_tells_per_caption"), "pictures"),
         ("the best writer that there can be", scene_entropy() + wording_entropy(), mine, seen,
-         score(*best_of_trainings(scores)), "trainings"),
+         mean_of(all_against_the_best_writer(scores)), "trainings"),
     ]  # fmt: skip
     shown = table(("without a picture", "it needs", "captioner", "it needs", "the picture tells", "interval over"),
                   [[score(cell) if isinstance(cell, float) else cell for cell in cells] for cells in rows])  # fmt: skip

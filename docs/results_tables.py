@@ -3,8 +3,20 @@
 from collections.abc import Sequence
 
 import pandas as pd
-from results_cells import ROOT, TABLES, arm_in_words, code, effects_list, p_in_words, public, read_json, table
-from results_text import LOSS_TOO, MEASURES, NOTES, PRETRAINED, SMALL_RATE
+from results_cells import (
+    ROOT,
+    TABLES,
+    arm_in_words,
+    code,
+    effects_list,
+    mean_of,
+    p_in_words,
+    public,
+    read_json,
+    score,
+    table,
+)
+from results_text import LOSS_TOO, MEASURES, NOTES, OVER, PRETRAINED, SMALL_RATE
 from results_tuned import TunedArm, edges_in_words, rates_in_words, tuned_arms
 
 from helpers import answer, effect_in_words, paired_effects
@@ -86,13 +98,16 @@ def time_to_quality() -> str:
 
 
 def steps_at_a_small_rate() -> str:
-    """Return the share of right captions against the steps at 9e-6, for each seed."""
+    """Return the share of right captions against the steps at 9e-6, for each seed, and their mean."""
     file = TABLES / "steps_at_9e-6.csv"
-    looks, record = pd.read_csv(file), read_json(file.with_suffix(".json"))
+    looks, arms = pd.read_csv(file), ["mapper_lr", "gpt2_lr", "seed"]
     shown = looks[(looks.mapper_lr == 9e-6) & (looks.gpt2_lr == 9e-6) & (looks.steps >= 750)]
     right = shown.pivot(index="steps", columns="seed", values="correct")
-    minutes = looks.groupby(["mapper_lr", "gpt2_lr", "seed"]).cpu_minutes.max().sum()
-    head = SMALL_RATE.format(seeds=right.shape[1], trainings=record["trainings"], minutes=minutes)
-    rows = [(f"{steps:,}", *(f"{share:.3f}" for share in shares)) for steps, *shares in right.itertuples()]
-    parts = ["### Steps at 9e-6", head, table(("steps", *(f"seed {seed}" for seed in right)), rows)]
-    return "\n\n".join([*parts, code(record["command"])])
+    minutes = looks.groupby(arms).cpu_minutes.max()
+    several = right.shape[1] > 2
+    head = SMALL_RATE.format(seeds=right.shape[1], trainings=len(minutes), minutes=minutes.sum(), so=OVER[several])
+    columns = ("steps", *(f"seed {seed}" for seed in right), *(["mean"] if several else []))
+    rows = [(f"{steps:,}", *map(score, shares), *([mean_of(shares)] if several else []))
+            for steps, *shares in right.itertuples()]  # fmt: skip
+    said = commands("steps_at_9e-6") or [read_json(file.with_suffix(".json"))["command"]]
+    return "\n\n".join(["### Steps at 9e-6", head, table(columns, rows), code(*said)])

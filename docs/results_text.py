@@ -53,8 +53,12 @@ RATES_MATTER = (  # questions that say so as long as no arm has a rate of its ow
     "photos: pooled or patches",
 )
 SMALL_RATE = """The share of validation captions with every fact right, after so many steps at a constant learning rate
-of 9e-6, the original's by its code; {seeds} seeds, so there is no interval. With those at larger rates, which notebook
-04 shows, the {trainings} trainings took {minutes:.0f} minutes of CPU time."""
+of 9e-6, the original's by its code; {seeds} seeds, {so}. With those at larger rates, which notebook 04 shows, the
+{trainings} trainings took {minutes:.0f} minutes of CPU time."""
+OVER = {  # whether there are more than two seeds
+    True: "with 95 % intervals of the mean over trainings (Student's t)",
+    False: "so there is no interval",
+}
 LOSS_TOO = ("photos: training photos",)
 NOTES = {
     "patches": "Patches beside the pooled vector take 50 times the disk space (ViT-B/32).",

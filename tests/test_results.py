@@ -24,6 +24,7 @@ from results_tuned import TunedArm, edges_in_words, rates_in_words, tuned_arms
 from helpers import scene_entropy, wording_entropy
 from helpers.experiments.questions import QUESTIONS, Question
 
+MEAN = "0.200 [-0.048, 0.448]"  # of 0.1, 0.2 and 0.3, by Student's t
 PAGE = " ".join((ROOT / "docs" / "results.md").read_text("utf-8").split())
 
 
@@ -208,6 +209,9 @@ def test_the_seconds_of_a_training_are_found_by_its_name(tmp_path):
     record = {"varied": ["epochs"], "trainings": {"second": "epochs 2, seed 0", "first": "epochs 1, seed 0"}}
     (tmp_path / "a.json").write_text(json.dumps(record))
     assert results.seconds_of(tmp_path / "a.csv") == {"second": 20.0, "first": 10.0}
+    looks = pd.DataFrame({"epochs": [1, 1, 2], "seed": 0, "cpu_minutes": [1.0, 1.5, 2.0]})
+    looks.to_csv(tmp_path / "a.csv", index=False)
+    assert results.seconds_of(tmp_path / "a.csv") == {"second": 120.0, "first": 90.0}
 
 
 def view(difference: float, verdict: str, **more) -> dict:
@@ -285,4 +289,18 @@ def test_the_captions_that_are_right_after_so_many_steps_are_those_of_the_table(
     looks = pd.read_csv(TABLES / "steps_at_9e-6.csv").query("mapper_lr == 9e-6 and gpt2_lr == 9e-6")
     for steps in (750, 1500, 3000, 6000):
         shares = looks[looks.steps == steps].sort_values("seed").correct
-        assert row(steps_at_a_small_rate(), f"{steps:,}") == [f"{share:.3f}" for share in shares]
+        assert row(steps_at_a_small_rate(), f"{steps:,}")[: len(shares)] == [f"{share:.3f}" for share in shares]
+
+
+@pytest.mark.parametrize(("seeds", "cells"), [(2, ["0.100", "0.200"]), (3, ["0.100", "0.200", "0.300", MEAN])])
+def test_steps_have_an_interval_from_three_seeds_on(tmp_path, monkeypatch, seeds, cells):
+    rows = [(9e-6, 9e-6, seed, steps, 0.1 + seed / 10, 1.5) for seed in range(seeds) for steps in (372, 750)]
+    columns = ["mapper_lr", "gpt2_lr", "seed", "steps", "correct", "cpu_minutes"]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "steps_at_9e-6.csv", index=False)
+    (tmp_path / "steps_at_9e-6.json").write_text(json.dumps({"calls": [{"command": "python -m this"}]}))
+    monkeypatch.setattr(results_tables, "TABLES", tmp_path)
+    text = steps_at_a_small_rate()
+    assert row(text, "750") == cells
+    assert "| 372 |" not in text
+    assert ("no interval" in text) is (seeds == 2)
+    assert text.endswith("```\npython -m this\n```")
