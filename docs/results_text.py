@@ -174,6 +174,8 @@ EARLIER = (  # claim of an earlier version, its question, the arm, the verdict t
     ("without a loss on the first token captions get worse", "defects of the original", "first-token-lost", "lower"),
     ("a split by rows makes a captioner look better", "defects of the original", "split-by-rows", "higher"),
     ("1,200 pictures teach less than all 2,378", "training pictures", "1200", "lower"),
+    ("on photos LoRA is behind the training of all of GPT-2", "photos: freezing", "lora", "lower"),
+    ("on photos an MLP is ahead of encoder layers", "photos: mapping module", "encoder", "lower"),
 )
 WITHDRAWN = """- “Training GPT-2's embeddings is worth the most”: this is not shown. Each choice is compared with
   its own base, and no two choices with each other.
