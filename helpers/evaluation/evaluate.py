@@ -27,6 +27,9 @@ from .scores import INTERVAL, measure
 
 PICTURES = "pictures.json"  # the file that says where the pictures lie, and what people wrote about them
 BATCH = 64  # captions whose likelihood is computed at a time
+MEAN = "the captioner behind the mean embedding"
+LEARNED = {"True": f"{MEAN}, where it learned captions without a picture", "False": f"{MEAN}, where it learned nothing"}
+NOT_KNOWN = f"{MEAN} (whether it learned captions without a picture there is not known)"
 
 
 def evaluate(
@@ -149,11 +152,11 @@ def _picture_information(
             reason = str(error)
     unknown = {} if found else {"nats_per_token_language_model": reason}
     found = found or controls.picture_information(writer.captioner, batches)
-    behind = "the captioner behind the mean embedding, where it learned"
     if found["without_picture"] == "language_model":
         found["without_picture"] = f"the language model alone ({config.language_model}, before the training)"
-    elif config is not None and config.text_share:
-        found["without_picture"] = f"{behind} captions without a picture"
     else:
-        found["without_picture"] = f"{behind} nothing"
+        learned = writer.captioner.config.learned_without_picture
+        if learned is None and config is not None:  # a captioner of before this was recorded
+            learned = config.text_share > 0 or (None if config.start_from else False)
+        found["without_picture"] = LEARNED.get(str(learned), NOT_KNOWN)
     return found, unknown
