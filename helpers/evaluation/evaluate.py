@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from ..analysis.scene_errors import share_right
-from ..config import Config
+from ..config import FREE, Config
 from ..data.batches import CaptionBatches
 from ..data.embedding_cache import EmbeddingCache
 from ..data.scene_captions import Scene, is_right
@@ -116,6 +116,21 @@ def evaluate(
     folder = None if images is None else str(Path(images).resolve())
     write_json(Path(out) / PICTURES, {"images": folder, "references": dict(zip(names, references, strict=True))})
     return metrics
+
+
+def other_recipe(configs: Mapping[str, Config | None]) -> str | None:
+    """Return in words why these captioners may not be trainings of one recipe, or None if only the seed differs.
+
+    configs: by captioner that of its training, None if it is not known.
+    """
+    if unknown := [captioner for captioner, config in configs.items() if config is None]:
+        return f"the config of {unknown[0]}'s training is not known"
+    (first, recipe), *others = ((captioner, config.to_dict()) for captioner, config in configs.items())
+    for captioner, found in others:
+        for name in (name for name in recipe if name not in (*FREE, "seed")):
+            if found[name] != recipe[name]:
+                return f"{name} is {recipe[name]!r} in {first}, but {found[name]!r} in {captioner}"
+    return None
 
 
 def over_trainings(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

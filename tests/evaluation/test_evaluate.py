@@ -17,7 +17,7 @@ from helpers.errors import UserError
 from helpers.evaluation.bootstrap import bootstrap_interval
 from helpers.evaluation.clipscore import ClipJudge
 from helpers.evaluation.controls import derangement, nearest_captions, nearest_images, picture_information, shuffled
-from helpers.evaluation.evaluate import evaluate, over_trainings
+from helpers.evaluation.evaluate import evaluate, other_recipe, over_trainings
 from helpers.evaluation.scores import NAMES, summary_lines, training_lines
 from helpers.models.loading import load_gpt2
 from helpers.pretraining.small_gpt2 import nll_per_token
@@ -147,6 +147,17 @@ def test_several_trainings_have_a_mean_and_an_interval_over_them():
     lines = training_lines(found)
     assert f"  {'CIDEr':<30}2.000 [-0.484, 4.484]; 1.000 [0.500, 1.500]" in lines
     assert f"  {'BLEU-4':<30}0.500 [0.500, 0.500]; 0.500" in lines
+
+
+def test_trainings_of_one_recipe_differ_in_nothing_but_the_seed(config):
+    def said(*configs):
+        return other_recipe(dict(zip("abc", configs, strict=False)))
+
+    same = config.with_values(seed=5, micro_batches=2, keep_checkpoints=9)  # which change no training
+    assert said(config, same, config.with_values(seed=6)) is None
+    other = same.with_values(mapper_layers=2, epochs=9)
+    assert said(config, same, other) == "mapper_layers is 1 in a, but 2 in c"
+    assert said(config, None, other) == "the config of b's training is not known"
 
 
 def test_the_batch_size_of_the_validation_loss_does_not_matter(writer, references, cache):
