@@ -147,6 +147,23 @@ def test_evaluate_shows_the_spread_of_several_trainings(run, photos, finished, t
     assert said.splitlines()[-1] == "the spread of the trainings lies in scores/trainings.json"
 
 
+def test_captioners_of_different_recipes_have_no_spread(run, photos, finished, tmp_path):
+    other = shutil.copytree(finished.folder, tmp_path / "other")
+    record = json.loads((other / "config.json").read_text())
+    record["config"] |= {"seed": 7, "embedding_noise": 0.5, "epochs": 3}
+    (other / "config.json").write_text(json.dumps(record))
+    alone = shutil.copytree(finished.captioner, tmp_path / "alone")
+    one = ("evaluate", *photos, "--split", "val,test", "-C", finished.folder, "--out", "scores", "-C")
+    for second, reason in (
+        (other, f"embedding_noise is 0.0 in {finished.folder}, but 0.5 in {other}"),
+        (alone, f"the config of {alone}'s training is not known"),
+    ):
+        status, said, _ = run(*one, second)
+        assert (status, said.splitlines()[-1]) == (0, f"no spread of the trainings is shown: {reason}")
+        assert "Over 2 trainings" not in said
+        assert sorted(path.name for path in (tmp_path / "scores").iterdir()) == ["0", "1", "embeddings"]
+
+
 def validations(said: str) -> dict[int, tuple[str, str]]:
     """Return what `train` printed per validation: the picture and its caption, by step."""
     line = re.compile(r"step (\d+), epoch [\d.]+: loss [\d.]+, validation loss [\d.]+; (\S+): (.*)")

@@ -83,7 +83,7 @@ def evaluate(
     from ..data.dataset import open_data
     from ..evaluation.clipscore import ClipJudge
     from ..evaluation.evaluate import evaluate as evaluate_captioner
-    from ..evaluation.evaluate import over_trainings
+    from ..evaluation.evaluate import other_recipe, over_trainings
     from ..evaluation.score_file import read_written
     from ..evaluation.scores import training_lines
     from ..models.writer import CaptionWriter
@@ -102,21 +102,24 @@ def evaluate(
         )
     references, training = (data.captions[data.captions.split.isin(some)] for some in (wanted, ["train"]))
     names = [*references.image_name.unique(), *(training.image_name.unique() if nearest else ())]
+    configs = {str(captioner): training_config(captioner) for captioner in captioners}
     found, judge = {}, clip and ClipJudge.load(clip)
-    for number, captioner in enumerate(captioners):
+    for number, (captioner, config) in enumerate(configs.items()):
         writer = CaptionWriter.load(captioner, device=choose_accelerator("fp32").device)
-        cache = build_cache(out / "embeddings", images, names, clip=writer.clip(str(captioner)))
+        cache = build_cache(out / "embeddings", images, names, clip=writer.clip(captioner))
         report_cache(cache, out / "embeddings", names)
         place = out / str(number) if captioners[1:] else out
         metrics = evaluate_captioner(
             writer, references, cache, out=place, decoding=decoding, facts=data.facts,
-            control=next(iter(controls), None), config=training_config(captioner), training=training,
-            judge=judge, images=images, meteor=meteor, people=people,
+            control=next(iter(controls), None), config=config, training=training, judge=judge, images=images,
+            meteor=meteor, people=people,
         )  # fmt: skip
         _print_scores(metrics, read_written(place / "captions.csv"), photos=data.facts is None, examples=EXAMPLES)
         print(f"captions.csv, metrics.json and by_image.csv lie in {place}")
-        found[str(captioner)] = metrics
-    if captioners[1:]:
+        found[captioner] = metrics
+    if captioners[1:] and (reason := other_recipe(configs)):
+        print(f"no spread of the trainings is shown: {shown(reason)}")
+    elif captioners[1:]:
         trainings = over_trainings(found)
         write_json(out / "trainings.json", trainings)
         print("\n".join(training_lines(trainings)))

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from ..analysis.scene_errors import share_right
-from ..config import Config
+from ..config import FREE, Config
 from ..data.batches import CaptionBatches
 from ..data.embedding_cache import EmbeddingCache
 from ..data.scene_captions import Scene, is_right
@@ -27,6 +27,9 @@ from .scores import INTERVAL, measure
 
 PICTURES = "pictures.json"  # the file that says where the pictures lie, and what people wrote about them
 BATCH = 64  # captions whose likelihood is computed at a time
+MEAN = "the captioner behind the mean embedding"
+LEARNED = {"True": f"{MEAN}, where it learned captions without a picture", "False": f"{MEAN}, where it learned nothing"}
+NOT_KNOWN = f"{MEAN} (whether it learned captions without a picture there is not known)"
 
 
 def evaluate(
@@ -115,6 +118,21 @@ def evaluate(
     return metrics
 
 
+def other_recipe(configs: Mapping[str, Config | None]) -> str | None:
+    """Return in words why these captioners may not be trainings of one recipe, or None if only the seed differs.
+
+    configs: by captioner that of its training, None if it is not known.
+    """
+    if unknown := [captioner for captioner, config in configs.items() if config is None]:
+        return f"the config of {unknown[0]}'s training is not known"
+    (first, recipe), *others = ((captioner, config.to_dict()) for captioner, config in configs.items())
+    for captioner, found in others:
+        for name in (name for name in recipe if name not in (*FREE, "seed")):
+            if found[name] != recipe[name]:
+                return f"{name} is {recipe[name]!r} in {first}, but {found[name]!r} in {captioner}"
+    return None
+
+
 def over_trainings(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return how the scores of several trainings of one recipe, at least two, spread over the trainings.
 
@@ -149,11 +167,11 @@ def _picture_information(
             reason = str(error)
     unknown = {} if found else {"nats_per_token_language_model": reason}
     found = found or controls.picture_information(writer.captioner, batches)
-    behind = "the captioner behind the mean embedding, where it learned"
     if found["without_picture"] == "language_model":
         found["without_picture"] = f"the language model alone ({config.language_model}, before the training)"
-    elif config is not None and config.text_share:
-        found["without_picture"] = f"{behind} captions without a picture"
     else:
-        found["without_picture"] = f"{behind} nothing"
+        learned = writer.captioner.config.learned_without_picture
+        if learned is None and config is not None:  # a captioner of before this was recorded
+            learned = config.text_share > 0 or (None if config.start_from else False)
+        found["without_picture"] = LEARNED.get(str(learned), NOT_KNOWN)
     return found, unknown

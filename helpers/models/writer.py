@@ -78,6 +78,7 @@ class CaptionWriter:
             prefix_length=config.prefix_length, mapper_layers=config.mapper_layers, mapper_heads=config.mapper_heads,
             dropout=config.dropout, pooling=config.pooling, embedding_noise=config.embedding_noise,
             beam_length_penalty=config.length_penalty, familiarity=True,
+            learned_without_picture=config.text_share > 0,
         )  # fmt: skip
         captioner = captioner_class(shapes, clip.vision, gpt2)
         if captioner.longest_caption < 2:
@@ -91,13 +92,14 @@ class CaptionWriter:
     @classmethod
     def _assemble_from(cls, config: Config, captioner_class: type[Captioner]) -> "CaptionWriter":
         writer = cls.load(config.start_from, captioner_class=captioner_class)
+        shapes = writer.captioner.config
         for name in DESIGN:
-            found, wanted = getattr(writer.captioner.config, name), getattr(config, name)
+            found, wanted = getattr(shapes, name), getattr(config, name)
             if found != wanted:
                 raise UserError(f"{name} is {wanted!r}, but the captioner in {config.start_from} has {found!r}: a "
                                 "training that starts from it keeps its design; use that value")  # fmt: skip
-        writer.captioner.config.embedding_noise = config.embedding_noise
-        writer.captioner.config.beam_length_penalty = config.length_penalty
+        shapes.embedding_noise, shapes.beam_length_penalty = config.embedding_noise, config.length_penalty
+        shapes.learned_without_picture = config.text_share > 0 or shapes.learned_without_picture
         freeze(writer.captioner.gpt2, config)
         return writer
 

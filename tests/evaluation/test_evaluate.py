@@ -17,7 +17,7 @@ from helpers.errors import UserError
 from helpers.evaluation.bootstrap import bootstrap_interval
 from helpers.evaluation.clipscore import ClipJudge
 from helpers.evaluation.controls import derangement, nearest_captions, nearest_images, picture_information, shuffled
-from helpers.evaluation.evaluate import evaluate, over_trainings
+from helpers.evaluation.evaluate import evaluate, other_recipe, over_trainings
 from helpers.evaluation.scores import NAMES, summary_lines, training_lines
 from helpers.models.loading import load_gpt2
 from helpers.pretraining.small_gpt2 import nll_per_token
@@ -103,20 +103,34 @@ def test_the_better_of_two_writers_without_a_picture_is_the_baseline(writer, ref
     assert baseline(trusting, gpt2) == "language_model"
 
 
-def test_metrics_say_in_words_what_is_known_without_a_picture(writer, references, cache, config, tiny_gpt2, tmp_path):
-    def measured(config):
+def test_metrics_say_in_words_what_is_known_without_a_picture(
+    writer, references, cache, config, tiny_gpt2, tmp_path, monkeypatch
+):
+    def measured(config, learned=False):
+        monkeypatch.setattr(writer.captioner.config, "learned_without_picture", learned)
         metrics = evaluate(writer, references.head(20), cache, out=tmp_path, config=config)
         return metrics["without_picture"], metrics["not_measured"].get("nats_per_token_language_model")
 
-    behind, random_one = "the captioner behind the mean embedding, where it learned", config.with_values(gpt2=tiny_gpt2)
-    assert measured(config) == (f"{behind} nothing", None)  # after so few steps it has not forgotten how to write
-    assert measured(None) == (f"{behind} nothing", "the config of the captioner's training is not known")
-    words, reason = measured(random_one.with_values(text_share=0.5))
-    assert words == f"{behind} captions without a picture"
+    assert writer.captioner.config.learned_without_picture is False
+    behind, random_one = "the captioner behind the mean embedding", config.with_values(gpt2=tiny_gpt2)
+    nothing, captions = f"{behind}, where it learned nothing", f"{behind}, where it learned captions without a picture"
+    unknown = f"{behind} (whether it learned captions without a picture there is not known)"
+    assert measured(config) == (nothing, None)  # after so few steps it has not forgotten how to write
+    assert measured(None) == (nothing, "the config of the captioner's training is not known")
+    words, reason = measured(random_one, learned=True)  # by the training that this one started from
+    assert words == captions
     assert reason.startswith("the language model has 257 tokens and end-of-text 256, which does not fit the captioner")
     words, reason = measured(config.with_values(gpt2="runs/that/is/gone"))
-    assert words == f"{behind} nothing"
+    assert words == nothing
     assert reason.startswith("runs/that/is/gone is no folder")
+
+    # A captioner of before does not say it; the config of its last training may.
+    assert measured(None, learned=None)[0] == measured(None, learned="often")[0] == unknown
+    assert measured(random_one, learned=None)[0] == nothing
+    assert measured(random_one.with_values(text_share=0.5), learned=None)[0] == captions
+    later = config.with_values(start_from="runs/that/is/gone")
+    assert measured(later, learned=None)[0] == unknown
+    assert measured(later.with_values(text_share=0.5), learned=None)[0] == captions
 
 
 def test_several_trainings_have_a_mean_and_an_interval_over_them():
@@ -133,6 +147,17 @@ def test_several_trainings_have_a_mean_and_an_interval_over_them():
     lines = training_lines(found)
     assert f"  {'CIDEr':<30}2.000 [-0.484, 4.484]; 1.000 [0.500, 1.500]" in lines
     assert f"  {'BLEU-4':<30}0.500 [0.500, 0.500]; 0.500" in lines
+
+
+def test_trainings_of_one_recipe_differ_in_nothing_but_the_seed(config):
+    def said(*configs):
+        return other_recipe(dict(zip("abc", configs, strict=False)))
+
+    same = config.with_values(seed=5, micro_batches=2, keep_checkpoints=9)  # which change no training
+    assert said(config, same, config.with_values(seed=6)) is None
+    other = same.with_values(mapper_layers=2, epochs=9)
+    assert said(config, same, other) == "mapper_layers is 1 in a, but 2 in c"
+    assert said(config, None, other) == "the config of b's training is not known"
 
 
 def test_the_batch_size_of_the_validation_loss_does_not_matter(writer, references, cache):

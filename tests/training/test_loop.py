@@ -407,6 +407,21 @@ def test_a_training_goes_on_from_a_captioner(start, finished, writer, tmp_path):
     assert not torch.equal(found["mapper.output.weight"], before["mapper.output.weight"])
 
 
+def test_a_captioner_knows_whether_it_learned_captions_without_a_picture(start, finished, tmp_path):
+    def learned(name, **values):
+        run = start(folder=tmp_path / name, max_steps=1, **values)
+        return CaptionWriter.load(run.folder).captioner.config.learned_without_picture
+
+    text = learned("text", text_share=0.5)
+    assert (learned("photos"), text, learned("again", start_from=str(tmp_path / "text"))) == (False, True, True)
+    old = shutil.copytree(finished.captioner, tmp_path / "old")
+    config = json.loads((old / "config.json").read_text())
+    assert config.pop("learned_without_picture") is False
+    (old / "config.json").write_text(json.dumps(config))
+    assert learned("from an old one", start_from=str(old)) is None
+    assert learned("text behind it", start_from=str(old), text_share=0.5) is True
+
+
 def test_a_captioner_to_start_from_must_have_the_same_design(start, finished, tmp_path):
     with pytest.raises(UserError, match=r"prefix_length is 9, but the captioner in .* has 4: a training that starts"):
         start(start_from=str(finished.folder), prefix_length=9)
