@@ -28,6 +28,7 @@ class CaptionerConfig(PreTrainedConfig):
         normalised: bool = False,  # whether embeddings are divided by their norm first, as ClipCap does for RN50x4
         stop_token_id: int | None = None,  # a token that ends a caption beside end-of-text: ClipCap's "."
         original_start: bool = False,  # whether captions begin as the original begins them (processors.py)
+        tokenizer_sha256: str | None = None,  # of the vocabulary of its tokenizer; captioners of before have none
         **kwargs: Any,
     ):
         # First, because it resets the attention of sub-configs that exist already, and these belong to live models.
@@ -43,6 +44,7 @@ class CaptionerConfig(PreTrainedConfig):
         self.pooling, self.beam_length_penalty, self.familiarity = pooling, beam_length_penalty, familiarity
         self.clip_length, self.normalised = clip_length, normalised
         self.stop_token_id, self.original_start = stop_token_id, original_start
+        self.tokenizer_sha256 = tokenizer_sha256
 
 
 AutoConfig.register(CaptionerConfig.model_type, CaptionerConfig, exist_ok=True)  # a captioner's folder has a known type

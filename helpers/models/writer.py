@@ -20,7 +20,7 @@ from ..encoders.vision import ImageEncoder
 from ..errors import UserError
 from ..language.freezing import freeze, merged_state
 from ..language.language_model import longest_text
-from ..language.tokenizer import load_tokenizer
+from ..language.tokenizer import load_tokenizer, refuse_another, vocabulary_sha256
 from ..runtime.files import atomic_path
 from ..runtime.libraries import one_line_errors, quietly
 from ..runtime.model_folders import DESIGN, captioner_folder
@@ -116,7 +116,9 @@ class CaptionWriter:
         config = load_config(str(folder), types=(CaptionerConfig.model_type,), what="captioner")
         processor = load_processor(str(folder), config.vision_config, what="captioner")
         captioner = load_weights(captioner_class, str(folder), config, what="captioner")
-        tokenizer = load_tokenizer(str(folder), config.text_config.vocab_size, what="captioner")
+        vocabulary = config.text_config.vocab_size
+        tokenizer = load_tokenizer(str(folder), vocabulary, what="captioner")
+        refuse_another(tokenizer, str(folder), vocabulary=vocabulary, sha256=config.tokenizer_sha256)
         captioner.end_with(tokenizer.eos_token_id)
         if not (captioner.embedding_std > 0).all():
             raise UserError(f"{folder} has numbers in embedding_std that are not above 0; give another captioner")
@@ -128,6 +130,7 @@ class CaptionWriter:
         half: weights in float16. card: the model card, in Markdown, if there is to be one.
         """
         state = {"state_dict": half_state(self.captioner)} if half else {}
+        self.captioner.config.tokenizer_sha256 = vocabulary_sha256(self.tokenizer)
         with atomic_path(folder) as partial, quietly():
             self.captioner.save_pretrained(partial, **state)
             self.tokenizer.save_pretrained(partial)
