@@ -23,7 +23,7 @@ from ..language.language_model import longest_text
 from ..language.tokenizer import load_tokenizer, refuse_another, vocabulary_sha256
 from ..runtime.files import atomic_path
 from ..runtime.libraries import one_line_errors, quietly
-from ..runtime.model_folders import DESIGN, captioner_folder
+from ..runtime.model_folders import captioner_design, captioner_folder
 from .captioner import Captioner
 from .captioner_config import CaptionerConfig
 from .decoding import Decoding
@@ -90,12 +90,8 @@ class CaptionWriter:
 
     @classmethod
     def _assemble_from(cls, config: Config, captioner_class: type[Captioner]) -> "CaptionWriter":
+        captioner_design(config.start_from, config.to_dict())
         writer = cls.load(config.start_from, captioner_class=captioner_class)
-        for name in DESIGN:
-            found, wanted = getattr(writer.captioner.config, name), getattr(config, name)
-            if found != wanted:
-                raise UserError(f"{name} is {wanted!r}, but the captioner in {config.start_from} has {found!r}: a "
-                                "training that starts from it keeps its design; use that value")  # fmt: skip
         writer.captioner.config.embedding_noise = config.embedding_noise
         writer.captioner.config.beam_length_penalty = config.length_penalty
         freeze(writer.captioner.gpt2, config)
