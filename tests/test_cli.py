@@ -844,6 +844,19 @@ def test_a_flag_that_cannot_be_read_is_named(texts, message):
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("prefix_length=4,1", r"prefix_length is 1, but the captioner in .* has 4: .* leave this one out"),
+        ("start_from=,nowhere", "nowhere holds no captioner"),
+    ],
+)
+def test_every_value_must_fit_the_captioner_that_a_training_starts_from(finished, text, message):
+    config = chosen_config("tiny", {"start_from": str(finished.folder)})
+    with pytest.raises(UserError, match=message):
+        read_vary([text], config)
+
+
 AT_ONCE = """
 import json, sys
 from helpers.cli import main

@@ -16,7 +16,7 @@ from ..data.images import picture_folder
 from ..errors import UserError
 from ..runtime.files import home
 from ..runtime.kaggle import find_input
-from ..runtime.model_folders import captioner_folder, find_model, refuse_taken
+from ..runtime.model_folders import captioner_design, find_model, refuse_taken
 
 
 def image_folder(path: Path) -> Path:
@@ -74,10 +74,13 @@ def photos_or_world(
 
 
 def models(config: Config) -> None:
-    """Check that the config's models are names on the hub or folders, and that its file of text is there."""
+    """Check that the config's models are names on the hub or folders, and that its file of text is there.
+
+    A captioner to start from must have the design that the config says.
+    """
     existing_file(Path(config.text) if config.text else None)
     if config.start_from:
-        captioner_folder(config.start_from)
+        captioner_design(config.start_from, config.to_dict())
     else:
         find_model(config.clip, "clip")
         find_model(config.gpt2, "gpt2")

@@ -154,11 +154,7 @@ def chosen_config(preset_name: str, values: dict[str, Any]) -> Config:
     Raises UserError on a wrong value, and on another design than that captioner's.
     """
     given = {name: value for name, value in values.items() if value is not None}
-    design = captioner_design(given["start_from"]) if given.get("start_from") else {}
-    for name, value in design.items():
-        if given.get(name, value) != value:
-            raise UserError(f"{name} is {given[name]!r}, but the captioner in {given['start_from']} has {value!r}: a "
-                            "training that starts from it keeps its design; leave this one out")  # fmt: skip
+    design = captioner_design(given["start_from"], given) if given.get("start_from") else {}
     return preset(preset_name).with_values(**given | design)
 
 

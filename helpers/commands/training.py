@@ -187,7 +187,8 @@ def ablate(
 def read_vary(texts: list[str], config: Config) -> dict[str, list[Any]]:
     """Return `["prefix_length=1,4"]` as `{"prefix_length": [1, 4]}`.
 
-    Raises UserError on an unknown name, on a value of a wrong type, and on a combination that `config` cannot take.
+    Raises UserError on an unknown name, on a value of a wrong type, and on a combination that `config` cannot take
+    or whose models are not there.
     """
     kinds = {each.name: each.type for each in fields(Config)} | VARIED_BESIDE
     varied: dict[str, list[Any]] = {}
@@ -208,7 +209,7 @@ def read_vary(texts: list[str], config: Config) -> dict[str, list[Any]]:
         combination = dict(zip(varied, values, strict=True))
         check_value("defect", combination.pop("defect", "none"), choices=DEFECTS)
         check_value("train_images", combination.pop("train_images", 1), least=1)
-        config.with_values(**combination)
+        checks.models(config.with_values(**combination))
     return varied
 
 

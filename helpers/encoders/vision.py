@@ -5,6 +5,7 @@ pixel values [B, 3, H, W] in; "pooled" [B, D], "patches" [B, S, D], "projected" 
 """
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -104,11 +105,26 @@ class ImageEncoder:
         }
 
     @cached_property
+    def rounded_sha256(self) -> str:
+        """The same hash of the weights rounded to float16, by which a captioner saved so has the eyes of the original.
+
+        Buffers stay as they are, as in such a captioner, whose own `weights_sha256` is therefore this one.
+        """
+        return self._hash(rounded={name for name, _ in self.vision.named_parameters()})
+
+    @cached_property
     def _weights_sha256(self) -> str:
-        """The hash of all tensors by name, without the prefix `vision_model.` that some transformers versions add."""
+        return self._hash()
+
+    def _hash(self, rounded: Collection[str] = ()) -> str:
+        """Return the hash of all tensors by name, those named in `rounded` after rounding to float16.
+
+        Some versions of transformers add the prefix `vision_model.` to the names; it takes no part.
+        """
         digest = hashlib.sha256()
-        state = {key.removeprefix("vision_model."): value for key, value in self.vision.state_dict().items()}
-        for key, value in sorted(state.items()):
+        tensors = {key: value.half().to(value.dtype) if key in rounded else value
+                   for key, value in self.vision.state_dict().items()}  # fmt: skip
+        for key, value in sorted((key.removeprefix("vision_model."), value) for key, value in tensors.items()):
             digest.update(f"{key} {tuple(value.shape)} ".encode())
             digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy())
         return digest.hexdigest()

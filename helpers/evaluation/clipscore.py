@@ -102,8 +102,9 @@ def add_clip_scores(
     """Return the scores with CLIPScore and RefCLIPScore beside them.
 
     images: the folder of the pictures. names, written, references: the N pictures, the caption of each, and its
-    references, at least one. own: the weights_sha256 of the captioner's own CLIP, if it is known. If the judge is that
-    CLIP, a warning says so: a caption written from an embedding is sure to please the CLIP that made it.
+    references, at least one. own: the weights_sha256 or the rounded_sha256 of the captioner's own CLIP, if it is known.
+    If the judge is that CLIP, a warning says so: a caption written from an embedding is sure to please the CLIP that
+    made it. Rounding to float16 makes no other CLIP.
     A picture that cannot be read has no score and stands in the notes. Raises UserError if none can be read.
     """
     pictures, unread = judge.picture_vectors(Path(images), names)
@@ -116,7 +117,7 @@ def add_clip_scores(
     by_image = zip(known.split([len(texts) for texts in references]), captions, strict=True)
     closest = np.array([(vectors @ caption).max().item() for vectors, caption in by_image])
     measured = {"clipscore": Score.mean(fit), "refclipscore": Score.mean(refclipscore(fit, closest))}
-    same = None if own is None else own == judge.weights_sha256
+    same = None if own is None else own in (judge.weights_sha256, judge.clip.rounded_sha256)
     if same:
         warnings.warn(
             f"CLIPScore is by {judge.clip.name}, the captioner's own CLIP, which has the same blind spots: judge by "

@@ -84,7 +84,7 @@ def evaluate(
     references = [by_name[name] for name in names]
     scores = measure(written, references, training=() if training is None else training.caption, meteor=meteor)
     if judge is not None:
-        own = writer.clip().fingerprint()["weights_sha256"]
+        own = writer.clip().rounded_sha256
         scores = add_clip_scores(
             scores, judge, images=images, names=names, written=written, references=references, own=own
         )

@@ -33,6 +33,7 @@ from ..evaluation.scores import measure
 from ..models.writer import CaptionWriter
 from ..runtime.device import choose_accelerator
 from ..runtime.files import only_one, read_object, write_json
+from ..runtime.model_folders import captioner_design
 from ..training.checkpoint import newest_step
 from ..training.estimate import Plan
 from ..training.loop import train
@@ -59,7 +60,7 @@ class Trial:
 
     defect: the name of one of the original's bugs. train_images: the number of training images, chosen by the seed;
     fewer images get more epochs, so that the number of steps stays the same. None takes all. Raises UserError on a
-    wrong value.
+    wrong value, and on a design that the captioner to start from does not have.
     """
 
     config: Config
@@ -75,6 +76,8 @@ class Trial:
             )
         if self.train_images is not None and self.train_images < 1:
             raise UserError(f"train_images is {self.train_images}, but must be at least 1")
+        if self.config.start_from:
+            captioner_design(self.config.start_from, self.config.to_dict())
 
     @classmethod
     def of(cls, base: Config, values: dict[str, Any]) -> "Trial":

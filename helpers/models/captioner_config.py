@@ -29,6 +29,7 @@ class CaptionerConfig(PreTrainedConfig):
         stop_token_id: int | None = None,  # a token that ends a caption beside end-of-text: ClipCap's "."
         original_start: bool = False,  # whether captions begin as the original begins them (processors.py)
         learned_without_picture: bool | None = None,  # captions, by text_share in any training; None: not known
+        tokenizer_sha256: str | None = None,  # of the vocabulary of its tokenizer; captioners of before have none
         **kwargs: Any,
     ):
         # First, because it resets the attention of sub-configs that exist already, and these belong to live models.
@@ -45,6 +46,7 @@ class CaptionerConfig(PreTrainedConfig):
         self.clip_length, self.normalised = clip_length, normalised
         self.stop_token_id, self.original_start = stop_token_id, original_start
         self.learned_without_picture = learned_without_picture
+        self.tokenizer_sha256 = tokenizer_sha256
 
 
 AutoConfig.register(CaptionerConfig.model_type, CaptionerConfig, exist_ok=True)  # a captioner's folder has a known type

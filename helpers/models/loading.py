@@ -15,7 +15,7 @@ from ..encoders.processor import load_processor
 from ..encoders.vision import TOWERS, ImageEncoder, tower_choices, tower_class
 from ..errors import UserError
 from ..language.language_model import check_reading, language_model_class
-from ..language.tokenizer import load_tokenizer
+from ..language.tokenizer import load_tokenizer, refuse_another
 from ..runtime.device import use_threads_for
 from ..runtime.libraries import one_line_errors, quietly
 from ..runtime.model_folders import find_model
@@ -67,7 +67,9 @@ def load_gpt2(name: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
     gpt2 = load_weights(kind, source, config, what=what, **_inside(whole, "text")).eval()
     with one_line_errors(source, what):
         check_reading(gpt2)
-    tokenizer = load_tokenizer(source, gpt2.config.vocab_size, what="tokenizer")
+    tokenizer = load_tokenizer(source, config.vocab_size, what="tokenizer")
+    if isinstance(whole, CaptionerConfig):
+        refuse_another(tokenizer, source, vocabulary=config.vocab_size, sha256=whole.tokenizer_sha256)
     # Training puts the tokenizer's end-of-text behind a caption, so writing stops there. Where there is no token that
     # begins a text, it begins behind the end of another.
     gpt2.config.eos_token_id = tokenizer.eos_token_id

@@ -20,10 +20,10 @@ from ..encoders.vision import ImageEncoder
 from ..errors import UserError
 from ..language.freezing import freeze, merged_state
 from ..language.language_model import longest_text
-from ..language.tokenizer import load_tokenizer
+from ..language.tokenizer import load_tokenizer, refuse_another, vocabulary_sha256
 from ..runtime.files import atomic_path
 from ..runtime.libraries import one_line_errors, quietly
-from ..runtime.model_folders import DESIGN, captioner_folder
+from ..runtime.model_folders import captioner_design, captioner_folder
 from .captioner import Captioner
 from .captioner_config import CaptionerConfig
 from .decoding import Decoding
@@ -91,13 +91,9 @@ class CaptionWriter:
 
     @classmethod
     def _assemble_from(cls, config: Config, captioner_class: type[Captioner]) -> "CaptionWriter":
+        captioner_design(config.start_from, config.to_dict())
         writer = cls.load(config.start_from, captioner_class=captioner_class)
         shapes = writer.captioner.config
-        for name in DESIGN:
-            found, wanted = getattr(shapes, name), getattr(config, name)
-            if found != wanted:
-                raise UserError(f"{name} is {wanted!r}, but the captioner in {config.start_from} has {found!r}: a "
-                                "training that starts from it keeps its design; use that value")  # fmt: skip
         shapes.embedding_noise, shapes.beam_length_penalty = config.embedding_noise, config.length_penalty
         shapes.learned_without_picture = config.text_share > 0 or shapes.learned_without_picture
         freeze(writer.captioner.gpt2, config)
@@ -118,7 +114,9 @@ class CaptionWriter:
         config = load_config(str(folder), types=(CaptionerConfig.model_type,), what="captioner")
         processor = load_processor(str(folder), config.vision_config, what="captioner")
         captioner = load_weights(captioner_class, str(folder), config, what="captioner")
-        tokenizer = load_tokenizer(str(folder), config.text_config.vocab_size, what="captioner")
+        vocabulary = config.text_config.vocab_size
+        tokenizer = load_tokenizer(str(folder), vocabulary, what="captioner")
+        refuse_another(tokenizer, str(folder), vocabulary=vocabulary, sha256=config.tokenizer_sha256)
         captioner.end_with(tokenizer.eos_token_id)
         if not (captioner.embedding_std > 0).all():
             raise UserError(f"{folder} has numbers in embedding_std that are not above 0; give another captioner")
@@ -130,6 +128,7 @@ class CaptionWriter:
         half: weights in float16. card: the model card, in Markdown, if there is to be one.
         """
         state = {"state_dict": half_state(self.captioner)} if half else {}
+        self.captioner.config.tokenizer_sha256 = vocabulary_sha256(self.tokenizer)
         with atomic_path(folder) as partial, quietly():
             self.captioner.save_pretrained(partial, **state)
             self.tokenizer.save_pretrained(partial)

@@ -1,5 +1,6 @@
 """The places of models, captioners and runs, found without PyTorch, so that a wrong path is answered at once."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +72,22 @@ def read_run_config(folder: str | Path) -> dict[str, Any] | None:
     raise UserError(f"{file} is no run's config.json: name another folder for the run")
 
 
-def captioner_design(folder: str | Path) -> dict[str, Any]:
-    """Return the fields of DESIGN of the captioner in `folder`. Raises UserError if there is none, or it is broken."""
+def captioner_design(folder: str | Path, wanted: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the fields of DESIGN of the captioner in `folder`.
+
+    Raises UserError if there is none, or it is broken, or if a field in `wanted`, by name, has another value there.
+    """
     file = captioner_folder(folder) / "config.json"
     try:
         config = read_json(file)
-        return {name: config[name] for name in DESIGN}
+        found = {name: config[name] for name in DESIGN}
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(f"{file} is no captioner's config ({type(error).__name__}): give another captioner") from error
+    for name, value in found.items():
+        if (asked := (wanted or {}).get(name, value)) != value:
+            raise UserError(f"{name} is {asked!r}, but the captioner in {folder} has {value!r}: a training that starts "
+                            "from it keeps its design; use that value, or leave this one out")  # fmt: skip
+    return found
 
 
 def remembered_inputs(

@@ -1,6 +1,7 @@
 """CLIPScore: its formula, the CLIP that judges, and the warning about the captioner's own CLIP."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from helpers.data.images import open_picture
 from helpers.errors import UserError
 from helpers.evaluation.clipscore import PROMPT, ClipJudge, add_clip_scores, clipscore, refclipscore
 from helpers.evaluation.scores import measure
+from helpers.models.writer import CaptionWriter
 from helpers.runtime.model_folders import TINY
 
 
@@ -75,6 +77,19 @@ def test_a_warning_says_that_the_judge_is_the_captioners_own_clip(judge, data, s
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert scored(judge, data.images, some, own="another").notes["clip_is_the_captioners"] is False
+
+
+def test_a_captioner_in_float16_has_the_judges_eyes_too(judge, writer, data, some, tmp_path):
+    writer.save(tmp_path, half=True)
+    encoder = CaptionWriter.load(tmp_path).clip()
+    exact = encoder.fingerprint()["weights_sha256"]  # as in its cache, by which a captions file is known
+    assert exact != judge.weights_sha256
+    for own in (encoder.rounded_sha256, exact, writer.clip().rounded_sha256):
+        with pytest.warns(UserWarning, match="the captioner's own CLIP"):
+            assert scored(judge, data.images, some, own=own).notes["clip_is_the_captioners"] is True
+    half = replace(judge, clip=encoder)
+    with pytest.warns(UserWarning, match="the captioner's own CLIP"):
+        assert scored(half, data.images, some, own=writer.clip().rounded_sha256).notes["clip_is_the_captioners"] is True
 
 
 def test_a_picture_that_cannot_be_read_has_no_score_and_is_named(judge, data, some, tmp_path):

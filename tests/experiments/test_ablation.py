@@ -208,6 +208,15 @@ def test_a_wrong_value_is_found_before_the_first_run(experiment, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_arm_that_can_never_start_from_the_captioner_is_refused_before_the_first_run(
+    experiment, finished, tmp_path, monkeypatch
+):
+    monkeypatch.delattr(ablation, "run_in_process")
+    with pytest.raises(UserError, match=r"prefix_length is 1, but the captioner in .* has 4: a training that starts"):
+        experiment({"prefix_length": [4, 1]}, start_from=str(finished.folder))
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_full_disk_ends_all_in_one_line(experiment, tmp_path, monkeypatch, capfd):
     """No place that a child writes to has room, not even for its log: here every folder of a run is a full device."""
     monkeypatch.setattr(ablation, "run_in_process", run_on_a_full_disk)

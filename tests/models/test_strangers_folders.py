@@ -20,8 +20,10 @@ from helpers.data.batches import caption_tokens
 from helpers.encoders.efficientnet import EfficientNetLiteConfig, EfficientNetLiteModel
 from helpers.encoders.processor import CLIPImageProcessor
 from helpers.errors import UserError
+from helpers.language.tokenizer import vocabulary_sha256
 from helpers.models.loading import load_encoder, load_gpt2
 from helpers.models.writer import CaptionWriter
+from helpers.runtime.model_folders import TINY
 
 ROOT = Path(__file__).parents[2]
 CUSTOM = {name: "custom.Custom" for name in ("AutoConfig", "AutoModel", "AutoModelForCausalLM", "AutoTokenizer",
@@ -245,6 +247,64 @@ class TestEndOfText:
         assert "has a tokenizer of 403 tokens that does not fit its language model of 401" in refused(
             CaptionWriter.load, copy
         )
+
+
+class TestTokenizer:
+    """A captioner writes sense only with the tokenizer that it was trained with, which its config knows by a hash."""
+
+    @pytest.fixture
+    def swapped(self, copy) -> Path:
+        """A captioner's folder whose tokenizer has as many tokens as its own, two of them in each other's place."""
+        file = copy / "tokenizer.json"
+        content = json.loads(file.read_text())
+        vocabulary = content["model"]["vocab"]
+        vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+        file.write_text(json.dumps(content))
+        return copy
+
+    @pytest.mark.parametrize("load", [CaptionWriter.load, load_gpt2])
+    def test_another_one_of_the_same_size_is_refused(self, swapped, load):
+        assert f"{swapped} has another tokenizer than the one that it was saved with" in refused(load, swapped)
+
+    def test_other_merges_are_another_one(self, copy):
+        content = json.loads((copy / "tokenizer.json").read_text())
+        content["model"]["merges"].pop()
+        (copy / "tokenizer.json").write_text(json.dumps(content))
+        assert "has another tokenizer" in refused(CaptionWriter.load, copy)
+
+    def test_a_captioner_of_before_gets_its_hash_when_it_is_saved(self, copy, tmp_path):
+        known = json.loads((copy / "config.json").read_text())["tokenizer_sha256"]
+        assert len(known) == 64
+        change(copy / "config.json", tokenizer_sha256=None)
+        CaptionWriter.load(copy).save(tmp_path / "again")
+        assert json.loads((tmp_path / "again" / "config.json").read_text())["tokenizer_sha256"] == known
+
+    @pytest.mark.parametrize(("padded", "far"), [(448, False), (512, False), (802, True), (6000, True)])
+    def test_of_a_captioner_of_before_one_that_is_far_too_small_is_refused(self, copy, padded, far):
+        """Embeddings are often padded to a multiple of 64 or 128, so a few more of them than tokens are usual."""
+        change(copy / "config.json", tokenizer_sha256=None, text_config__vocab_size=padded)
+        tensors = load_file(copy / "model.safetensors")
+        name = "gpt2.transformer.wte.weight"
+        tensors[name] = torch.cat([tensors[name], torch.zeros(padded - 401, tensors[name].shape[1])])
+        save_file(tensors, copy / "model.safetensors", {"format": "pt"})
+        if far:
+            said = refused(CaptionWriter.load, copy)
+            assert f"has a tokenizer of 401 tokens, at most half of its language model's {padded}" in said
+        else:
+            assert len(CaptionWriter.load(copy).tokenizer) == 401
+
+    def test_a_tokenizer_has_one_hash_in_every_form(self, tmp_path):
+        """GPT-2's own files, as the hub has them, and what is saved of them."""
+        vocabulary = json.loads((TINY / "gpt2" / "tokenizer.json").read_text())["model"]
+        (tmp_path / "vocab.json").write_text(json.dumps(vocabulary["vocab"]))
+        merges = [" ".join(pair) for pair in vocabulary["merges"]]
+        (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), "utf-8")
+        (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer"}')
+        first = AutoTokenizer.from_pretrained(tmp_path)
+        first.add_tokens(["beside the model"])
+        first.save_pretrained(tmp_path / "saved")
+        forms = [first, AutoTokenizer.from_pretrained(tmp_path / "saved"), AutoTokenizer.from_pretrained(TINY / "gpt2")]
+        assert len({vocabulary_sha256(each) for each in forms}) == 1
 
 
 class TestFormatsOfWeights:
