@@ -99,7 +99,7 @@ def predict(
     else:
         captioner = captioner_folder(captioner)
     paths = checks.pictures([*(pictures or []), *(image or [])])
-    checks.output_file(csv_file)
+    csv_file = checks.output_file(csv_file)
     checks.output_folder(result)
     saved = [result / _file_name(path, paths) for path in paths] if result else []
     checks.no_input([csv_file, *saved], paths)
