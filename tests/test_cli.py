@@ -236,6 +236,19 @@ def test_predict_prints_and_saves_a_caption_a_picture(run, captioner, world, tmp
     assert run(*captioner, "-I", one, "--beams", 2, "--guidance", 1.5)[0] == 0
 
 
+def test_predict_saves_every_picture_and_overwrites_nobodys(run, refused, captioner, world, tmp_path):
+    one = world / "flickr30k_images" / "scene-00000.png"
+    (tmp_path / "mine").mkdir()
+    for name in ("2-a.jpg", "a.jpg", "a.png", "b.png"):
+        shutil.copy(one, tmp_path / "mine" / name)
+    for _ in range(2):  # the second time over its own pictures
+        assert run(*captioner, "mine", "--result", "made")[0] == 0
+        assert sorted(path.name for path in Path("made").iterdir()) == ["1-2-a.png", "2-2-a.png", "3-a.png", "b.png"]
+    said = refused(*captioner, "mine/a.jpg", "--result", "mine")
+    assert said == "mine/a.png is there already and was not made by --result: name another folder"
+    assert (tmp_path / "mine" / "a.png").read_bytes() == one.read_bytes()
+
+
 def test_predict_takes_files_folders_patterns_and_a_run(run, refused, finished, world, tmp_path):
     predict = ("predict", "-C", finished.folder)
     folder = world / "flickr30k_images"
