@@ -253,6 +253,19 @@ def test_predict_prints_and_saves_a_caption_a_picture(run, captioner, world, tmp
     assert run(*captioner, "-I", one, "--beams", 2, "--guidance", 1.5)[0] == 0
 
 
+def test_predict_saves_every_picture_and_overwrites_nobodys(run, refused, captioner, world, tmp_path):
+    one = world / "flickr30k_images" / "scene-00000.png"
+    (tmp_path / "mine").mkdir()
+    for name in ("2-a.jpg", "a.jpg", "a.png", "b.png"):
+        shutil.copy(one, tmp_path / "mine" / name)
+    for _ in range(2):  # the second time over its own pictures
+        assert run(*captioner, "mine", "--result", "made")[0] == 0
+        assert sorted(path.name for path in Path("made").iterdir()) == ["1-2-a.png", "2-2-a.png", "3-a.png", "b.png"]
+    said = refused(*captioner, "mine/a.jpg", "--result", "mine")
+    assert said == "mine/a.png is there already and was not made by --result: name another folder"
+    assert (tmp_path / "mine" / "a.png").read_bytes() == one.read_bytes()
+
+
 def test_predict_takes_files_folders_patterns_and_a_run(run, refused, finished, world, tmp_path):
     predict = ("predict", "-C", finished.folder)
     folder = world / "flickr30k_images"
@@ -702,6 +715,34 @@ def test_a_folder_that_cannot_be_written(refused, photos, captioner, finished, w
         [*captioner, "-I", picture, "-R", "file/result"],
     ):
         assert refused(*command).startswith(("file/", "file: "))
+
+
+def test_a_place_where_nothing_can_be_written_is_refused_before_the_work(refused, photos, captioner, world):
+    if not Path("/proc/self").exists():
+        pytest.skip("needs /proc, where not even root can write")
+    picture, table = world / "flickr30k_images" / "scene-00000.png", world / "results.csv"
+    for command in (
+        [*captioner, picture, "--csv", "/proc/out.csv"], [*captioner, picture, "--result", "/proc/out"],
+        [*captioner, picture, "--result", "/dev/null/out"],
+        ["neutralize", "--captions", table, "--out", "/proc/out.csv"],
+        ["score", "--captions", table, "--references", table, "--out", "/proc/out.json"],
+        ["pretrain", *photos, "--out", "/proc/pair"], ["embed", *photos, "--clip", "tiny", "--out", "/proc/cache"],
+    ):  # fmt: skip
+        assert re.match(r"/(proc|dev)/\S+ cannot be made \(.+\): name another (folder|place)", refused(*command))
+
+
+def test_a_file_may_be_a_link_or_a_pipe(run, captioner, world, tmp_path):
+    picture = world / "flickr30k_images" / "scene-00000.png"
+    (tmp_path / "link.csv").symlink_to("target.csv")
+    os.mkfifo("pipe")
+    assert run(*captioner, picture, "--csv", "link.csv")[0] == 0
+    end = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+    assert run(*captioner, picture, "--csv", "pipe")[0] == 0
+    assert os.read(end, 9999) == Path("target.csv").read_bytes()
+    os.close(end)
+    assert Path("link.csv").is_symlink()
+    assert Path("pipe").is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.csv", "pipe", "target.csv"]
 
 
 def test_a_converted_encoder_embeds(run, refused, photos, monkeypatch):

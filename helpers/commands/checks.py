@@ -5,6 +5,7 @@ whole path. Every check raises UserError.
 """
 
 import glob
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from ..captions.parquet import is_parquet
 from ..config import Config
 from ..data.images import picture_folder
 from ..errors import UserError
-from ..runtime.files import home
+from ..runtime.files import check_writable, home, is_device
 from ..runtime.kaggle import find_input
 from ..runtime.model_folders import captioner_design, find_model, refuse_taken
 
@@ -45,7 +46,7 @@ def photos(images: Path, captions: Path, splits: Path | None = None) -> tuple[Pa
     """Return where pictures, captions and splits lie. For captions in Parquet the folder of pictures may be new."""
     if is_parquet(find_input(captions, new=True)):  # what is inside is unpacked into the folder
         folder = find_input(images, new=True)
-        output_folder(folder)
+        no_file_above(folder)
     else:
         folder = image_folder(images)
     return folder, existing_file(captions), existing_file(splits)
@@ -119,18 +120,38 @@ def clip(name: str | None) -> None:
 
 
 def output_folder(path: Path | None) -> None:
-    """Check that a folder can be made at `path`: neither it nor a folder above it is a file."""
+    """Check that a folder can be made at `path`, and files in it."""
     if path is None:
         return
-    if file := next((place for place in (path, *path.parents) if place.is_file()), None):
-        raise UserError(f"{path} cannot be made: {file} is a file; name another folder")
+    no_file_above(path)
+    _try_to_write(path, path)
 
 
-def output_file(path: Path | None) -> None:
-    if path is not None:
-        output_folder(path.parent)
-        if path.is_dir():
-            raise UserError(f"{path} is a folder: name a file in it")
+def no_file_above(path: Path) -> None:
+    """Check that neither `path` nor a folder above it is a file."""
+    if file := next((place for place in (path, *path.parents) if place.exists() and not place.is_dir()), None):
+        raise UserError(f"{path} cannot be made ({file} is no folder): name another folder")
+
+
+def output_file(path: Path | None) -> Path | None:
+    """Return where a file is to be written that the user names: a link stands for what it points at."""
+    if path is None or is_device(path):
+        return path
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name a file in it")
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path
+    no_file_above(path.parent)
+    _try_to_write(path, path.parent)
+    return path
+
+
+def _try_to_write(path: Path, folder: Path) -> None:
+    try:
+        check_writable(folder)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be made ({error.strerror}): name another place, one that you may write to"
+        ) from error
 
 
 def pair_folder(path: Path) -> None:

@@ -93,7 +93,7 @@ def neutralize(
       clipxgpt neutralize --captions dataset_flickr30k.json --out neutral.csv
     """
     captions = checks.existing_file(captions)
-    checks.output_file(out)
+    out = checks.output_file(out)
     from ..captions.read import read_captions
     from ..runtime.files import atomic_path
     from ..words.people import neutral

@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 RUNTIMES = ("torch", "onnx")
 BATCH = 16  # pictures that are captioned at a time
+SOURCE = "clipxgpt predict --result"  # stands in the pictures that it saves
+BEGIN = 1000  # bytes of a picture in which that stands
 
 
 def predict(
@@ -99,10 +102,13 @@ def predict(
     else:
         captioner = captioner_folder(captioner)
     paths = checks.pictures([*(pictures or []), *(image or [])])
-    checks.output_file(csv_file)
+    csv_file = checks.output_file(csv_file)
     checks.output_folder(result)
-    saved = [result / _file_name(path, paths) for path in paths] if result else []
-    checks.no_input([csv_file, *saved], paths)
+    saved = dict(zip(paths, _saved_as(result, paths), strict=True)) if result else {}
+    checks.no_input([csv_file, *saved.values()], paths)
+    checks.no_input([csv_file], saved.values())
+    if theirs := next((path for path in saved.values() if path.exists() and not _made_here(path)), None):
+        raise UserError(f"{theirs} is there already and was not made by --result: name another folder")
     broken: list[Path] = []
     # A sampled caption depends on what else is in its batch; one picture per batch always gives the same caption.
     batches = open_batches(paths, size=1 if temperature else BATCH, broken=broken)
@@ -134,7 +140,7 @@ def predict(
                     tqdm.write(f"{shown(path)} is unlike the pictures that this captioner was trained on: its caption "
                                "may be nonsense", file=sys.stderr)  # fmt: skip
             for path, caption in captions.items() if result else ():
-                _save_picture(batch[path], caption, result / _file_name(path, paths))
+                _save_picture(batch[path], caption, saved[path])
             bar.update(len(batch))
     if csv_file:
         write_text(csv_file, text.getvalue())
@@ -174,10 +180,23 @@ def _save_picture(picture: "Image", caption: str, path: Path) -> None:
     from ..plots.base import save_figure
     from ..plots.captions import show_pictures
 
-    save_figure(show_pictures([picture], [caption], columns=1), path)
+    save_figure(show_pictures([picture], [caption], columns=1), path, source=SOURCE)
 
 
-def _file_name(path: Path, paths: list[Path]) -> str:
-    """Return NAME.png, with the picture's number in front if another picture has the same name."""
-    alone = [each.stem for each in paths].count(path.stem) == 1
-    return f"{path.stem}.png" if alone else f"{paths.index(path) + 1}-{path.stem}.png"
+def _saved_as(folder: Path, paths: list[Path]) -> list[Path]:
+    """Return NAME.png in the folder for each picture; those that would share one get their number in front.
+
+    Names that differ in capitals alone are one name to macOS and Windows.
+    """
+    names = [path.stem for path in paths]
+    while shared := {name for name, count in Counter(map(str.lower, names)).items() if count > 1}:
+        names = [f"{i}-{name}" if name.lower() in shared else name for i, name in enumerate(names, 1)]
+    return [folder / f"{name}.png" for name in names]
+
+
+def _made_here(path: Path) -> bool:
+    """Return whether an earlier --result saved this picture, which may be replaced."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return SOURCE.encode() in file.read(BEGIN)

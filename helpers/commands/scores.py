@@ -173,10 +173,11 @@ def score(
     )
     images = _judged_folder(images, follow_links=reading["follow_links"])
     checks.clip(clip)
-    checks.output_file(out)
-    checks.output_file(coco_results)
+    out = checks.output_file(out)
+    coco_results = checks.output_file(coco_results)
     from ..evaluation.score_file import by_image, read_written, score_file
 
+    checks.output_file(by_image(out))
     checks.no_input([out, by_image(out), coco_results], [captions, references, splits, against])
     checks.no_input([coco_results], [out, by_image(out)])
     columns = {name: reading[name] for name in ("image_column", "caption_column")}
@@ -209,7 +210,7 @@ def report(
     if not (run / "config.json").exists():
         raise UserError(f"{run} holds no config.json: give the folder of a run, the --out of `clipxgpt train`")
     images = _judged_folder(images, follow_links=follow_links)
-    checks.output_file(out)
+    out = checks.output_file(out)
     from ..sharing.report import write_report
 
     print(f"the report lies in {write_report(run, out, images=images)}")

@@ -168,7 +168,7 @@ def ablate(
         preset_name, images=images, captions=captions, splits=splits, reading=reading
     )
     checks.models(config)
-    checks.output_file(out)
+    out = checks.output_file(out)
     from ..data.dataset import open_data, open_drawn_world
     from ..experiments.ablation import ablate as run_ablation
 

@@ -208,6 +208,7 @@ def _check_size(path: Path, width: int, height: int) -> None:
 
 
 def _turned(image: Image.Image) -> Image.Image:
+    image.load()  # first, because Pillow turns a TIFF while it loads it, and then drops the tag
     turn = TURNS.get(image.getexif().get(ORIENTATION))
     return image if turn is None else image.transpose(turn)
 

@@ -16,10 +16,13 @@ SMALL = 128  # pixels; a picture with shorter sides is a drawn one, and is enlar
 CAPTION_COLORS = {None: "black", True: "#2c7a3f", False: "#b3261e"}  # not judged, right, wrong
 
 
-def save_figure(figure: Figure, path: str | Path) -> None:
-    """Save the figure as a PNG of 120 dots per inch. A crash leaves no half-written file."""
+def save_figure(figure: Figure, path: str | Path, *, source: str | None = None) -> None:
+    """Save the figure as a PNG of 120 dots per inch. A crash leaves no half-written file.
+
+    source: what made it, to be kept in the file.
+    """
     with atomic_path(path) as partial:
-        figure.savefig(partial, format="png", dpi=120, bbox_inches="tight")
+        figure.savefig(partial, format="png", dpi=120, bbox_inches="tight", metadata={"Source": source})
 
 
 def png(figure: Figure, dpi: float | str = "figure") -> bytes:

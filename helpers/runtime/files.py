@@ -32,12 +32,17 @@ def home(path: str | Path) -> Path:
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a path beside `path` to write a file or make a folder at; on success it takes the place of `path`.
 
+    A device or a pipe is yielded itself, because nothing may take its place.
+
     It is flushed to disk before it is renamed, and gets the permissions that the umask gives a new file. After an
     exception (a full disk, Ctrl-C) what was written is removed and what stood at `path` still stands. A process that
     is killed leaves at most a `.NAME.partial`, which `sweep_partial` removes. A full disk is always an OSError with
     the file's name.
     """
     path = Path(path)
+    if is_device(path):
+        yield path
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}{PARTIAL}")
     _remove(partial)
@@ -61,6 +66,17 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         if getattr(error, "errno", None) == errno.ENOSPC or "(os error 28)" in str(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         raise
+
+
+def is_device(path: Path) -> bool:
+    """Return whether a device or a pipe lies at `path`, such as /dev/null or what a shell's `>(…)` stands for."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def check_writable(folder: Path) -> None:
+    """Raise OSError if no file can be made in `folder`, or in the nearest folder above it that is there."""
+    place = next((each for each in (folder, *folder.parents) if each.exists()), None)
+    tempfile.TemporaryFile(dir=place).close()
 
 
 def sweep_partial(folder: str | Path, pattern: str = f".*{PARTIAL}") -> list[str]:

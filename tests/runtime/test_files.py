@@ -30,6 +30,19 @@ def test_a_folder_is_replaced_whole(tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["folder", "new"]
 
 
+def test_a_pipe_is_written_to_and_stays(tmp_path):
+    """As /dev/null must: as root a rename would make a file of it, for the whole system."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")  # as /dev/fd/63 of a shell's >(…) is one
+    for name in ("pipe", "link"):
+        end = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+        write_text(tmp_path / name, "new")
+        assert os.read(end, 9) == b"new"
+        os.close(end)
+    assert (tmp_path / "pipe").is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe"]
+
+
 @pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
 def test_what_stood_there_still_stands_after_a_failure(tmp_path, failure):
     write_text(tmp_path / "a.txt", "old")
