@@ -535,6 +535,12 @@ def test_a_taken_run_folder_is_refused_before_anything_is_embedded(refused, phot
     copy = shutil.copytree(finished.folder, tmp_path / "run")
     said = refused("train", *CONFIG, *photos, "--out", copy, "--resume", "--prefix-length", 5)
     assert "holds a run with prefix_length 4, here it is 5" in said
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "history.csv").write_text("date,event\n2020,founded\n")
+    assert "project holds history.csv, but no config.json of a run" in refused(
+        "train", *CONFIG, *photos, "--out", "project"
+    )
+    assert [file.name for file in (tmp_path / "project").iterdir()] == ["history.csv"]
 
 
 def test_a_broken_checkpoint_is_passed_over_with_a_word(run, refused, photos, finished, cache, tmp_path):

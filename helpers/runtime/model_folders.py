@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from .files import read_json, write_json
+from .files import read_json, read_object, write_json
 from .kaggle import search_inputs
 
 DESIGN = ("pooling", "mapper", "prefix_length", "mapper_layers", "mapper_heads")  # fields that fix a captioner's shapes
@@ -15,6 +15,7 @@ PHOTO = Path(__file__).parents[1] / "photo"  # the captioner of photos, which sh
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")  # files by which a folder is known as a captioner's
 RUN_CONFIG = "config.json"  # the file by which a folder is known as a run's
 RUN_INPUTS = "inputs.json"  # where the pictures, captions and embeddings of a run lay
+RUN_FILES = ("history.csv", "samples.jsonl", "plan.json", "checkpoints", "captioner", "captioner-best", "loss_lr.png")
 
 
 def find_model(name: str | Path, part: str) -> str:
@@ -47,12 +48,24 @@ def captioner_folder(folder: str | Path) -> Path:
 
 
 def refuse_taken(folder: str | Path, resume: bool) -> None:
-    """Raise UserError if no run can begin there: at a file, or with `resume` off in a folder that holds a run."""
+    """Raise UserError if no run can begin there: at a file, in a folder that holds a run, or one it would write over.
+
+    resume: a run that is there may go on.
+    """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: name a folder for the run")
-    if (folder / RUN_CONFIG).exists() and not resume:
-        raise UserError(f"{folder} already holds a run: go on with it by --resume, or name another folder")
+    if (folder / RUN_CONFIG).exists():
+        if not resume:
+            raise UserError(f"{folder} already holds a run: go on with it by --resume, or name another folder")
+        return
+    taken = [name for name in RUN_FILES if (folder / name).exists()]
+    if (folder / RUN_INPUTS).exists() and not _are_inputs(folder / RUN_INPUTS):
+        taken.append(RUN_INPUTS)
+    if taken:
+        raise UserError(
+            f"{folder} holds {taken[0]}, but no {RUN_CONFIG} of a run, which would write over it: name another folder"
+        )
 
 
 def read_run_config(folder: str | Path) -> dict[str, Any] | None:
@@ -111,3 +124,11 @@ def remembered_inputs(
 def remember_inputs(run: Path, inputs: dict[str, Path | None], reading: dict[str, str | bool | None]) -> None:
     """Record them in the run folder."""
     write_json(run / RUN_INPUTS, {name: path and str(path.resolve()) for name, path in inputs.items()} | reading)
+
+
+def _are_inputs(file: Path) -> bool:
+    """Tell whether `remember_inputs` wrote the file, for a run that was refused before it had a config.json."""
+    try:
+        return {"images", "captions", "splits", "cache"} <= set(read_object(file))
+    except (OSError, ValueError):
+        return False

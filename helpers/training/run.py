@@ -175,10 +175,6 @@ def begin_run(folder: str | Path, config: Config, identity: dict[str, Any], *, r
         check_same(run.folder, "data", found=found["data"], wanted=identity)
         sweep_partial(run.folder)
         return run
-    if run.checkpoints.exists() or run.captioner.exists():
-        raise UserError(
-            f"{folder} holds checkpoints or a captioner, but no config.json: name another folder for the run"
-        )
     versions = {library.__name__: library.__version__ for library in (torch, transformers, accelerate)}
     write_json(run.config_file, {"config": config.to_dict(), "data": identity, "versions": versions})
     return run

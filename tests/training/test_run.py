@@ -6,6 +6,7 @@ import pytest
 
 from helpers.errors import UserError
 from helpers.presets import preset
+from helpers.runtime.model_folders import remember_inputs
 from helpers.training.run import HISTORY, Run, begin_run, refuse_taken
 
 
@@ -99,9 +100,24 @@ def test_what_would_be_written_over_is_refused(run, tmp_path):
     for resume in (False, True):
         with pytest.raises(UserError, match="is a file: name a folder"):
             refuse_taken(tmp_path / "file", resume)
-        with pytest.raises(UserError, match="holds checkpoints or a captioner, but no config"):
+        with pytest.raises(UserError, match="holds captioner, but no config"):
             begin_run(tmp_path / "other", preset("tiny"), {}, resume=resume)
     with pytest.raises(UserError, match="already holds a run: go on with it by --resume, or name another folder"):
         refuse_taken(run.folder, resume=False)
     refuse_taken(run.folder, resume=True)
     refuse_taken(tmp_path / "new", resume=False)
+
+
+@pytest.mark.parametrize("name", ["history.csv", "samples.jsonl", "plan.json", "inputs.json", "loss_lr.png"])
+def test_files_of_the_user_are_no_start_of_a_run(tmp_path, name):
+    (tmp_path / name).write_text('{"date": "2020"}\n')
+    for resume in (False, True):
+        for begin in (refuse_taken, lambda folder, resume: begin_run(folder, preset("tiny"), {}, resume=resume)):
+            with pytest.raises(UserError, match=rf"holds {name}, but no config\.json of a run, which would write over"):
+                begin(tmp_path, resume)
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [(name, '{"date": "2020"}\n')]
+
+
+def test_a_run_that_was_refused_before_it_began_may_begin_there(tmp_path):
+    remember_inputs(tmp_path, dict.fromkeys(("images", "captions", "splits", "cache")), {})
+    refuse_taken(tmp_path, resume=False)
