@@ -15,10 +15,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from typer.main import get_command
 
 from helpers.cli import COMMANDS, app, main
 from helpers.commands.options import chosen_config
+from helpers.commands.scores import EVALUATED
 from helpers.commands.training import read_vary
 from helpers.config import Config
 from helpers.data.embedding_cache import EmbeddingCache
@@ -145,6 +147,16 @@ def test_evaluate_shows_the_spread_of_several_trainings(run, photos, finished, t
     assert found["scores"]["cider"]["of_each"] == [first["cider"]] * 2
     assert "Over 2 trainings: the mean and its 95 % interval over trainings; the first" in said
     assert said.splitlines()[-1] == "the spread of the trainings lies in scores/trainings.json"
+
+
+def another_training(run: Run, folder: Path) -> Path:
+    """Copy a run as that of another seed would be: of the same recipe, with other weights."""
+    shutil.copytree(run.folder, folder)
+    file = folder / "captioner" / "model.safetensors"
+    weights = load_file(file)
+    weights["mapper.output.bias"] = weights["mapper.output.bias"] + 0.5
+    save_file(weights, file, {"format": "pt"})
+    return folder
 
 
 def validations(said: str) -> dict[int, tuple[str, str]]:
@@ -660,6 +672,30 @@ def test_no_command_overwrites_what_it_reads(refused, photos, world, finished, t
     assert "gpt2 is there already, but no report.json of pretrain" in refused(
         "pretrain", "--text", table, "--out", "models"
     )
+
+
+def test_evaluate_replaces_only_what_evaluate_made(run, refused, photos, finished, tmp_path):
+    evaluate = ["evaluate", "-C", finished.folder, *photos, "--split", "val", "--out"]
+    assert run(*evaluate, "own")[0] == 0
+    assert sorted(path.name for path in Path("own").iterdir()) == sorted([*EVALUATED, "embeddings"])
+    assert run(*evaluate, "own")[0] == 0  # the same again
+    for name in EVALUATED:
+        file = tmp_path / name.removesuffix(".json") / name
+        file.parent.mkdir()
+        file.write_text('{"captions": ["of my own"]}')
+        said = f"{file.parent.name}/{name} is there already, but no metrics.json of evaluate: name another folder"
+        assert refused(*evaluate, file.parent.name) == said
+        assert file.read_text() == '{"captions": ["of my own"]}'
+    (tmp_path / "many" / "1").mkdir(parents=True)
+    spread = [*evaluate[:3], "-C", another_training(finished, tmp_path / "another"), *evaluate[3:], "many"]
+    for name in ("1/by_image.csv", "trainings.json"):
+        (tmp_path / "many" / name).write_text("{}")
+        assert refused(*spread).startswith(f"many/{name} is there already, but no ")
+        (tmp_path / "many" / name).unlink()
+    own = tmp_path / "many" / "1" / "pictures.json"
+    own.write_text(json.dumps({"a.png": ["A dog."]}))
+    captions = ["--captions", own, "--out", "many"]
+    assert f"{own.relative_to(tmp_path)} would be overwritten" in refused(*spread[:-4], *captions)
 
 
 def test_a_split_that_is_empty_or_unknown(refused, photos, data, finished, tmp_path):

@@ -14,7 +14,7 @@ from ..captions.parquet import is_parquet
 from ..config import Config
 from ..data.images import picture_folder
 from ..errors import UserError
-from ..runtime.files import home
+from ..runtime.files import home, read_object
 from ..runtime.kaggle import find_input
 from ..runtime.model_folders import captioner_folder, find_model, refuse_taken
 
@@ -136,6 +136,20 @@ def pair_folder(path: Path) -> None:
     models = [path / name for name in ("clip", "gpt2") if (path / name).exists()]
     if models and not (path / "report.json").exists():
         raise UserError(f"{models[0]} is there already, but no report.json of pretrain: name another folder")
+
+
+def evaluated(proof: Path, files: Iterable[Path]) -> None:
+    """Check that of these files those that are there already were made by evaluate.
+
+    proof: the metrics.json or trainings.json that it left then. The metrics.json of another program is none.
+    """
+    there = next((file for file in files if file.exists()), None)
+    try:
+        known = {"metrics.json": "embeddings", "trainings.json": "captioners"}[proof.name] in read_object(proof)
+    except (OSError, ValueError):
+        known = False
+    if there and not known:
+        raise UserError(f"{there} is there already, but no {proof.name} of evaluate: name another folder")
 
 
 def no_input(written: Iterable[Path | None], read: Iterable[Path | None]) -> None:

@@ -13,7 +13,7 @@ from . import checks
 from .messages import report_cache, report_left_out
 from .options import BEAMS, CAPTIONS, CLIP, FOLLOW_LINKS, GUIDANCE, IMAGES, NEUTRAL, PEOPLE, SPLITS, with_reading
 
-EVALUATED = ("captions.csv", "by_image.csv", "metrics.json", "trainings.json")  # files that evaluate writes
+EVALUATED = ("captions.csv", "by_image.csv", "metrics.json", "pictures.json")  # files that evaluate writes of each
 EXAMPLES = 3  # captions that evaluate shows
 
 
@@ -77,8 +77,13 @@ def evaluate(
         raise UserError("--captioner names one captioner twice, which is no spread of trainings: give each once")
     images, captions, splits = checks.photos(images, captions, splits)
     checks.clip(clip)
-    checks.output_folder(out)
-    checks.no_input([out / name for name in EVALUATED], [captions, splits])
+    places = [out / str(number) for number in range(len(captioners))] if captioners[1:] else [out]
+    made = {place / "metrics.json": [place / name for name in EVALUATED] for place in places}
+    if captioners[1:]:
+        made[out / "trainings.json"] = [out / "trainings.json"]
+    for proof, files in made.items():
+        checks.no_input(files, [captions, splits])
+        checks.evaluated(proof, files)
     from ..data.build_cache import build_cache
     from ..data.dataset import open_data
     from ..evaluation.clipscore import ClipJudge
@@ -103,11 +108,10 @@ def evaluate(
     references, training = (data.captions[data.captions.split.isin(some)] for some in (wanted, ["train"]))
     names = [*references.image_name.unique(), *(training.image_name.unique() if nearest else ())]
     found, judge = {}, clip and ClipJudge.load(clip)
-    for number, captioner in enumerate(captioners):
+    for captioner, place in zip(captioners, places, strict=True):
         writer = CaptionWriter.load(captioner, device=choose_accelerator("fp32").device)
         cache = build_cache(out / "embeddings", images, names, clip=writer.clip(str(captioner)))
         report_cache(cache, out / "embeddings", names)
-        place = out / str(number) if captioners[1:] else out
         metrics = evaluate_captioner(
             writer, references, cache, out=place, decoding=decoding, facts=data.facts,
             control=next(iter(controls), None), config=training_config(captioner), training=training,
