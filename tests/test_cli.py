@@ -137,16 +137,32 @@ def test_embed_train_resume_and_evaluate(run, photos, world, tmp_path, finished)
 
 
 def test_evaluate_shows_the_spread_of_several_trainings(run, photos, finished, tmp_path):
-    both = ("-C", finished.folder, "-C", finished.captioner)
+    other = another_training(finished, tmp_path / "another")
+    both = ("-C", finished.folder, "-C", other)
     status, said, _ = run("evaluate", *both, *photos, "--split", "val,test", "--out", "scores")
     assert status == 0
     first, second = (json.loads((tmp_path / "scores" / place / "metrics.json").read_text()) for place in "01")
-    assert first == second
+    assert first["nats_per_token_true"] != second["nats_per_token_true"]
     found = json.loads((tmp_path / "scores" / "trainings.json").read_text())
-    assert found["captioners"] == [str(finished.folder), str(finished.captioner)]
-    assert found["scores"]["cider"]["of_each"] == [first["cider"]] * 2
+    assert found["captioners"] == [str(finished.folder), str(other)]
+    assert found["scores"]["cider"]["of_each"] == [first["cider"], second["cider"]]
     assert "Over 2 trainings: the mean and its 95 % interval over trainings; the first" in said
     assert said.splitlines()[-1] == "the spread of the trainings lies in scores/trainings.json"
+
+
+def test_captioners_that_cannot_be_evaluated_together_are_refused_at_once(refused, photos, finished, tmp_path):
+    copy = shutil.copytree(finished.captioner, tmp_path / "a copy")
+    evaluate = ("evaluate", *photos, "--out", "scores", "-C", finished.folder, "-C")
+    for same in (finished.captioner, copy):
+        assert refused(*evaluate, same) == (
+            f"{finished.folder} and {same} have the same weights, which is no spread of trainings: give each captioner "
+            "once, trained with a seed of its own"
+        )
+    assert refused(*evaluate, "photo") == (
+        f"{finished.folder} and photo see by different encoders (weights_sha256, preprocessing, pooling, "
+        "width, reduce_to): evaluate each by itself, with an --out of its own"
+    )
+    assert not (tmp_path / "scores").exists()
 
 
 def another_training(run: Run, folder: Path) -> Path:
@@ -428,7 +444,7 @@ def test_one_broken_picture_is_one_line(refused, captioner, tmp_path, content, s
             [*EVALUATE, "--nearest-caption", "--beams", "3"],
             "--beams means nothing without writing, and --nearest-caption writes nothing",
         ),
-        ([*EVALUATE, "-C", "photo"], "--captioner names one captioner twice, which is no spread of trainings"),
+        ([*EVALUATE, "-C", "photo"], "photo and photo have the same weights, which is no spread of trainings"),
         (["train", *PHOTOS, "--last-n", "1"], "--last-n is not used beside --freezing first-and-last: leave --last-n"),
         (["train", *PHOTOS, "--lora-rank", "1"], "--lora-rank is not used beside --freezing first-and-last"),
         (

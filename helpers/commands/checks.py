@@ -5,6 +5,7 @@ whole path. Every check raises UserError.
 """
 
 import glob
+import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ..data.images import picture_folder
 from ..errors import UserError
 from ..runtime.files import home, read_object
 from ..runtime.kaggle import find_input
-from ..runtime.model_folders import captioner_folder, find_model, refuse_taken
+from ..runtime.model_folders import WEIGHTS, captioner_folder, find_model, refuse_taken
 
 
 def image_folder(path: Path) -> Path:
@@ -115,6 +116,19 @@ def clip(name: str | None) -> None:
         find_model(name, "clip")
 
 
+def different_captioners(folders: list[Path]) -> None:
+    """Check that these are captioners, and that no two have the same weights, as copies or by the same seed."""
+    found: dict[tuple[bytes, ...], Path] = {}
+    for folder in folders:
+        place = captioner_folder(folder)
+        if folders[1:]:
+            weights = sorted(file for pattern in WEIGHTS for file in place.glob(pattern))
+            other = found.setdefault(tuple(map(_sha256, weights)), folder)
+            if other is not folder:
+                raise UserError(f"{other} and {folder} have the same weights, which is no spread of trainings: give "
+                                "each captioner once, trained with a seed of its own")  # fmt: skip
+
+
 def output_folder(path: Path | None) -> None:
     """Check that a folder can be made at `path`: neither it nor a folder above it is a file."""
     if path is None:
@@ -197,3 +211,8 @@ def pictures(names: list[str]) -> list[Path]:
                             f"{', '.join(sorted(ENDINGS))}")  # fmt: skip
         found += chosen
     return list(dict.fromkeys(found))
+
+
+def _sha256(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").digest()

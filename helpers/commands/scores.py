@@ -7,7 +7,6 @@ import typer
 
 from ..config import check_value
 from ..errors import UserError
-from ..runtime.model_folders import captioner_folder
 from ..runtime.texts import shown
 from . import checks
 from .messages import report_cache, report_left_out
@@ -71,10 +70,7 @@ def evaluate(
         raise UserError("--shuffle-embeddings, --mean-embedding and --nearest-caption exclude each other: give one")
     writing = {"--beams": beams != 1, "--guidance": guidance != 1}
     checks.together(writing, "writing, and --nearest-caption writes nothing", not nearest)
-    for captioner in captioners:
-        captioner_folder(captioner)
-    if len({captioner.resolve() for captioner in captioners}) < len(captioners):
-        raise UserError("--captioner names one captioner twice, which is no spread of trainings: give each once")
+    checks.different_captioners(captioners)
     images, captions, splits = checks.photos(images, captions, splits)
     checks.clip(clip)
     places = [out / str(number) for number in range(len(captioners))] if captioners[1:] else [out]
@@ -87,8 +83,8 @@ def evaluate(
     from ..data.build_cache import build_cache
     from ..data.dataset import open_data
     from ..evaluation.clipscore import ClipJudge
+    from ..evaluation.evaluate import check_encoders, over_trainings
     from ..evaluation.evaluate import evaluate as evaluate_captioner
-    from ..evaluation.evaluate import over_trainings
     from ..evaluation.score_file import read_written
     from ..evaluation.scores import training_lines
     from ..models.writer import CaptionWriter
@@ -107,6 +103,7 @@ def evaluate(
         )
     references, training = (data.captions[data.captions.split.isin(some)] for some in (wanted, ["train"]))
     names = [*references.image_name.unique(), *(training.image_name.unique() if nearest else ())]
+    check_encoders(captioners)
     found, judge = {}, clip and ClipJudge.load(clip)
     for captioner, place in zip(captioners, places, strict=True):
         writer = CaptionWriter.load(captioner, device=choose_accelerator("fp32").device)

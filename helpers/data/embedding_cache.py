@@ -180,13 +180,17 @@ def read_fingerprint(folder: Path, clip: ImageEncoder | None) -> dict[str, Any]:
     except (OSError, ValueError, LookupError, TypeError):
         raise UserError(f"{folder / FINGERPRINT} is broken; delete {folder} and embed the pictures again") from None
     wanted = clip.fingerprint() if clip else found
-    if {**found, "name": None} != {**wanted, "name": None}:
+    if others := differences(found, wanted):
         part = "CLIP" if found["pooling"] == wanted["pooling"] else "pooling"
-        others = [name for name in {**wanted, **found} if name != "name" and found.get(name) != wanted.get(name)]
         raise UserError(f"{folder} holds embeddings of {_in_words(found)}, but asked for is {_in_words(wanted)}; "
                         f"they differ in {', '.join(others)}; give the cache another folder, or use the {part} that "
                         "made it")  # fmt: skip
     return found
+
+
+def differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Return the names of what differs between two fingerprints; the encoder's name does not count."""
+    return [name for name in {**wanted, **found} if name != "name" and found.get(name) != wanted.get(name)]
 
 
 def encoder_sha256(fingerprint: dict[str, Any]) -> str:
