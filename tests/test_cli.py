@@ -15,10 +15,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from typer.main import get_command
 
 from helpers.cli import COMMANDS, app, main
 from helpers.commands.options import chosen_config
+from helpers.commands.scores import EVALUATED
 from helpers.commands.training import read_vary
 from helpers.config import Config
 from helpers.data.embedding_cache import EmbeddingCache
@@ -135,24 +137,25 @@ def test_embed_train_resume_and_evaluate(run, photos, world, tmp_path, finished)
 
 
 def test_evaluate_shows_the_spread_of_several_trainings(run, photos, finished, tmp_path):
-    both = ("-C", finished.folder, "-C", finished.captioner)
+    other = another_training(finished, tmp_path / "another")
+    both = ("-C", finished.folder, "-C", other)
     status, said, _ = run("evaluate", *both, *photos, "--split", "val,test", "--out", "scores")
     assert status == 0
     first, second = (json.loads((tmp_path / "scores" / place / "metrics.json").read_text()) for place in "01")
-    assert first == second
+    assert first["nats_per_token_true"] != second["nats_per_token_true"]
     found = json.loads((tmp_path / "scores" / "trainings.json").read_text())
-    assert found["captioners"] == [str(finished.folder), str(finished.captioner)]
-    assert found["scores"]["cider"]["of_each"] == [first["cider"]] * 2
+    assert found["captioners"] == [str(finished.folder), str(other)]
+    assert found["scores"]["cider"]["of_each"] == [first["cider"], second["cider"]]
     assert "Over 2 trainings: the mean and its 95 % interval over trainings; the first" in said
     assert said.splitlines()[-1] == "the spread of the trainings lies in scores/trainings.json"
 
 
 def test_captioners_of_different_recipes_have_no_spread(run, photos, finished, tmp_path):
-    other = shutil.copytree(finished.folder, tmp_path / "other")
+    other = another_training(finished, tmp_path / "other")
     record = json.loads((other / "config.json").read_text())
     record["config"] |= {"seed": 7, "embedding_noise": 0.5, "epochs": 3}
     (other / "config.json").write_text(json.dumps(record))
-    alone = shutil.copytree(finished.captioner, tmp_path / "alone")
+    alone = shutil.copytree(other / "captioner", tmp_path / "alone")
     one = ("evaluate", *photos, "--split", "val,test", "-C", finished.folder, "--out", "scores", "-C")
     for second, reason in (
         (other, f"embedding_noise is 0.0 in {finished.folder}, but 0.5 in {other}"),
@@ -162,6 +165,31 @@ def test_captioners_of_different_recipes_have_no_spread(run, photos, finished, t
         assert (status, said.splitlines()[-1]) == (0, f"no spread of the trainings is shown: {reason}")
         assert "Over 2 trainings" not in said
         assert sorted(path.name for path in (tmp_path / "scores").iterdir()) == ["0", "1", "embeddings"]
+
+
+def test_captioners_that_cannot_be_evaluated_together_are_refused_at_once(refused, photos, finished, tmp_path):
+    copy = shutil.copytree(finished.captioner, tmp_path / "a copy")
+    evaluate = ("evaluate", *photos, "--out", "scores", "-C", finished.folder, "-C")
+    for same in (finished.captioner, copy):
+        assert refused(*evaluate, same) == (
+            f"{finished.folder} and {same} have the same weights, which is no spread of trainings: give each captioner "
+            "once, trained with a seed of its own"
+        )
+    assert refused(*evaluate, "photo") == (
+        f"{finished.folder} and photo see by different encoders (weights_sha256, preprocessing, pooling, "
+        "width, reduce_to): evaluate each by itself, with an --out of its own"
+    )
+    assert not (tmp_path / "scores").exists()
+
+
+def another_training(run: Run, folder: Path) -> Path:
+    """Copy a run as that of another seed would be: of the same recipe, with other weights."""
+    shutil.copytree(run.folder, folder)
+    file = folder / "captioner" / "model.safetensors"
+    weights = load_file(file)
+    weights["mapper.output.bias"] = weights["mapper.output.bias"] + 0.5
+    save_file(weights, file, {"format": "pt"})
+    return folder
 
 
 def validations(said: str) -> dict[int, tuple[str, str]]:
@@ -446,7 +474,7 @@ def test_one_broken_picture_is_one_line(refused, captioner, tmp_path, content, s
             [*EVALUATE, "--nearest-caption", "--beams", "3"],
             "--beams means nothing without writing, and --nearest-caption writes nothing",
         ),
-        ([*EVALUATE, "-C", "photo"], "--captioner names one captioner twice, which is no spread of trainings"),
+        ([*EVALUATE, "-C", "photo"], "photo and photo have the same weights, which is no spread of trainings"),
         (["train", *PHOTOS, "--last-n", "1"], "--last-n is not used beside --freezing first-and-last: leave --last-n"),
         (["train", *PHOTOS, "--lora-rank", "1"], "--lora-rank is not used beside --freezing first-and-last"),
         (
@@ -696,6 +724,30 @@ def test_no_command_overwrites_what_it_reads(refused, photos, world, finished, t
     assert "gpt2 is there already, but no report.json of pretrain" in refused(
         "pretrain", "--text", table, "--out", "models"
     )
+
+
+def test_evaluate_replaces_only_what_evaluate_made(run, refused, photos, finished, tmp_path):
+    evaluate = ["evaluate", "-C", finished.folder, *photos, "--split", "val", "--out"]
+    assert run(*evaluate, "own")[0] == 0
+    assert sorted(path.name for path in Path("own").iterdir()) == sorted([*EVALUATED, "embeddings"])
+    assert run(*evaluate, "own")[0] == 0  # the same again
+    for name in EVALUATED:
+        file = tmp_path / name.removesuffix(".json") / name
+        file.parent.mkdir()
+        file.write_text('{"captions": ["of my own"]}')
+        said = f"{file.parent.name}/{name} is there already, but no metrics.json of evaluate: name another folder"
+        assert refused(*evaluate, file.parent.name) == said
+        assert file.read_text() == '{"captions": ["of my own"]}'
+    (tmp_path / "many" / "1").mkdir(parents=True)
+    spread = [*evaluate[:3], "-C", another_training(finished, tmp_path / "another"), *evaluate[3:], "many"]
+    for name in ("1/by_image.csv", "trainings.json"):
+        (tmp_path / "many" / name).write_text("{}")
+        assert refused(*spread).startswith(f"many/{name} is there already, but no ")
+        (tmp_path / "many" / name).unlink()
+    own = tmp_path / "many" / "1" / "pictures.json"
+    own.write_text(json.dumps({"a.png": ["A dog."]}))
+    captions = ["--captions", own, "--out", "many"]
+    assert f"{own.relative_to(tmp_path)} would be overwritten" in refused(*spread[:-4], *captions)
 
 
 def test_a_split_that_is_empty_or_unknown(refused, photos, data, finished, tmp_path):

@@ -5,6 +5,7 @@ whole path. Every check raises UserError.
 """
 
 import glob
+import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,9 +16,9 @@ from ..captions.parquet import is_parquet
 from ..config import Config
 from ..data.images import picture_folder
 from ..errors import UserError
-from ..runtime.files import check_writable, home, is_device
+from ..runtime.files import check_writable, home, is_device, read_object
 from ..runtime.kaggle import find_input
-from ..runtime.model_folders import captioner_design, find_model, refuse_taken
+from ..runtime.model_folders import WEIGHTS, captioner_design, captioner_folder, find_model, refuse_taken
 
 
 def image_folder(path: Path) -> Path:
@@ -119,6 +120,19 @@ def clip(name: str | None) -> None:
         find_model(name, "clip")
 
 
+def different_captioners(folders: list[Path]) -> None:
+    """Check that these are captioners, and that no two have the same weights, as copies or by the same seed."""
+    found: dict[tuple[bytes, ...], Path] = {}
+    for folder in folders:
+        place = captioner_folder(folder)
+        if folders[1:]:
+            weights = sorted(file for pattern in WEIGHTS for file in place.glob(pattern))
+            other = found.setdefault(tuple(map(_sha256, weights)), folder)
+            if other is not folder:
+                raise UserError(f"{other} and {folder} have the same weights, which is no spread of trainings: give "
+                                "each captioner once, trained with a seed of its own")  # fmt: skip
+
+
 def output_folder(path: Path | None) -> None:
     """Check that a folder can be made at `path`, and files in it."""
     if path is None:
@@ -160,6 +174,20 @@ def pair_folder(path: Path) -> None:
     models = [path / name for name in ("clip", "gpt2") if (path / name).exists()]
     if models and not (path / "report.json").exists():
         raise UserError(f"{models[0]} is there already, but no report.json of pretrain: name another folder")
+
+
+def evaluated(proof: Path, files: Iterable[Path]) -> None:
+    """Check that of these files those that are there already were made by evaluate.
+
+    proof: the metrics.json or trainings.json that it left then. The metrics.json of another program is none.
+    """
+    there = next((file for file in files if file.exists()), None)
+    try:
+        known = {"metrics.json": "embeddings", "trainings.json": "captioners"}[proof.name] in read_object(proof)
+    except (OSError, ValueError):
+        known = False
+    if there and not known:
+        raise UserError(f"{there} is there already, but no {proof.name} of evaluate: name another folder")
 
 
 def no_input(written: Iterable[Path | None], read: Iterable[Path | None]) -> None:
@@ -207,3 +235,8 @@ def pictures(names: list[str]) -> list[Path]:
                             f"{', '.join(sorted(ENDINGS))}")  # fmt: skip
         found += chosen
     return list(dict.fromkeys(found))
+
+
+def _sha256(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").digest()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import UserError
+from ..config import check_value
 from ..runtime.model_folders import captioner_folder
 from . import checks
 from .messages import complain
@@ -93,14 +93,14 @@ def page(
       clipxgpt page exported --out public
       clipxgpt page exported --out public --examples notebooks/photos --at-most 30
     """
+    if at_most is not None:
+        check_value("--at-most", at_most, least=1)
     checks.output_folder(out)
     if examples is not None:
         examples = checks.image_folder(examples)
+        checks.pictures([str(examples)])
     from ..export.web_page import build_page
 
-    sizes = build_page(exported, out, examples)
+    sizes = build_page(exported, out, examples, at_most=at_most)
     megabytes = sum(sizes.values()) / 1e6
-    if at_most is not None and megabytes > at_most:
-        raise UserError(f"the page in {out} has {megabytes:.1f} MB, but at most {at_most} are allowed: export a "
-                        f"smaller captioner; the largest file is {max(sizes, key=sizes.get)}")  # fmt: skip
     print(f"the page lies in {out}, {megabytes:.1f} MB; to look at it: python -m http.server --directory {out}")

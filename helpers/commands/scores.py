@@ -7,13 +7,12 @@ import typer
 
 from ..config import check_value
 from ..errors import UserError
-from ..runtime.model_folders import captioner_folder
 from ..runtime.texts import shown
 from . import checks
 from .messages import report_cache, report_left_out
 from .options import BEAMS, CAPTIONS, CLIP, FOLLOW_LINKS, GUIDANCE, IMAGES, NEUTRAL, PEOPLE, SPLITS, with_reading
 
-EVALUATED = ("captions.csv", "by_image.csv", "metrics.json", "trainings.json")  # files that evaluate writes
+EVALUATED = ("captions.csv", "by_image.csv", "metrics.json", "pictures.json")  # files that evaluate writes of each
 EXAMPLES = 3  # captions that evaluate shows
 
 
@@ -71,19 +70,21 @@ def evaluate(
         raise UserError("--shuffle-embeddings, --mean-embedding and --nearest-caption exclude each other: give one")
     writing = {"--beams": beams != 1, "--guidance": guidance != 1}
     checks.together(writing, "writing, and --nearest-caption writes nothing", not nearest)
-    for captioner in captioners:
-        captioner_folder(captioner)
-    if len({captioner.resolve() for captioner in captioners}) < len(captioners):
-        raise UserError("--captioner names one captioner twice, which is no spread of trainings: give each once")
+    checks.different_captioners(captioners)
     images, captions, splits = checks.photos(images, captions, splits)
     checks.clip(clip)
-    checks.output_folder(out)
-    checks.no_input([out / name for name in EVALUATED], [captions, splits])
+    places = [out / str(number) for number in range(len(captioners))] if captioners[1:] else [out]
+    made = {place / "metrics.json": [place / name for name in EVALUATED] for place in places}
+    if captioners[1:]:
+        made[out / "trainings.json"] = [out / "trainings.json"]
+    for proof, files in made.items():
+        checks.no_input(files, [captions, splits])
+        checks.evaluated(proof, files)
     from ..data.build_cache import build_cache
     from ..data.dataset import open_data
     from ..evaluation.clipscore import ClipJudge
+    from ..evaluation.evaluate import check_encoders, other_recipe, over_trainings
     from ..evaluation.evaluate import evaluate as evaluate_captioner
-    from ..evaluation.evaluate import other_recipe, over_trainings
     from ..evaluation.score_file import read_written
     from ..evaluation.scores import training_lines
     from ..models.writer import CaptionWriter
@@ -102,13 +103,13 @@ def evaluate(
         )
     references, training = (data.captions[data.captions.split.isin(some)] for some in (wanted, ["train"]))
     names = [*references.image_name.unique(), *(training.image_name.unique() if nearest else ())]
+    check_encoders(captioners)
     configs = {str(captioner): training_config(captioner) for captioner in captioners}
     found, judge = {}, clip and ClipJudge.load(clip)
-    for number, (captioner, config) in enumerate(configs.items()):
+    for (captioner, config), place in zip(configs.items(), places, strict=True):
         writer = CaptionWriter.load(captioner, device=choose_accelerator("fp32").device)
         cache = build_cache(out / "embeddings", images, names, clip=writer.clip(captioner))
         report_cache(cache, out / "embeddings", names)
-        place = out / str(number) if captioners[1:] else out
         metrics = evaluate_captioner(
             writer, references, cache, out=place, decoding=decoding, facts=data.facts,
             control=next(iter(controls), None), config=config, training=training, judge=judge, images=images,

@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from ..runtime.device import choose_accelerator
 from ..runtime.files import only_one, sweep_partial, write_json
 from .changes import find_changes
 from .dataset import Data
-from .embedding_cache import FINGERPRINT, SHARDS, EmbeddingCache, read_fingerprint
+from .embedding_cache import FINGERPRINT, SHARDS, EmbeddingCache, ForeignShardError, read_fingerprint
 from .images import PictureError, open_picture, picture_path
 from .shards import WHOLE, Part, PictureFile, Shard
 
@@ -63,7 +63,7 @@ def build_cache(
     part: the share of the pictures to embed; others may be made at the same time, in this folder or in another.
     A CLIP on the CPU moves to the best device once there is something to embed: until then no card is touched, and in
     a finished cache nothing is written.
-    Raises UserError if the folder holds other things or another CLIP's embeddings, if no picture can be read, if the
+    Raises UserError if the folder holds other things or another encoder's embeddings, if no picture can be read, if the
     disk is full, and if another process makes this part.
     """
     folder, images, names = Path(folder), Path(images), list(dict.fromkeys(image_names))
@@ -136,7 +136,7 @@ class _Builder:
                 ThreadPoolExecutor(os.cpu_count()) as pool,
             ):
                 for chunk in chunks:
-                    shard = self._make_shard(chunk, batch_size, pool=pool, bar=bar)
+                    shard = replace(self._make_shard(chunk, batch_size, pool=pool, bar=bar), encoder=cache.encoder)
                     if shard.image_names or any(before.get(name) != why for name, why in shard.left_out.items()):
                         shard.save(next(free))
         with only_one(self.folder, "writing the tables"):
@@ -163,6 +163,8 @@ class _Builder:
                 try:
                     shard = Shard.read(path)
                     EmbeddingCache(folder, fingerprint, [shard]).verify()
+                except ForeignShardError:
+                    raise
                 except UserError:
                     tqdm.write(f"{path} is broken and is re-created", file=sys.stderr)
                     path.unlink(missing_ok=True)

@@ -1,7 +1,8 @@
 """The embedding cache: each picture is encoded by CLIP once, into a folder that stays whole if its maker is killed.
 
 fingerprint.json          the CLIP, preprocessing, pooling and dtype that made the rows
-shard-00000.safetensors   float16 rows [n, D] or [n, S, D] with their image names and files, and the pictures left out
+shard-00000.safetensors   float16 rows [n, D] or [n, S, D] with their image names and files, the pictures left out, and
+                          the fingerprint's hash
                           (shard-p2of4-00000.safetensors if the second of four processes or machines made it)
 index.csv, left_out.csv   the place of each image's row; the pictures without a row and the reason; for pandas
 """
@@ -28,12 +29,16 @@ SHARDS = "shard-*.safetensors"
 TYPICAL = 500  # images whose patches are read for their mean and spread
 
 
+class ForeignShardError(UserError):
+    """A shard of another encoder than the cache's, which must not be re-created in silence: it may be the only one."""
+
+
 class EmbeddingCache:
     """The rows of a cache folder by image name.
 
     folder: its place on disk. fingerprint: that of the CLIP that made it. image_names: in the order of the rows.
-    width: D. shape: of a row, (D,) or (S, D) for patches. left_out: the pictures without a row,
-    DataFrame[image_name, reason].
+    encoder: the hash of that fingerprint, as the shards have it. width: D. shape: of a row, (D,) or (S, D) for patches.
+    left_out: the pictures without a row, DataFrame[image_name, reason].
     """
 
     def __init__(self, folder: Path, fingerprint: dict[str, Any], shards: list[Shard]) -> None:
@@ -44,6 +49,10 @@ class EmbeddingCache:
             name: (number, row) for number, shard in enumerate(shards) for row, name in enumerate(shard.image_names)
         }
         self.image_names = list(self._places)
+        self.encoder = encoder_sha256(fingerprint)
+        if foreign := next((shard for shard in shards if shard.encoder not in (None, self.encoder)), None):
+            raise ForeignShardError(f"{foreign.path} holds embeddings of another encoder than {folder / FINGERPRINT} "
+                                    "says: move it to a folder of its own")  # fmt: skip
         if wrong := next((shard for shard in shards if shard.embeddings.shape[1:] != self.shape), None):
             raise UserError(f"{wrong.path} is broken (its rows are {list(wrong.embeddings.shape[1:])}, not "
                             f"{list(self.shape)}); delete it and embed the pictures again")  # fmt: skip
@@ -171,13 +180,22 @@ def read_fingerprint(folder: Path, clip: ImageEncoder | None) -> dict[str, Any]:
     except (OSError, ValueError, LookupError, TypeError):
         raise UserError(f"{folder / FINGERPRINT} is broken; delete {folder} and embed the pictures again") from None
     wanted = clip.fingerprint() if clip else found
-    if {**found, "name": None} != {**wanted, "name": None}:
+    if others := differences(found, wanted):
         part = "CLIP" if found["pooling"] == wanted["pooling"] else "pooling"
-        others = [name for name in {**wanted, **found} if name != "name" and found.get(name) != wanted.get(name)]
         raise UserError(f"{folder} holds embeddings of {_in_words(found)}, but asked for is {_in_words(wanted)}; "
                         f"they differ in {', '.join(others)}; give the cache another folder, or use the {part} that "
                         "made it")  # fmt: skip
     return found
+
+
+def differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Return the names of what differs between two fingerprints; the encoder's name does not count."""
+    return [name for name in {**wanted, **found} if name != "name" and found.get(name) != wanted.get(name)]
+
+
+def encoder_sha256(fingerprint: dict[str, Any]) -> str:
+    """Return the hash of what the embeddings depend on: of the fingerprint without the encoder's name."""
+    return hashlib.sha256(json.dumps({**fingerprint, "name": None}, sort_keys=True).encode()).hexdigest()
 
 
 def _in_words(fingerprint: dict[str, Any]) -> str:

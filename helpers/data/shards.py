@@ -1,7 +1,8 @@
 """One file of the embedding cache: rows with their image names and files, and the pictures left out.
 
 Several processes or machines may each make a part of a cache. Their shards have different names, so parts that were
-made in different folders are simply copied into one. A shard of before files were recorded has None for each of them.
+made in different folders are simply copied into one, which refuses those of another encoder. A shard of before files
+and encoders were recorded has None for them.
 """
 
 import hashlib
@@ -94,16 +95,18 @@ class Shard:
     left_out: dict[str, str]  # {image_name: reason}
     sha256: str  # of the rows
     files: list[PictureFile | None]  # of the rows; None if it is not known
+    encoder: str | None = None  # the hash of its fingerprint; None if it is not known
     path: Path | None = None
     stat: os.stat_result | None = None  # of the file when it was read
     covered: bool = True  # by a hash of all but the rows, which older shards lack
 
     @classmethod
     def of(
-        cls, embeddings: torch.Tensor, image_names: list[str], left_out: dict[str, str], files: list[PictureFile | None]
-    ) -> "Shard":
+        cls, embeddings: torch.Tensor, image_names: list[str], left_out: dict[str, str],
+        files: list[PictureFile | None], *, encoder: str | None = None,
+    ) -> "Shard":  # fmt: skip
         """Return a new shard of these rows."""
-        return cls(embeddings, image_names, left_out, rows_sha256(embeddings), files)
+        return cls(embeddings, image_names, left_out, rows_sha256(embeddings), files, encoder)
 
     @classmethod
     def read(cls, path: Path) -> "Shard":
@@ -129,9 +132,10 @@ class Shard:
     def _parse(cls, record: dict[str, Any], tensors: dict[str, torch.Tensor]) -> "Shard":
         """Return the shard of what its file holds. Raises ValueError, LookupError or TypeError on another form."""
         names, left_out, rows = record["image_names"], record["left_out"], tensors["embeddings"]
+        encoder = record.get("encoder")
         if not isinstance(names, list) or not isinstance(left_out, dict):
             raise ValueError("its record has another form")
-        if not all(isinstance(text, str) for text in (record["sha256"], *names, *left_out.values())):
+        if not all(isinstance(text, str) for text in (record["sha256"], encoder or "", *names, *left_out.values())):
             raise ValueError("its record has other values than text")
         if rows.dtype != torch.float16 or rows.ndim < 2:
             raise ValueError(f"its rows are {rows.ndim}-dimensional in {rows.dtype}")
@@ -141,7 +145,7 @@ class Shard:
             files = [PictureFile.unpack(*values) for values in zip(*columns, strict=True)]
         if not len(rows) == len(names) == len(set(names)) == len(files):
             raise ValueError(f"it has {len(rows)} rows, {len(set(names))} names and {len(files)} files")
-        return cls(rows, names, left_out, record["sha256"], files)
+        return cls(rows, names, left_out, record["sha256"], files, encoder)
 
     def save(self, path: Path) -> None:
         """Save the shard to `path` atomically. One text and sorted tensors, so that it always has the same bytes."""
@@ -149,7 +153,8 @@ class Shard:
             partial.write_bytes(save({"embeddings": self.embeddings, **self._record()}, {"shard": self._text()}))
 
     def _text(self) -> str:
-        return json.dumps({"image_names": self.image_names, "left_out": self.left_out, "sha256": self.sha256})
+        record = {"image_names": self.image_names, "left_out": self.left_out, "sha256": self.sha256}
+        return json.dumps(record | ({"encoder": self.encoder} if self.encoder else {}))
 
     def _record(self) -> dict[str, torch.Tensor]:
         """Return the columns of the files, and the hash of everything but the rows, whose own hash it covers."""
@@ -191,7 +196,8 @@ class Shard:
             return self
         kept = [row for row, name in enumerate(self.image_names) if name not in image_names]
         names, files = ([column[row] for row in kept] for column in (self.image_names, self.files))
-        return replace(Shard.of(self.embeddings[kept].contiguous(), names, self.left_out, files), path=self.path)
+        rows = self.embeddings[kept].contiguous()
+        return replace(Shard.of(rows, names, self.left_out, files, encoder=self.encoder), path=self.path)
 
     def with_files(self, files: dict[str, PictureFile]) -> "Shard":
         """Return the shard with these files recorded, by image name."""

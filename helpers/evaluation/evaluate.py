@@ -1,6 +1,6 @@
 """Does it see? Captions of held-out pictures, scored, and what the picture tells the captioner."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from scipy import stats
 from ..analysis.scene_errors import share_right
 from ..config import FREE, Config
 from ..data.batches import CaptionBatches
-from ..data.embedding_cache import EmbeddingCache
+from ..data.embedding_cache import EmbeddingCache, differences
 from ..data.scene_captions import Scene, is_right
 from ..errors import UserError
 from ..models.decoding import Decoding
@@ -30,6 +30,18 @@ BATCH = 64  # captions whose likelihood is computed at a time
 MEAN = "the captioner behind the mean embedding"
 LEARNED = {"True": f"{MEAN}, where it learned captions without a picture", "False": f"{MEAN}, where it learned nothing"}
 NOT_KNOWN = f"{MEAN} (whether it learned captions without a picture there is not known)"
+
+
+def check_encoders(captioners: Sequence[str | Path]) -> None:
+    """Raise UserError unless these captioners see by one encoder, and can share the embeddings of the pictures."""
+    if not captioners[1:]:
+        return
+    first, *others = captioners
+    wanted = CaptionWriter.load(first).clip().fingerprint()
+    for other in others:
+        if parts := differences(CaptionWriter.load(other).clip().fingerprint(), wanted):
+            raise UserError(f"{first} and {other} see by different encoders ({', '.join(parts)}): evaluate each by "
+                            "itself, with an --out of its own")  # fmt: skip
 
 
 def evaluate(

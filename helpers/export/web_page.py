@@ -15,9 +15,11 @@ from urllib.parse import quote
 
 from jinja2 import Template
 
-from ..captions.names import ENDINGS
+from ..captions.names import has_picture_ending, stays_inside
+from ..data.images import open_picture
 from ..errors import UserError
-from ..runtime.files import atomic_path, read_object, write_json
+from ..runtime.files import atomic_path, read_object, read_text, write_json
+from ..runtime.texts import first_line
 from .folder import FILES, INT8, TOKENIZER, read_settings, refuse_other
 
 PAGE = Path(__file__).parent / "page"
@@ -30,24 +32,27 @@ LIBRARY = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs")
 PROGRAM = "ort-wasm-simd-threaded.wasm"  # packed to a quarter, since few hosts do that by themselves
 
 
-def build_page(exported: str | Path, out: str | Path, examples: Path | None = None) -> dict[str, int]:
+def build_page(
+    exported: str | Path, out: str | Path, examples: Path | None = None, *, at_most: int | None = None
+) -> dict[str, int]:
     """Build the page in the folder `out`; return the bytes of each of its files.
 
     exported: an exported captioner, of which the smaller graphs are taken. examples: a folder of pictures to offer; a
-    README.md in it may say in a table what each shows and who made it. Raises UserError if the captioner cannot be
-    shown in a browser, if `out` holds something else, or if ONNX Runtime for the web is missing and cannot be fetched.
+    README.md in it may say in a table what each shows and who made it. at_most: the page's largest size in MB.
+    Raises UserError if the captioner cannot be shown in a browser, if an example is no picture of that folder, if `out`
+    holds something else, if ONNX Runtime for the web is missing and cannot be fetched, or if the page is larger.
     """
     exported, out = Path(exported), Path(out)
     exported = exported / INT8 if (exported / INT8).is_dir() else exported
     read_settings(exported)
     _check_tokenizer(exported / TOKENIZER)
     refuse_other(out, {*(file.name for file in PAGE.iterdir()), SIZES, "captioner", "ort", "examples"}, "such a page")
+    shown = _examples(examples)
     runtime = fetch_runtime(out.absolute().parent)
     with atomic_path(out) as partial:
         shutil.copytree(PAGE, partial)
         _copy(exported, FILES, partial / "captioner")
         _unpack(runtime, partial / "ort")
-        shown = _examples(examples)
         if examples:
             _copy(examples, [each["file"] for each in shown], partial / "examples")
         index, worker = partial / "index.html", partial / "service-worker.js"
@@ -60,6 +65,10 @@ def build_page(exported: str | Path, out: str | Path, examples: Path | None = No
         values = {"version": _hash_of(files), "first": json.dumps(["./", SIZES, *small])}
         worker.write_text(Template(worker.read_text("utf-8")).render(values), encoding="utf-8")
         sizes = {each.relative_to(partial).as_posix(): each.stat().st_size for each in files}
+        megabytes = sum(sizes.values()) / 1e6
+        if at_most is not None and megabytes > at_most:
+            raise UserError(f"the page for {out} has {megabytes:.1f} MB, but at most {at_most} are allowed: export a "
+                            f"smaller captioner; the largest file is {max(sizes, key=sizes.get)}")  # fmt: skip
         write_json(partial / SIZES, dict(sorted(sizes.items())))
     return sizes
 
@@ -83,9 +92,13 @@ def fetch_runtime(folder: Path) -> Path:
 
 def _check_tokenizer(file: Path) -> None:
     """Raise UserError unless the page can turn this tokenizer's tokens into text."""
-    decoder = read_object(file).get("decoder") or {}
-    first, *others = decoder.get("decoders") or [decoder]
-    if first.get("type") != "ByteLevel" or any("String" not in each.get("pattern", ()) for each in others):
+    try:
+        decoder = read_object(file).get("decoder") or {}
+        first, *others = decoder.get("decoders") or [decoder]
+        known = first.get("type") == "ByteLevel" and all("String" in each.get("pattern", ()) for each in others)
+    except (OSError, ValueError, AttributeError, LookupError, TypeError) as error:
+        raise UserError(f"{file} is no whole tokenizer ({first_line(error)}): export the captioner again") from error
+    if not known:
         raise UserError(f"the page knows byte-level tokenizers such as GPT-2's, but this one's decoder is "
                         f"{decoder.get('type')}: caption with clipxgpt predict --runtime onnx")  # fmt: skip
 
@@ -102,23 +115,36 @@ def _unpack(package: Path, folder: Path) -> None:
 
 
 def _examples(folder: Path | None) -> list[dict[str, Any]]:
-    """Return the pictures in `folder`: its file and address, what it shows, and who made it; the last in HTML."""
+    """Return the pictures in `folder`: its file and address, what it shows, and who made it; the last in HTML.
+
+    Hidden files are left out. Raises UserError on one that is no picture, or a link out of the folder, which may lead
+    to what is not meant for the web.
+    """
     if folder is None:
         return []
-    readme = folder / "README.md"
-    rows = (
-        re.findall(r"^\| (\S+) \| (.+?) \| (.+?) \|$", readme.read_text("utf-8"), re.MULTILINE)
-        if readme.exists()
-        else []
-    )
-    told = {file: (shows, credit) for file, shows, credit in rows}
-    found = []
-    for file in sorted(each for each in folder.iterdir() if each.suffix.lower() in ENDINGS):
+    told, found = _read_credits(folder / "README.md"), []
+    for file in sorted(each for each in folder.glob("[!.]*") if has_picture_ending(each.name) and not each.is_dir()):
+        open_picture(file)
+        if not stays_inside(folder, file):
+            raise UserError(f"{file} is a link out of its folder: put the picture itself there, or take it away")
+        try:
+            address = f"examples/{quote(file.name)}"
+        except UnicodeEncodeError:
+            raise UserError(f"the name of {file} is not UTF-8, as an address on the web must be: rename it") from None
         shows, credit = told.get(file.name, (file.stem, ""))
         linked = re.sub(r"\[(.+?)\]\((https://[^)\s]+)\)", r'<a href="\2">\1</a>', escape(credit))
-        address = f"examples/{quote(file.name)}"
         found.append({"file": file.name, "address": address, "shows": shows, "credit": linked})
     return found
+
+
+def _read_credits(readme: Path) -> dict[str, tuple[str, str]]:
+    """Return what each picture shows and who made it, by the table in a README.md; nothing if there is none."""
+    try:
+        text = read_text(readme) if readme.exists() else ""
+    except (OSError, ValueError) as error:
+        raise UserError(f"{readme} cannot be read ({first_line(error)}): save it as text in UTF-8") from error
+    rows = re.findall(r"^\| (\S+) \| (.+?) \| (.+?) \|$", text, re.MULTILINE)
+    return {file: (shows, credit) for file, shows, credit in rows}
 
 
 def _copy(source: Path, names: Any, folder: Path) -> None:

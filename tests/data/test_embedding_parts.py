@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import child
 import pytest
@@ -18,7 +19,7 @@ from helpers.commands import checks
 from helpers.data.build_cache import build_cache
 from helpers.data.embedding_cache import EmbeddingCache
 from helpers.data.scenes import draw_world
-from helpers.data.shards import Part
+from helpers.data.shards import Part, Shard
 from helpers.errors import UserError
 from helpers.models.loading import load_encoder
 from helpers.runtime.files import only_one
@@ -87,6 +88,31 @@ def test_parts_that_were_made_apart_are_copied_together(whole, data, names, clip
     assert len(build_cache(tmp_path / "0", data.images, names, clip=clip)) == len(names)  # nothing is left to embed
     shards = {name: value for name, value in before.items() if name.startswith("shard")}
     assert {name: value for name, value in content(tmp_path / "0").items() if name.startswith("shard")} == shards
+
+
+def test_a_part_of_another_encoder_is_refused_and_stays(data, names, clip, tiny_clip, tmp_path):
+    same_shape, other_shape = load_encoder(tiny_clip), load_encoder("tiny")
+    with torch.no_grad():
+        next(same_shape.vision.parameters()).add_(1)
+    for place, other in ((tmp_path / "same", same_shape), (tmp_path / "other", other_shape)):
+        for index, encoder in enumerate((clip, other)):
+            build_cache(place / f"{index}", data.images, names, clip=encoder, **SMALL, part=Part(index, 2))
+        folder = place / "0"
+        for shard in (place / "1").glob("shard-*"):
+            shutil.copy(shard, folder)
+        before = content(folder)
+        wanted = f"{folder}/shard-p2of2-00000.safetensors holds embeddings of another encoder than .*fingerprint.json"
+        for use in (EmbeddingCache.open, lambda folder: build_cache(folder, data.images, names, clip=clip)):
+            with pytest.raises(UserError, match=wanted):
+                use(folder)
+        assert content(folder) == before
+
+
+def test_parts_of_before_encoders_were_recorded_are_taken(whole, names, tmp_path):
+    folder = shutil.copytree(whole.folder, tmp_path / "cache")
+    for path in folder.glob("shard-*"):
+        replace(Shard.read(path), encoder=None).save(path)
+    assert torch.equal(EmbeddingCache.open(folder).rows(names), whole.rows(names))
 
 
 def test_two_parts_at_the_same_time_in_one_folder(whole, names, spawn, tmp_path):

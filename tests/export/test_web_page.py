@@ -5,10 +5,13 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import shutil
 import tarfile
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from helpers.cli import main
 from helpers.errors import UserError
@@ -43,7 +46,9 @@ def runtime(tmp_path, monkeypatch):
 def test_the_page_is_whole(exported, runtime, tmp_path, capsys):
     examples = tmp_path / "photos"
     examples.mkdir()
-    for name in ("a&b.jpg", "<i>.png", "notes.txt"):
+    for name in ("a&b.jpg", "<i>.png"):
+        Image.new("RGB", (2, 2)).save(examples / name)
+    for name in ("notes.txt", "._a&b.jpg"):
         (examples / name).write_bytes(b"0")
     rows = "| file | shows | who |\n|---|---|---|\n| <i>.png | a <b>cat</b> | [Ann](https://example.org/?a&b), CC0 |\n"
     (examples / "README.md").write_text(rows)
@@ -67,9 +72,45 @@ def test_the_page_is_whole(exported, runtime, tmp_path, capsys):
     (exported / "int8" / "language.onnx").write_text("another")
     web_page.build_page(exported, out, examples)  # in the place of the first
     assert (out / "service-worker.js").read_text() != version
-    with pytest.raises(SystemExit):
-        main(["page", str(exported), "--out", str(out), "--at-most", "0"])
-    assert "MB, but at most 0 are allowed: export a smaller captioner" in capsys.readouterr().err
+
+
+def test_a_page_that_is_too_large_does_not_take_the_place_of_the_last(exported, runtime, tmp_path, capsys):
+    page = ["page", str(exported), "--out", str(tmp_path / "page"), "--at-most"]
+    main([*page, "1"])
+    (exported / "int8" / "language.onnx").write_bytes(bytes(2_000_000))
+    for most, said in (("1", "has 2.0 MB, but at most 1 are allowed: export a smaller captioner"),
+                       ("-3", "--at-most is -3, but must be at least 1")):  # fmt: skip
+        with pytest.raises(SystemExit):
+            main([*page, most])
+        assert said in capsys.readouterr().err
+    assert (tmp_path / "page" / "captioner" / "language.onnx").stat().st_size < 1000
+
+
+def test_only_pictures_of_the_folder_are_published(exported, runtime, tmp_path, capsys):
+    examples, secret = tmp_path / "photos", tmp_path / "secret.jpg"
+    examples.mkdir()
+    Image.new("RGB", (2, 2)).save(secret)
+    page = ["page", str(exported), "--out", str(tmp_path / "page"), "--examples", str(examples)]
+
+    def refused() -> str:
+        with pytest.raises(SystemExit):
+            main(page)
+        assert not (tmp_path / "page").exists()
+        return capsys.readouterr().err
+
+    assert f"{examples} has no picture: give a folder" in refused()
+    for name, make, said in (
+        ("secret.jpg", lambda file: file.symlink_to(secret), "is a link out of its folder: put the picture itself"),
+        ("host.jpg", lambda file: file.symlink_to("/etc/hostname"), "host.jpg is "),
+        ("zero.jpg", Path.touch, "is empty (0 bytes); give a whole picture"),
+        (os.fsdecode(b"bad\xff.jpg"), lambda file: shutil.copy(secret, file), "bad\\xff.jpg is not UTF-8, as an"),
+    ):
+        make(examples / name)
+        assert said in refused()
+        (examples / name).unlink()
+    shutil.copy(secret, examples)
+    (examples / "README.md").write_bytes("| secret.jpg | a café | Ann |".encode("cp1252"))
+    assert "README.md cannot be read ('utf-8' codec can't decode byte 0xe9" in refused()
 
 
 def test_what_is_missing_is_said_in_a_line(exported, runtime, tmp_path, monkeypatch):
@@ -80,6 +121,10 @@ def test_what_is_missing_is_said_in_a_line(exported, runtime, tmp_path, monkeypa
     (exported / "int8" / "tokenizer.json").write_text('{"decoder": {"type": "WordPiece"}}')
     with pytest.raises(UserError, match="but this one's decoder is WordPiece: caption with clipxgpt predict"):
         web_page.build_page(exported, tmp_path / "page")
+    for cut in ("[", '{"decoder": "x"}', '{"decoder": {"decoders": [1]}}'):
+        (exported / "int8" / "tokenizer.json").write_text(cut)
+        with pytest.raises(UserError, match=r"tokenizer\.json is no whole tokenizer \(.*\): export the"):
+            web_page.build_page(exported, tmp_path / "page")
     shutil.rmtree(exported / "int8")
     runtime.write_bytes(b"cut")
     with pytest.raises(UserError, match=r"1\.30\.0\.tgz is not the published onnxruntime-web 1\.30\.0: delete it"):
