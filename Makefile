@@ -74,7 +74,7 @@ bench-quality: $(READY)  ## minutes until 0.8 of the drawn world's captions are 
 	$(BIN)/python -m benchmarks.quality
 
 bench-small-rate: $(READY)  ## right captions against the number of steps at 9e-6, resumable (half an hour)
-	$(BIN)/python -m benchmarks.small_rate
+	$(BIN)/python -m benchmarks.small_rate --seeds 2
 
 lab: $(READY)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks --ServerApp.tornado_settings=$(LARGE)
@@ -123,7 +123,7 @@ results: $(READY)  ## the tables of the drawn world, into notebooks/results (fou
 	  --out $(TABLES)/defect.csv
 	$(ABLATE_WORLD) --epochs 2 --vary train_images=2378,75,150,300,600,1200 --out $(TABLES)/train_images.csv
 	$(BIN)/python -m benchmarks.quality
-	$(BIN)/python -m benchmarks.small_rate
+	$(BIN)/python -m benchmarks.small_rate --seeds 2
 
 ABLATE_PHOTOS := $(BIN)/clipxgpt ablate --preset photo --clip runs/photo/encoder --gpt2 runs/photo/language/gpt2 --text $(TEXT) \
   $(PHOTOS) --epochs 1 --batch-size 64

@@ -256,6 +256,9 @@ def test_a_report_lies_where_it_says_and_only_of_a_run(run, refused, finished, t
     status, said, _ = run("report", finished.folder, "--out", "made/report.html")
     assert (status, said) == (0, "the report lies in made/report.html\n")
     assert (tmp_path / "made" / "report.html").read_text().startswith("<!doctype html>")
+    assert "config.json is no run's config.json: name the folder of a run" in refused("report", finished.captioner)
+    for own in (finished.config_file, finished.captioner / "model.safetensors"):
+        assert f"{own} would be overwritten by what this" in refused("report", finished.folder, "--out", own)
     assert refused("report", tmp_path).startswith(f"{tmp_path} holds no config.json: give the folder of a run")
     assert refused("report", finished.folder, "--images", "no").startswith("no is no folder: give the folder that")
     (tmp_path / "file").touch()

@@ -17,8 +17,8 @@ from helpers.presets import preset
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "notebooks" / "results"
-STEPS = FOLDER / "steps_at_9e-6.csv"  # its record is like the others' from its next measurement on
-TABLES = sorted(table for table in FOLDER.rglob("*.csv") if table != STEPS or "calls" in read_record(STEPS))
+STEPS = FOLDER / "steps_at_9e-6.csv"  # a curve, which compares no arms
+TABLES = sorted(FOLDER.rglob("*.csv"))
 BY_BENCHMARKS = {"quality": "benchmarks.quality", STEPS.stem: "benchmarks.small_rate"}  # not by ablate
 RESULTS = ROOT / "docs" / "results.md"
 PAGES = [
@@ -37,21 +37,14 @@ TRIALS = {REAL_PHOTOS: ["What was tried"]}  # sections of trials during developm
 WITHOUT_A_TABLE = {  # figures that no committed file holds, by page
     REAL_PHOTOS: [
         *("21.3", "22.3"),  # BLEU-4 as others published it, and 0.223 in their unit
-        *("0.386", "0.398", "0.441"),  # CIDEr of 64 larger photos
         "3.63",  # nats per token of the GPT-2 of captions
         *("3.4", "6.4", "9.6", "12.8", "16.1", "19.4"),  # minutes of the training that ships, by epochs,
         *("2.947", "2.802", "2.740", "2.712", "2.701", "2.696"),  # and the validation loss of the three
         "18.9%",  # search with a CLIP from scratch on Flickr30k
     ],
-    CARD: [
-        "21.3",  # BLEU-4 as others published it
-        *("0.386", "0.441", "0.458"),  # CIDEr of 64 larger photos
-    ],
+    CARD: ["21.3"],  # BLEU-4 as others published it
     TINY: ["0.270", "0.864", "0.309"],  # short trainings of the small CLIP, one seed each
-    BENCHMARKS: [
-        *("27.6", "34.3", "3.4", "9.4"),  # other runs and another machine
-        "0.969",  # bfloat16 by three seeds of earlier settings, a mean over results/precision.csv
-    ],
+    BENCHMARKS: ["27.6", "34.3", "3.4", "9.4"],  # other runs and another machine
 }
 MEASURE = re.compile(
     r"CIDEr|BLEU|METEOR|ROUGE|AUROC|\bright\b|\bnats\b|\bloss\b|\bshares? of\b|times as fast|calibration error"
@@ -75,7 +68,7 @@ def table(request) -> Path:
 def test_each_table_has_its_record(table):
     record, rows = read_record(table), pd.read_csv(table)
     assert record["seeds"] == sorted(rows.seed.unique())
-    assert len(record["seeds"]) >= 5
+    assert len(record["seeds"]) >= (2 if table == STEPS else 5)
     assert rows.groupby(record["varied"]).seed.nunique().eq(len(record["seeds"])).all()
     assert len(record["trainings"]) == len(rows[[*record["varied"], "seed"]].drop_duplicates())
     assert record["data_sha256"]

@@ -45,7 +45,7 @@ def export(
     """
     captioner = captioner_folder(captioner)
     checks.output_folder(out)
-    chosen = images or (PHOTOS if PHOTOS.is_dir() else None)
+    chosen = checks.image_folder(images) if images else (PHOTOS if PHOTOS.is_dir() else None)
     paths = checks.pictures([str(chosen)]) if chosen else []
     from ..export.export import export_captioner
 

@@ -7,6 +7,7 @@ import typer
 
 from ..config import check_value
 from ..errors import UserError
+from ..runtime.model_folders import read_run_config
 from ..runtime.texts import shown
 from . import checks
 from .messages import report_cache, report_left_out
@@ -208,10 +209,15 @@ def report(
       clipxgpt report runs/tiny
       clipxgpt report runs/mine --images photos --out mine.html
     """
-    if not (run / "config.json").exists():
+    if read_run_config(run) is None:
         raise UserError(f"{run} holds no config.json: give the folder of a run, the --out of `clipxgpt train`")
     images = _judged_folder(images, follow_links=follow_links)
+<<<<<<< HEAD
     out = checks.output_file(out)
+=======
+    checks.output_file(out)
+    checks.no_input([out], (file for file in run.rglob("*") if file.suffix != ".html"))  # an earlier report
+>>>>>>> cli-c
     from ..sharing.report import write_report
 
     print(f"the report lies in {write_report(run, out, images=images)}")

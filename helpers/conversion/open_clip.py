@@ -46,9 +46,12 @@ def convert_open_clip(file: str | Path, out: str | Path) -> Path:
     state = part(_read_state(file), "visual.")
     width, _, patch, _ = tensor(state, "conv1.weight", file, dimensions=4).shape
     image_size = math.isqrt(len(tensor(state, "positional_embedding", file)) - 1) * patch
-    heads = width // settings.get("vision_cfg", {}).get("head_width", HEAD_WIDTH)
+    head_width = settings["vision_cfg"].get("head_width", HEAD_WIDTH)
+    if width % head_width:
+        raise UserError(f"{file} holds a tower {width} numbers wide, which heads of {head_width} do not fill: correct "
+                        f"head_width in {CONFIG}")  # fmt: skip
     config = CLIPVisionConfig(
-        hidden_size=width, patch_size=patch, image_size=image_size, num_attention_heads=heads,
+        hidden_size=width, patch_size=patch, image_size=image_size, num_attention_heads=width // head_width,
         intermediate_size=len(tensor(state, "transformer.resblocks.0.mlp.c_fc.weight", file)),
         num_hidden_layers=count_layers(state, r"transformer\.resblocks\.", file),
         projection_dim=tensor(state, "proj", file).shape[1],
@@ -89,7 +92,9 @@ def _read_config(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
                    "resize_mode": preprocessing.get("resize_mode", "shortest") != "shortest"}  # fmt: skip
         if type(head := vision.get("head_width", HEAD_WIDTH)) is not int or head < 1:
             raise ValueError("head_width")
-        colors = {f"image_{name}": preprocessing[name] for name in ("mean", "std") if name in preprocessing}
+        colors = {name: preprocessing[name] for name in ("mean", "std") if name in preprocessing}
+        if not _are_colors(colors.get("mean", [0, 0, 0]), 0) or not _are_colors(colors.get("std", [1, 1, 1]), 0.001):
+            raise ValueError("mean or std")
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(
             f"{place} is missing or no config of open_clip ({type(error).__name__}); put the one of the model's "
@@ -98,7 +103,13 @@ def _read_config(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if any(strange.values()):
         name = next(name for name, is_strange in strange.items() if is_strange)
         raise UserError(f"{place} sets {name}, which only other models than CLIP's own ViT have; give one of those")
-    return settings, colors
+    return settings, {f"image_{name}": value for name, value in colors.items()}
+
+
+def _are_colors(value: Any, least: float) -> bool:
+    """Return whether a setting is a number between `least` and 1 for each of red, green and blue."""
+    numbers = value if isinstance(value, list) else []
+    return len(numbers) == 3 and all(type(each) in (int, float) and least <= each <= 1 for each in numbers)
 
 
 def _renamed(state: State) -> State:

@@ -20,6 +20,7 @@ from ..errors import UserError
 from ..models.writer import load_configs_encoder
 from ..runtime.device import choose_accelerator
 from ..runtime.files import only_one, sweep_partial, write_json
+from ..runtime.texts import shown
 from .changes import find_changes
 from .dataset import Data
 from .embedding_cache import FINGERPRINT, SHARDS, EmbeddingCache, ForeignShardError, read_fingerprint
@@ -166,7 +167,7 @@ class _Builder:
                 except ForeignShardError:
                     raise
                 except UserError:
-                    tqdm.write(f"{path} is broken and is re-created", file=sys.stderr)
+                    tqdm.write(f"{shown(path)} is broken and is re-created", file=sys.stderr)
                     path.unlink(missing_ok=True)
                 else:
                     shards.append(shard)

@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from ..errors import UserError
+from ..runtime.texts import shown
 from .batches import CaptionBatches
 from .embedding_cache import EmbeddingCache
 from .images import picture_path
@@ -97,7 +98,7 @@ def _read_file(path: Path) -> PictureFile | None:
 
 
 def _say(line: str) -> None:
-    tqdm.write(line, file=sys.stderr)
+    tqdm.write(shown(line), file=sys.stderr)
 
 
 def captions_sha256(captions: pd.DataFrame) -> str:

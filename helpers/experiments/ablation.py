@@ -23,6 +23,7 @@ from ..data.dataset import Data
 from ..data.embedding_cache import EmbeddingCache
 from ..errors import NoRoomError, UserError
 from ..runtime.files import only_one, read_text, write_text
+from ..runtime.texts import shown
 from .record import describe_call, read_record, record_file, write_record
 from .trial import Failure, Trial, captions_sha256, read_result, run_in_process
 
@@ -82,7 +83,7 @@ def ablate(
                     if failure.full:
                         raise NoRoomError(f"no space left on the disk of {RUNS}, at {failed[-1]}: no other run is "
                                           "begun; make room, and the same command goes on")  # fmt: skip
-                    tqdm.write(f"{failed[-1]}: {failure.reason}", file=sys.stderr)
+                    tqdm.write(shown(f"{failed[-1]}: {failure.reason}"), file=sys.stderr)
                     continue
                 rows.append(dict(zip(columns, key, strict=True)) | result)
                 rows.sort(key=lambda row: _place(order, _as_text(row[name] for name in columns)))

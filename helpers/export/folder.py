@@ -20,6 +20,12 @@ PICTURE, LANGUAGE, SETTINGS, TOKENIZER = "picture.onnx", "language.onnx", "capti
 FILES = (SETTINGS, TOKENIZER, PICTURE, LANGUAGE)
 INT8, PARITY = "int8", "parity.json"
 VERSION = 1  # of the settings
+NUMBER, PIXELS = (int, float), (int, type(None))
+FORM = {  # the types of the settings, by part
+    "pictures": {"reduce_to": PIXELS, "shortest_edge": PIXELS, "height": int, "width": int, "resample": str,
+                 "factor": NUMBER, "mean": list, "std": list},
+    "writing": {"endings": list, "longest": int, "length_penalty": NUMBER, "heads": int, "head_width": int},
+}  # fmt: skip
 
 
 def refuse_other(out: Path, made: set[str], what: str) -> None:
@@ -49,4 +55,10 @@ def read_settings(folder: Path) -> dict[str, Any]:
     if settings.get("version") != VERSION:
         raise UserError(f"{folder / SETTINGS} has version {settings.get('version')!r}, but version {VERSION} is read "
                         "here: export the captioner again")  # fmt: skip
+    for part, form in FORM.items():
+        held = settings.get(part)
+        for name, kind in form.items():
+            if not (isinstance(held, dict) and name in held and isinstance(held[name], kind)):
+                raise UserError(f"{folder / SETTINGS} has no {part}.{name} that can be used: export the captioner "
+                                "again")  # fmt: skip
     return settings

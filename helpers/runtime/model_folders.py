@@ -82,7 +82,7 @@ def read_run_config(folder: str | Path) -> dict[str, Any] | None:
             return found
     except (OSError, ValueError, LookupError, TypeError):
         pass
-    raise UserError(f"{file} is no run's config.json: name another folder for the run")
+    raise UserError(f"{file} is no run's config.json: name the folder of a run, or a new one")
 
 
 def captioner_design(folder: str | Path, wanted: Mapping[str, Any] | None = None) -> dict[str, Any]:

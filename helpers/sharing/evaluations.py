@@ -111,14 +111,14 @@ def _fill_gallery(evaluation: Evaluation, place: Path, images: str | Path | None
         missing.append(f"{file}: {one_line(error)}")
         return
     evaluation.captions, unread = len(table), []
-    table = table.head(SHOWN)
+    table = table.head(SHOWN).apply(lambda column: column.map(undefused))
     recorded, references = _sources(place, list(table.image_name))
     images = images or recorded
     for row in table.itertuples():
         card = {"name": row.image_name, "caption": row.caption, "src": "", "references": references(row.image_name)}
         if images is not None:
             try:
-                card["src"] = small_url(open_picture(picture_path(images, undefused(row.image_name))), THUMB)
+                card["src"] = small_url(open_picture(picture_path(images, row.image_name)), THUMB)
             except UserError as error:
                 unread.append(str(error))
         evaluation.gallery.append(card)

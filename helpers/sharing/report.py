@@ -15,9 +15,10 @@ from ..errors import UserError
 from ..plots.base import png
 from ..plots.training import plot_loss_and_lr
 from ..runtime.files import write_text
+from ..runtime.model_folders import read_run_config
 from ..training.run import HISTORY, Run
 from ..ui.html import data_url
-from .evaluations import as_text, one_line, read_evaluations, read_own, spaced
+from .evaluations import as_text, one_line, read_evaluations, spaced
 
 SAMPLES = 6  # validations whose sample captions are shown, evenly spaced from the first to the last
 
@@ -30,11 +31,11 @@ def write_report(folder: str | Path, out: str | Path | None = None, *, images: s
     no run or `images` no folder.
     """
     run = Run(Path(folder))
-    if not run.config_file.exists():
+    config, missing = read_run_config(run.folder), list[str]()
+    if config is None:
         raise UserError(f"{folder} holds no config.json: give the folder of a run, the --out of `clipxgpt train`")
     if images is not None:
         picture_folder(images)
-    config, missing = read_own(run.config_file), list[str]()
     out = Path(out) if out else run.folder / "report.html"
     evaluations = read_evaluations(run.folder, images, missing)
     history = _history(run, missing)

@@ -23,6 +23,7 @@ from ..data.embedding_cache import EmbeddingCache
 from ..errors import UserError
 from ..models.writer import CaptionWriter
 from ..runtime.device import Choice, used_memory
+from ..runtime.texts import shown
 from .checkpoint import checkpoints
 from .optimizer import Learner
 from .run import Run
@@ -71,7 +72,8 @@ def split_batches(
         rows, cache, writer.tokenizer, batch_size=batch_size, max_tokens=max_tokens, seed=config.seed
     )
     if batches.missing:
-        say(f"{split}: {len(batches.missing)} images have no embedding and are left out, such as {batches.missing[0]}")
+        first = shown(batches.missing[0])
+        say(f"{split}: {len(batches.missing)} images have no embedding and are left out, such as {first}")
     if batches.cut:
         say(f"{split}: {len(batches.cut)} captions are cut at {max_tokens} tokens, such as {batches.cut[0][:60]!r}")
     return batches

@@ -115,11 +115,15 @@ def test_what_is_no_vit_of_open_clip_is_refused(tmp_path):
         "{",
         "[" * 100_000,
         heads,
+        json.dumps({"model_cfg": SETTINGS, "preprocess_cfg": {"mean": "red"}}),
+        json.dumps({"model_cfg": SETTINGS, "preprocess_cfg": {"std": [0.2, 0, 0.2]}}),
         '{"model_cfg": 3}',
         '{"preprocess_cfg": 1, "model_cfg": {"vision_cfg": {}}}',
     ):
         (tmp_path / CONFIG).write_text(broken)
         assert "is missing or no config of open_clip" in refused()
+    (tmp_path / CONFIG).write_text(json.dumps({"vision_cfg": {"head_width": 256}}))
+    assert "holds a tower 128 numbers wide, which heads of 256 do not fill: correct head_width in" in refused()
     (tmp_path / CONFIG).unlink()
     assert "is missing or no config of open_clip (FileNotFoundError)" in refused()
     torch.save({"visual.trunk.stem.weight": torch.zeros(3)}, file)

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from helpers.data.build_cache import build_cache
+from helpers.data.changes import Changes
 from helpers.data.embedding_cache import EmbeddingCache
 from helpers.data.images import open_picture
 from helpers.data.shards import PictureFile, Shard
@@ -79,6 +80,11 @@ def test_other_pictures_of_the_same_names_give_the_cache_that_they_alone_give(tm
     build_cache(folder, others, NAMES, clip=clip, **SMALL)
     build_cache(tmp_path / "alone", others, NAMES, clip=clip, **SMALL)
     assert content(folder) == content(tmp_path / "alone")
+
+
+def test_a_changed_name_cannot_color_the_terminal(capsys, images):
+    Changes({"\x1b[31mred.png"}, {}, 0, 0).report(images)
+    assert capsys.readouterr().err.endswith("such as \\x1b[31mred.png\n")
 
 
 def test_a_file_of_the_same_size_is_told_by_its_contents(folder, images, clip):

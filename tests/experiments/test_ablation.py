@@ -90,7 +90,7 @@ def test_a_failing_run_is_named_with_its_reason(experiment, config, data, tmp_pa
     with pytest.raises(UserError, match="1 of 1 runs failed"):
         experiment({"prefix_length": [trial.config.prefix_length]})
     said = capsys.readouterr().err
-    assert "config.json is no run's config.json: name another folder for the run (exit status 1, see" in said
+    assert "config.json is no run's config.json: name the folder of a run, or a new one (exit status 1, see" in said
 
 
 def test_a_finished_run_on_pictures_that_have_changed_since_is_not_taken_for_another_table(

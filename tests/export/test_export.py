@@ -1,5 +1,6 @@
 """An exported captioner writes what PyTorch writes, without PyTorch."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -170,8 +171,15 @@ def test_a_folder_that_is_not_whole_is_refused_in_a_line(exported, finished, tmp
     (broken / "language.onnx").unlink()
     with pytest.raises(UserError, match=r"broken lacks language\.onnx: export the captioner again"):
         OnnxWriter.load(broken)
-    (broken / "captioner.json").write_text('{"version": 0}')
+    settings = json.loads((broken / "captioner.json").read_text())
     (broken / "language.onnx").touch()
+    for part, name, value in (("pictures", "mean", None), ("pictures", "resample", 3), ("writing", "endings", "x"),
+                              ("writing", "longest", None)):  # fmt: skip
+        for cut in (settings | {part: settings[part] | {name: value}}, settings | {part: []}):
+            (broken / "captioner.json").write_text(json.dumps(cut))
+            with pytest.raises(UserError, match=rf"captioner\.json has no {part}\..* that can be used: export the"):
+                OnnxWriter.load(broken)
+    (broken / "captioner.json").write_text('{"version": 0}')
     with pytest.raises(UserError, match="has version 0, but version 1 is read here"):
         OnnxWriter.load(broken)
 
@@ -192,6 +200,13 @@ def test_predict_says_in_a_line_what_does_not_fit(exported, data, pictures, caps
     with pytest.raises(SystemExit):
         main(["predict", str(data.images / next(iter(pictures))), "-C", str(exported[0]), *chosen])
     assert said in capsys.readouterr().err
+
+
+def test_pictures_to_compare_on_that_are_not_there(finished, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["export", str(finished.folder), "--out", str(tmp_path / "out"), "--images", "nope"])
+    assert "nope is no folder: give the folder that holds the pictures" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_package_that_the_export_needs_is_named(finished, tmp_path, monkeypatch):

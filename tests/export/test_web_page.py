@@ -16,7 +16,9 @@ from PIL import Image
 from helpers.cli import main
 from helpers.errors import UserError
 from helpers.export import web_page
-from helpers.export.folder import FILES
+from helpers.export.folder import FILES, FORM, NUMBER, PIXELS
+
+EXAMPLES = {PIXELS: 32, NUMBER: 1.0, int: 32, str: "bicubic", list: [1]}  # a value of each kind
 
 
 @pytest.fixture
@@ -25,7 +27,9 @@ def exported(tmp_path):
     for folder in (tmp_path / "exported", tmp_path / "exported" / "int8"):
         folder.mkdir()
         for name in FILES:
-            (folder / name).write_text(json.dumps({"version": 1, "decoder": {"type": "ByteLevel"}, "in": folder.name}))
+            settings = {part: {each: EXAMPLES[kind] for each, kind in form.items()} for part, form in FORM.items()}
+            content = {"version": 1, "decoder": {"type": "ByteLevel"}, "in": folder.name, **settings}
+            (folder / name).write_text(json.dumps(content))
     return tmp_path / "exported"
 
 

@@ -147,6 +147,17 @@ def test_what_is_missing_or_broken_is_said(run, spoil, says):
     assert says in page.text.partition("What is missing")[2]
 
 
+def test_names_and_captions_like_formulas_are_as_they_were(run):
+    evaluated(run, ["'-p08.jpg", "b.png"], ["'=a dog", "a cat"])
+    references = {"images": None, "references": {"-p08.jpg": ["A dog runs."], "b.png": ["A cat."]}}
+    (run.folder / "pictures.json").write_text(json.dumps(references))
+    text = Reader(write_report(run.folder).read_text()).text
+    assert "A dog runs." in text
+    assert "=a dog" in text
+    assert "'=a dog" not in text
+    assert "'-p08.jpg" not in text
+
+
 def test_a_caption_that_reads_like_no_value_stays(run):
     evaluated(run, ["a.png", "b.png"], ["nan", "NA"])
     text = Reader(write_report(run.folder).read_text()).text
@@ -161,8 +172,10 @@ def test_what_is_no_run_is_refused(run, tmp_path):
     with pytest.raises(UserError, match="nowhere is no folder"):
         write_report(run.folder, images=tmp_path / "nowhere")
     run.config_file.write_text("{")
-    with pytest.raises(UserError, match=r"config\.json is no JSON"):
+    with pytest.raises(UserError, match=r"config\.json is no run's config\.json"):
         write_report(run.folder)
+    with pytest.raises(UserError, match=r"config\.json is no run's config\.json"):
+        write_report(run.captioner)
     assert not (run.folder / "report.html").exists()
 
 

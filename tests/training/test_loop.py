@@ -275,10 +275,10 @@ def test_an_empty_split_is_named(start, data, split, tmp_path):
 
 
 def test_what_is_left_out_is_said(start, data, cache, tmp_path, capfd):
-    stranger = pd.DataFrame({"image_name": ["no.png"], "caption": ["A dog."], "split": ["train"]})
+    stranger = pd.DataFrame({"image_name": ["\x1b[31mno.png"], "caption": ["A dog."], "split": ["train"]})
     start(captions=pd.concat([data.captions, stranger]), max_steps=1, max_caption_tokens=4)
     said = capfd.readouterr().err
-    assert "train: 1 images have no embedding and are left out, such as no.png" in said
+    assert "train: 1 images have no embedding and are left out, such as \\x1b[31mno.png" in said
     assert "captions are cut at 4 tokens, such as" in said
     assert "computing on cpu in fp32" in said
 
