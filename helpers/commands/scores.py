@@ -212,12 +212,8 @@ def report(
     if read_run_config(run) is None:
         raise UserError(f"{run} holds no config.json: give the folder of a run, the --out of `clipxgpt train`")
     images = _judged_folder(images, follow_links=follow_links)
-<<<<<<< HEAD
     out = checks.output_file(out)
-=======
-    checks.output_file(out)
     checks.no_input([out], (file for file in run.rglob("*") if file.suffix != ".html"))  # an earlier report
->>>>>>> cli-c
     from ..sharing.report import write_report
 
     print(f"the report lies in {write_report(run, out, images=images)}")
