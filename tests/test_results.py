@@ -121,8 +121,8 @@ def test_a_claim_stands_only_by_the_verdict_that_it_needs(monkeypatch):
 @pytest.fixture
 def tried(tmp_path) -> Question:
     """Two arms at three rates each: one is best at the lowest, the other comes to the same at each."""
-    rows = [("encoder", rate, seed, 0.9 - 10 * rate + seed / 100) for rate in (0.01, 0.001, 0.03) for seed in range(3)]
-    rows += [("frozen", rate, seed, seed / 100_000) for rate in (0.01, 0.001, 0.03) for seed in range(3)]
+    rows = [("encoder", rate, seed, 0.9 - 10 * rate + seed / 100) for rate in (0.001, 0.01, 0.03) for seed in range(3)]
+    rows += [("frozen", rate, seed, seed / 100_000) for rate in (0.001, 0.01, 0.03) for seed in range(3)]
     columns = ["mapper", "mapper_lr", "seed", "correct"]
     pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "mapper.csv", index=False)
     return Question("mapper", "mapper", "encoder", tuned="mapper_lr")
@@ -159,7 +159,7 @@ def test_the_page_says_by_itself_if_an_arm_was_best_at_an_end_of_what_was_tried(
 
 
 def test_an_arm_that_no_rate_changes_has_no_best_one_and_is_not_too_good():
-    flat = tuned("frozen", mean=0.0, flat=True)
+    flat = tuned("frozen", best=1e-4, mean=0.0, flat=True)
     assert edges_in_words([flat]) == ["`frozen` comes to 0.000 at every learning rate tried (0.0001, 0.001, 0.01)."]
     assert "frozen" not in rates_in_words("freezing", [flat, tuned("lora")], ["full", "frozen", "lora"])
     assert "too good" not in rates_in_words("freezing", [flat], ["full", "frozen"])
