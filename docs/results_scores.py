@@ -136,7 +136,8 @@ def own_photos() -> str:
     for judged, measure, title in OWN_PHOTOS:
         effects = paired_effects(rows[rows.judged_on == judged], "arm", measure=measure, base="as it ships")
         said += [f"{title}, against {effect_in_words(effects.iloc[0])} as it ships:", effects_list(effects)]
-    head = (f"Loss in nats per reference token; means and differences over {rows.seed.nunique()} orders of the photos; "
+    head = ("118 held-out photos of Flickr30k's sample, whose captions GPT-2 has not read. Loss in nats per reference "
+            f"token; means and differences over {rows.seed.nunique()} orders of the photos; "
             "p is corrected by Holm within each list ([Your own photos](own_photos.md)).")  # fmt: skip
     shown = table(("trained on", "own photos: loss", "CIDEr", "words", "Flickr8k: loss", "CIDEr"), lines)
-    return "\n\n".join([head, shown, *said, code("python -m benchmarks.own_photos")])
+    return "\n\n".join([head, shown, *said, code("python -m benchmarks.own_photos --shared DIR")])
