@@ -23,6 +23,7 @@ from .commands.predict import predict
 from .commands.scores import evaluate, report, score
 from .commands.training import ablate, notebooks, train
 from .errors import UserError
+from .runtime.streams import lasting_streams
 
 COMMANDS = (draw, pretrain, convert, embed, neutralize, train, predict, evaluate, score, ablate, report, export, page,
             notebooks)  # fmt: skip
@@ -59,11 +60,19 @@ def clipxgpt(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command. A mistake of the user ends in one line on stderr and exit status 2, Ctrl-C in 130."""
+    """Run one command. A mistake of the user ends in one line on stderr and exit status 2, Ctrl-C in 130.
+
+    A command goes on with its work if nobody reads its output any more; one that only prints ends in 141.
+    """
     if os.environ.get("RANK", "0") != "0":  # one of torchrun's processes speaks for all, unless something goes wrong
         os.environ["TQDM_DISABLE"] = "1"
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    with lasting_streams():
+        _run(arguments)
+
+
+def _run(arguments: list[str]) -> None:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda warning, *_where, **_also: complain(warning)
@@ -77,8 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(complain(_in_words(error)))
     except UserError as error:
         sys.exit(complain(error))
-    except BrokenPipeError:  # whoever read this command's output has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError as error:
+        complain(f"{error.filename or 'the output'} is not read to its end, so this ends here")
+        sys.exit(141)  # as a shell says of a process that SIGPIPE has ended
     except OSError as error:  # a full disk, a folder that may not be written to
         reason = f"{error.filename or 'writing'}: {error.strerror or error}"
         sys.exit(complain(f"{reason}; check the path, whether you may write there, and the room on its disk"))
