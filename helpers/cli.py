@@ -3,6 +3,7 @@
 The commands themselves are in `commands/`; each checks what it was given and calls the helper that does the work.
 """
 
+import itertools
 import os
 import sys
 import warnings
@@ -74,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> None:
     try:
+        _refuse_empty(arguments)
         with warnings.catch_warnings():
             warnings.showwarning = lambda warning, *_where, **_also: complain(warning)
             root = get_command(app)
@@ -95,6 +97,15 @@ def _run(arguments: list[str]) -> None:
     except KeyboardInterrupt:
         complain("interrupted; run the same command again to go on")
         sys.exit(130)
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """Raise UserError on an empty argument: as a path it would be the folder that the user is in."""
+    for before, argument in itertools.pairwise(["clipxgpt", *arguments]):
+        option = argument if argument.startswith("--") and argument.endswith("=") else before
+        if not argument or option is argument:
+            raise UserError(f"what follows {option} is empty, as an unset variable of the shell is: give a value, or "
+                            "leave it out")  # fmt: skip
 
 
 def _in_words(error: UsageError) -> str:

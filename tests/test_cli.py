@@ -424,6 +424,12 @@ def test_one_broken_picture_is_one_line(refused, captioner, tmp_path, content, s
             ["predict", "a", "--top-p", "0.5"],
             "--top-p means nothing without sampling (--temperature T): leave --top-p out",
         ),
+        (
+            ["predict", ""],
+            "what follows predict is empty, as an unset variable of the shell is: give a value, or leave",
+        ),
+        (["embed", "--images", "", *PHOTOS[4:], "--clip", "tiny"], "what follows --images is empty, as an unset"),
+        (["embed", "--images=", *PHOTOS[4:], "--clip", "tiny"], "what follows --images= is empty, as an unset"),
         (["predict", "a", "--seed", "3"], "--seed means nothing without sampling (--temperature T): leave"),
         (
             [*EVALUATE, "--nearest-caption", "--beams", "3"],
