@@ -3,6 +3,7 @@
 The commands themselves are in `commands/`; each checks what it was given and calls the helper that does the work.
 """
 
+import itertools
 import os
 import sys
 import warnings
@@ -23,6 +24,7 @@ from .commands.predict import predict
 from .commands.scores import evaluate, report, score
 from .commands.training import ablate, notebooks, train
 from .errors import UserError
+from .runtime.streams import lasting_streams
 
 COMMANDS = (draw, pretrain, convert, embed, neutralize, train, predict, evaluate, score, ablate, report, export, page,
             notebooks)  # fmt: skip
@@ -59,12 +61,21 @@ def clipxgpt(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command. A mistake of the user ends in one line on stderr and exit status 2, Ctrl-C in 130."""
+    """Run one command. A mistake of the user ends in one line on stderr and exit status 2, Ctrl-C in 130.
+
+    A command goes on with its work if nobody reads its output any more; one that only prints ends in 141.
+    """
     if os.environ.get("RANK", "0") != "0":  # one of torchrun's processes speaks for all, unless something goes wrong
         os.environ["TQDM_DISABLE"] = "1"
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    with lasting_streams():
+        _run(arguments)
+
+
+def _run(arguments: list[str]) -> None:
     try:
+        _refuse_empty(arguments)
         with warnings.catch_warnings():
             warnings.showwarning = lambda warning, *_where, **_also: complain(warning)
             root = get_command(app)
@@ -77,14 +88,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(complain(_in_words(error)))
     except UserError as error:
         sys.exit(complain(error))
-    except BrokenPipeError:  # whoever read this command's output has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError as error:
+        complain(f"{error.filename or 'the output'} is not read to its end, so this ends here")
+        sys.exit(141)  # as a shell says of a process that SIGPIPE has ended
     except OSError as error:  # a full disk, a folder that may not be written to
         reason = f"{error.filename or 'writing'}: {error.strerror or error}"
         sys.exit(complain(f"{reason}; check the path, whether you may write there, and the room on its disk"))
     except KeyboardInterrupt:
         complain("interrupted; run the same command again to go on")
         sys.exit(130)
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """Raise UserError on an empty argument: as a path it would be the folder that the user is in."""
+    for before, argument in itertools.pairwise(["clipxgpt", *arguments]):
+        option = argument if argument.startswith("--") and argument.endswith("=") else before
+        if not argument or option is argument:
+            raise UserError(f"what follows {option} is empty, as an unset variable of the shell is: give a value, or "
+                            "leave it out")  # fmt: skip
 
 
 def _in_words(error: UsageError) -> str:

@@ -472,6 +472,12 @@ def test_one_broken_picture_is_one_line(refused, captioner, tmp_path, content, s
             ["predict", "a", "--top-p", "0.5"],
             "--top-p means nothing without sampling (--temperature T): leave --top-p out",
         ),
+        (
+            ["predict", ""],
+            "what follows predict is empty, as an unset variable of the shell is: give a value, or leave",
+        ),
+        (["embed", "--images", "", *PHOTOS[4:], "--clip", "tiny"], "what follows --images is empty, as an unset"),
+        (["embed", "--images=", *PHOTOS[4:], "--clip", "tiny"], "what follows --images= is empty, as an unset"),
         (["predict", "a", "--seed", "3"], "--seed means nothing without sampling (--temperature T): leave"),
         (
             [*EVALUATE, "--nearest-caption", "--beams", "3"],
@@ -829,12 +835,43 @@ def test_facts_of_another_world(refused, photos, world, tmp_path):
     assert said.startswith("facts.json lacks the facts of 1 images, such as scene-00007.png: give captions of its own")
 
 
-def test_a_reader_who_has_enough_is_no_mistake(run, monkeypatch):
-    def closed(*_arguments, **_options):
-        raise BrokenPipeError
+@pytest.fixture
+def run_unread(run, monkeypatch):
+    """Run a command whose standard output nobody reads."""
 
-    monkeypatch.setattr("helpers.data.scenes.draw_world", closed)
-    assert run("draw", "--out", "w") == (0, "", "")
+    def command(*arguments) -> tuple[int, str, str]:
+        reader, writer = os.pipe()
+        os.close(reader)
+        with os.fdopen(writer, "w", buffering=1) as stream, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", stream)
+            return run(*arguments)
+
+    return command
+
+
+def test_a_reader_who_has_enough_costs_no_work(run_unread, photos, captioner, world, finished, tmp_path):
+    pictures = world / "flickr30k_images"
+    assert run_unread(*captioner, pictures, "--csv", "c.csv")[0] == 0
+    assert len(pd.read_csv(tmp_path / "c.csv")) == 60
+    status, _, said = run_unread("train", *CONFIG, *photos, "--out", "run")
+    assert status == 0, said
+    assert list(Run(tmp_path / "run").history().loss) == list(finished.history().loss)
+
+
+def test_a_command_that_only_prints_ends_when_nobody_reads(run_unread, captioner, world):
+    status, _, said = run_unread(*captioner, world / "flickr30k_images")
+    assert status == 141
+    assert said.endswith("clipxgpt: the output is not read to its end, so this ends here\n")
+    assert "60/60" not in said
+
+
+def test_letters_that_the_terminal_lacks_cost_no_work(run, captioner, world, monkeypatch, tmp_path):
+    for name in ("Zoë.png", "a.png"):
+        shutil.copy(world / "flickr30k_images" / "scene-00000.png", tmp_path / name)
+    with Path("said").open("w", encoding="ascii") as stream, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        assert run(*captioner, tmp_path, "--csv", "c.csv")[0] == 0
+    assert Path("said").read_text("ascii").startswith(f"{tmp_path}/Zo\\xeb.png: ")  # capitals come first
 
 
 def test_ctrl_c_ends_in_one_line(run, monkeypatch):

@@ -134,6 +134,8 @@ def predict(
                     for path, caption in captions.items()
                 )
             )
+            if getattr(sys.stdout, "unread", False) and not (csv_file or result):
+                raise BrokenPipeError
             for (path, caption), strange in zip(captions.items(), unlike, strict=True):
                 table.writerow([defused(str(path)), defused(caption), {True: "yes", False: "no", None: ""}[strange]])
                 if strange:
