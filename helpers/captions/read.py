@@ -2,6 +2,7 @@
 
 import html
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from .columns import SPLITS, Row
 from .decoding import NO_TEXT, open_text, why_not_utf8
 from .folder import folder_rows
 from .json_files import begins_like_json, json_rows
-from .names import plain_name
+from .names import plain_name, same_pictures
 from .parquet import is_parquet, parquet_rows
-from .tables import OPEN_QUOTE, SWALLOWED_ROW, table_rows
+from .tables import OPEN_QUOTE, SWALLOWED_ROW, begins_like_table, table_rows
 
 ENTITY = re.compile(r"&(#\d+|#[xX][0-9a-fA-F]+|\w+);")
 TABLES = {".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet"}
@@ -86,37 +87,77 @@ def _clean(caption: str) -> str:
     return " ".join(caption.replace('""', '"').split())
 
 
-def read_text(path: str | Path, *, held_out: bool = False) -> list[str]:
+def read_text(path: str | Path, *, held_out: bool = False, captions: pd.DataFrame | None = None) -> list[str]:
     """Return the captions of a text file, one per line, or those of a captions file (CSV, JSON lines and so on).
 
     If the captions file has a column `split`, only the rows for training are read, so nothing held out is learned; with
-    held_out, only the others, and none if there is no such column. Raises UserError if the file cannot be read or holds
-    no captions.
+    held_out, only the others, and none if there is no such column.
+    captions: those that a model is trained and judged on, DataFrame[image_name, caption, split]. Texts of their
+    held-out pictures are left out, and a warning counts them: by the picture's name, or by the same words if the file
+    has neither that picture for training nor a column `split`.
+    Raises UserError if the file cannot be read or holds no captions.
     """
     path = home(path)
-    if TABLES & set(path.suffixes) or path.is_dir():
-        lines = _table_text(path, held_out=held_out)
+    found = _table_texts(path) if _is_table(path) else [{"caption": line} for line in _lines(path)]
+    if any("split" in fields for fields in found):
+        trained = [SPLITS.get(fields.get("split", "").lower()) == "train" for fields in found]
+        found = [fields for fields, for_training in zip(found, trained, strict=True) if for_training is not held_out]
     elif held_out:
-        lines = []
-    else:
-        with open_text(path) as file:
-            text = file.read()
-        if reason := why_not_utf8(text):
-            raise UserError(f"{path} can be read neither as text with one caption per line nor as a CSV of captions: "
-                            f"it is {reason}")  # fmt: skip
-        lines = text.splitlines()
-    captions = [line.strip() for line in lines if line.strip()]
-    if not captions and not held_out:
+        found = []
+    found = [fields for fields in found if fields["caption"].strip()]
+    if not found and not held_out:
         raise UserError(f"{path} holds no captions: give a text file with one caption per line, or a CSV of captions")
-    return captions
+    if captions is not None:
+        found = _without_held_out(found, captions, path)
+    return [fields["caption"].strip() for fields in found]
 
 
-def _table_text(path: Path, *, held_out: bool) -> list[str]:
-    found = [row.fields for row in read_rows(path, ("caption",)) if row.fields and not why_not_utf8(row.text)]
-    if not any("split" in fields for fields in found):
-        return [] if held_out else [fields["caption"] for fields in found]
-    return [
-        fields["caption"]
-        for fields in found
-        if (SPLITS.get(fields.get("split", "").lower()) == "train") is not held_out
-    ]
+def _is_table(path: Path) -> bool:
+    """Tell whether a file holds a table of captions, by its content or by the ending of its name."""
+    if TABLES & {ending.lower() for ending in path.suffixes} or path.is_dir() or is_parquet(path):
+        return True
+    return begins_like_json(path) or begins_like_table(path)
+
+
+def _table_texts(path: Path) -> list[dict[str, str]]:
+    """Return the fields of each row that has a caption, with the picture's name if the table has one."""
+    try:
+        rows = list(read_rows(path, ("image_name", "caption")))
+    except UserError:
+        rows = list(read_rows(path, ("caption",)))
+    return [row.fields for row in rows if row.fields and not why_not_utf8(row.text)]
+
+
+def _lines(path: Path) -> list[str]:
+    with open_text(path) as file:
+        text = file.read()
+    if reason := why_not_utf8(text):
+        raise UserError(f"{path} can be read neither as text with one caption per line nor as a CSV of captions: "
+                        f"it is {reason}")  # fmt: skip
+    return text.splitlines()
+
+
+def _without_held_out(found: list[dict[str, str]], captions: pd.DataFrame, path: Path) -> list[dict[str, str]]:
+    """Return the texts without those of held-out pictures, as `read_text` says."""
+    split_of, trains = dict(zip(captions.image_name, captions.split, strict=True)), captions.split == "train"
+    known = same_pictures((fields["image_name"] for fields in found if fields.get("image_name")), split_of)
+    only_held_out = set(map(_words, captions.caption[~trains])) - set(map(_words, captions.caption[trains]))
+
+    def is_held_out(fields: dict[str, str]) -> bool:
+        if picture := known.get(fields.get("image_name", "")):
+            return split_of[picture] != "train"
+        return "split" not in fields and _words(fields["caption"]) in only_held_out
+
+    kept = [fields for fields in found if not is_held_out(fields)]
+    if not kept:
+        raise UserError(f"{path} holds captions of held-out pictures only: give other captions")
+    if len(kept) < len(found):
+        first = next(fields["caption"] for fields in found if is_held_out(fields))
+        warnings.warn(f"{len(found) - len(kept)} texts of {path} are of held-out pictures and are left out, such as "
+                      f"{first[:60]!r}", stacklevel=3)  # fmt: skip
+    return kept
+
+
+def _words(caption: str) -> str:
+    """Return what is compared of two captions: their words, however they are written."""
+    return " ".join(re.findall(r"\w+", _clean(caption).casefold()))

@@ -29,16 +29,11 @@ def table_rows(path: Path, wanted: Sequence[str], chosen: Mapping[str, str | Non
     wanted, chosen: see Columns. Raises UserError on a file of another kind.
     """
     with open_text(path) as lines:
-        header = lines.readline(LONGEST_HEADER)
-        while header.isspace():
-            header = lines.readline(LONGEST_HEADER)
+        header, separator = _read_header(lines)
         if "caption" in wanted and TOKEN.fullmatch(header.rstrip("\r\n")):
             yield from _token_rows([header], 0)
             yield from _token_rows(lines, 1)
             return
-        separator = next((character for character in SEPARATORS if character in header), ",")
-        if named := NAMED_SEPARATOR.fullmatch(header):
-            separator, header = named[1], lines.readline(LONGEST_HEADER)
         if len(header) == LONGEST_HEADER:
             raise UserError(f"{path} begins with a line of {LONGEST_HEADER:,} characters or more, where a header with "
                             f"{needs(wanted)} is needed")  # fmt: skip
@@ -52,6 +47,31 @@ def table_rows(path: Path, wanted: Sequence[str], chosen: Mapping[str, str | Non
                 yield Row(number, None, text, reason)
             else:
                 yield from columns.rows(number, fields, text)
+
+
+def begins_like_table(path: Path) -> bool:
+    """Return whether a text file begins with a header that has a caption column, or with a line of name#0<TAB>caption.
+
+    A caption may begin with "Raw, ...", so a header without a column of pictures' names has but one word per column.
+    Raises UserError if two columns may hold the captions.
+    """
+    with open_text(path) as lines:
+        header, separator = _read_header(lines)
+    names = _header_names(header, separator)
+    columns = Columns(path, names, ("caption",), {})
+    if columns.missing:
+        return TOKEN.fullmatch(header.rstrip("\r\n")) is not None
+    return not Columns(path, names, ("image_name",), {}).missing or all(len(name.split()) == 1 for name in names)
+
+
+def _read_header(lines: io.TextIOWrapper) -> tuple[str, str]:
+    """Return the first line that is not blank, behind Excel's `sep=;` if that is there, and the separator."""
+    header = lines.readline(LONGEST_HEADER)
+    while header.isspace():
+        header = lines.readline(LONGEST_HEADER)
+    if named := NAMED_SEPARATOR.fullmatch(header):
+        return lines.readline(LONGEST_HEADER), named[1]
+    return header, next((character for character in SEPARATORS if character in header), ",")
 
 
 def _header_names(header: str, separator: str) -> list[str]:

@@ -39,7 +39,8 @@ def pretrain(
 
     images: the folder of the pictures. captions: columns image_name, caption, split. preset: "drawn" or "photos".
     facts: a JSON file {image_name: {fact: value}}; CLIP then learns to name the facts as well. text: a file that the
-    tokenizer and GPT-2 learn from in place of the captions, see `read_text`. values: fields of `Recipe` to change.
+    tokenizer and GPT-2 learn from in place of the captions, without those of held-out pictures (`read_text`). values:
+    fields of `Recipe` to change.
     Saves `out/clip`, `out/gpt2` and the report, `out/report.json`. Raises UserError if the data cannot be used.
     """
     recipe, images, out = choose_recipe(preset, **values), Path(images), Path(out)
@@ -48,7 +49,7 @@ def pretrain(
         if part.image_name.nunique() < 2:
             raise UserError(f"{part.image_name.nunique()} pictures to {purpose}, but pretraining needs at least 2")
     known = None if facts is None else Facts.read(facts, sorted(set(captions.image_name)))
-    corpus = list(trained.caption) if text is None else read_text(text)
+    corpus = list(trained.caption) if text is None else read_text(text, captions=captions)
 
     started = time.perf_counter()
     with torch.random.fork_rng(devices=[]):

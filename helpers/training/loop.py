@@ -74,7 +74,7 @@ def _session(
     )
     (captioner.know if config.start_from else captioner.prepare_for)(batches.embeddings.typical())
     if config.text_share:
-        add_text(batches, config, writer)
+        add_text(batches, config, writer, captions=captions)
     optimizer = torch.optim.AdamW(parameter_groups(captioner, config), fused=True)
 
     # The run folder: a new one, or the newest whole checkpoint of an old one.

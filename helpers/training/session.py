@@ -79,9 +79,12 @@ def split_batches(
     return batches
 
 
-def add_text(batches: CaptionBatches, config: Config, writer: CaptionWriter) -> None:
-    """Add the config's captions without a picture; the mean embedding of the training images stands for it."""
-    text = read_text(config.text) if config.text else list(batches.captions.caption)
+def add_text(batches: CaptionBatches, config: Config, writer: CaptionWriter, *, captions: pd.DataFrame) -> None:
+    """Add the config's captions without a picture; the mean embedding of the training images stands for it.
+
+    captions: with those of the held-out pictures, which are not learned from a text either.
+    """
+    text = read_text(config.text, captions=captions) if config.text else list(batches.captions.caption)
     tokens, _ = caption_tokens(writer.tokenizer, text, _max_tokens(config, writer))
     batches.add_text(tokens, config.text_share, writer.captioner.mean_embedding)
 

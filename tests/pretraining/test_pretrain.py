@@ -241,6 +241,67 @@ def test_text_is_read_from_lines_and_from_the_training_rows_of_a_table(tmp_path)
     assert read_text(tmp_path / "table.csv.gz") == ["One, two", "NA"]
 
 
+@pytest.mark.parametrize("name", ["captions.txt", "CAPTIONS.CSV", "captions"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "image,caption\na.jpg,A dog\nb.jpg,Two cats\n", "Image Name;Caption\na.jpg;A dog\nb.jpg;Two cats\n",
+        "caption\nA dog\nTwo cats\n", "a.jpg#0\tA dog\nb.jpg#0\tTwo cats\n",
+        '{"image": "a.jpg", "caption": "A dog"}\n{"image": "b.jpg", "caption": "Two cats"}\n',
+    ],
+)  # fmt: skip
+def test_the_content_of_a_text_says_that_it_is_a_table_and_not_the_name(tmp_path, name, content):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert read_text(tmp_path / name) == ["A dog", "Two cats"]
+
+
+@pytest.mark.parametrize("line", ["Raw, uncooked fish on a plate", "Text on a wall; caption below", "a dog, a caption"])
+def test_a_caption_in_the_first_line_is_no_header(tmp_path, line):
+    (tmp_path / "lines.txt").write_text(f"{line}\na dog\n", encoding="utf-8")
+    assert read_text(tmp_path / "lines.txt") == [line, "a dog"]
+
+
+def test_a_text_with_two_columns_of_captions_is_refused_under_any_name(tmp_path):
+    (tmp_path / "captions.txt").write_text("image,caption,text\na.jpg,A dog,B\n", encoding="utf-8")
+    with pytest.raises(UserError, match="more than one column that may hold the captions"):
+        read_text(tmp_path / "captions.txt")
+
+
+def test_what_is_held_out_is_not_read_from_a_text(tmp_path):
+    rows = [("a.jpg", "A dog runs.", "train"), ("b.jpg", "A cat sits.", "val"), ("c.jpg", "A dog runs.", "test")]
+    captions = pd.DataFrame(rows, columns=["image_name", "caption", "split"])
+    (tmp_path / "lines.txt").write_text("a cat sits\nA dog runs.\nA bird\n", encoding="utf-8")
+    table = "image,caption\na.jpg,A dog runs.\nphotos/b.jpg,The cat of b\nd.jpg,a cat  sits .\nd.jpg,Another\n"
+    (tmp_path / "table.csv").write_text(table, encoding="utf-8")
+    own = (
+        "image,caption,split\nb.jpg,One,train\nd.jpg,A cat sits.,train\ne.jpg,Two,val\n"  # says of d.jpg what it is for
+    )
+    (tmp_path / "own.csv").write_text(own, encoding="utf-8")
+    for name, kept, said in (
+        (
+            "lines.txt",
+            ["A dog runs.", "A bird"],
+            "1 texts of .*lines.txt are of held-out pictures and are left out, such",
+        ),
+        ("table.csv", ["A dog runs.", "Another"], "2 texts of .*table.csv are of held-out pictures"),
+        ("own.csv", ["A cat sits."], "1 texts of .*own.csv are of held-out pictures and are left out, such as 'One'"),
+    ):
+        with pytest.warns(UserWarning, match=said):
+            assert read_text(tmp_path / name, captions=captions) == kept
+    (tmp_path / "held.txt").write_text("A cat sits.\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"held.txt holds captions of held-out pictures only: give other captions"):
+        read_text(tmp_path / "held.txt", captions=captions)
+
+
+def test_gpt2_does_not_learn_from_a_text_what_it_is_measured_on(world, tmp_path):
+    captions = read_world(world, held_out=60)
+    captions[["image_name", "caption"]].to_csv(tmp_path / "text.csv", index=False)
+    short = {**SMALL, "clip_steps": 2, "gpt2_steps": 2}
+    with pytest.warns(UserWarning, match=f"{(captions.split != 'train').sum()} texts of .*text.csv are of held-out"):
+        report = pretrain(world / "flickr30k_images", captions, tmp_path / "out", text=tmp_path / "text.csv", **short)
+    assert report["gpt2_captions"] == (captions.split == "train").sum()
+
+
 def test_a_fact_that_only_a_held_out_picture_has_is_a_class_too(world, tmp_path):
     truth = json.loads((world / "facts.json").read_text())
     captions = read_world(world, held_out=60)

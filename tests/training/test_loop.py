@@ -449,3 +449,11 @@ def test_two_processes_learn_what_one_does(start, config, data, cache, tmp_path)
     assert [process.exitcode for process in several] == [0, 0]
     histories = [run.history().drop(columns=TIMED) for run in (one, Run(tmp_path / "two"))]
     pd.testing.assert_frame_equal(*histories, rtol=1e-3)
+
+
+def test_a_text_with_captions_of_held_out_pictures_is_learned_without_them(start, data, tmp_path):
+    data.captions[["image_name", "caption"]].to_csv(tmp_path / "text.csv", index=False)
+    held_out = (data.captions.split != "train").sum()
+    with pytest.warns(UserWarning, match=f"{held_out} texts of .*text.csv are of held-out pictures and are left out"):
+        run = start(text=str(tmp_path / "text.csv"), text_share=0.5, max_steps=1)
+    assert json.loads(run.config_file.read_text())["data"]["text_captions"] == len(data.captions) - held_out
