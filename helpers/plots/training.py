@@ -1,5 +1,7 @@
 """Figures of training: loss and learning rate, learning curves, time to quality."""
 
+import itertools
+
 import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
@@ -40,7 +42,8 @@ def plot_time_to_quality(looks: pd.DataFrame, wanted: float = 0.8) -> Figure:
     """
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     axis = figure.subplots()
-    colors = dict(zip(looks.recipe.unique(), (BLUE, ORANGE, GREEN, GREY, "#8e5ea8"), strict=False))
+    some = itertools.cycle((BLUE, ORANGE, GREEN, GREY, "#8e5ea8", "#b3261e"))
+    colors = dict(zip(looks.recipe.unique(), some, strict=False))
     for (recipe, seed), rows in looks.groupby(["recipe", "seed"], sort=False):
         label = recipe if seed == 0 else None
         axis.plot([0.0, *rows.minutes], [0.0, *rows.correct], color=colors[recipe], linewidth=1.4, label=label)

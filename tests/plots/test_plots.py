@@ -85,6 +85,11 @@ def test_time_to_quality_is_a_line_per_seed_that_starts_at_zero():
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["ours", "theirs"]
 
 
+def test_time_to_quality_has_colors_for_any_number_of_recipes():
+    looks = pd.DataFrame({"recipe": list("abcdefghi"), "seed": 0, "minutes": 0.1, "correct": 0.5})
+    assert len(plot_time_to_quality(looks).axes[0].get_lines()) == 10
+
+
 def test_a_figure_can_be_drawn_and_saved_without_ipython(tmp_path):
     code = """
 import sys
