@@ -14,6 +14,7 @@ PHOTO = Path(__file__).parents[1] / "photo"  # the captioner of photos, which sh
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")  # files by which a folder is known as a captioner's
 RUN_CONFIG = "config.json"  # the file by which a folder is known as a run's
 RUN_INPUTS = "inputs.json"  # where the pictures, captions and embeddings of a run lay
+TRAINED_ON = "trained_on.json"  # hashes of the picture files that a captioner was trained on, beside its weights
 
 
 def find_model(name: str | Path, part: str) -> str:
@@ -79,6 +80,23 @@ def captioner_design(folder: str | Path) -> dict[str, Any]:
         return {name: config[name] for name in DESIGN}
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(f"{file} is no captioner's config ({type(error).__name__}): give another captioner") from error
+
+
+def read_trained_on(folder: Path) -> frozenset[str]:
+    """Return the hashes of the picture files that the captioner in `folder` was trained on; none if it is not known.
+
+    Raises UserError if they are broken.
+    """
+    file = folder / TRAINED_ON
+    try:
+        found = read_json(file)
+        if isinstance(found, list) and all(isinstance(each, str) for each in found):
+            return frozenset(found)
+    except FileNotFoundError:  # a captioner of before, or one that was converted
+        return frozenset()
+    except (OSError, ValueError):
+        pass
+    raise UserError(f"{file} is broken: remove it, or give another captioner")
 
 
 def remembered_inputs(
