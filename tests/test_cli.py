@@ -234,6 +234,29 @@ def test_evaluate_refuses_what_the_captioner_was_trained_on(run, refused, photos
     assert run(*evaluate, *photos, "--splits", "train.csv", "--split", "train", "--out", "scores")[0] == 0
 
 
+def test_evaluate_takes_the_splits_of_the_run(run, refused, photos, world, data, tmp_path):
+    rows = [f"{name},{split}" for name, split in zip(data.image_names(), ["test", "val", "train"] * 20, strict=True)]
+    (tmp_path / "mine.csv").write_text("\n".join(["image_name,split", *rows]))
+    assert run("train", *CONFIG, *photos, "--splits", "mine.csv", "--out", "run", "--max-steps", 1)[0] == 0
+    shutil.copytree(tmp_path / "run" / "captioner", tmp_path / "alone")
+    shutil.copy(world / "results.csv", "other.csv")
+
+    def said(*arguments) -> str:
+        status, _, errors = run("evaluate", *arguments, "--split", "val", "--out", "scores")
+        assert status == 0
+        assert {len(pd.read_csv(file)) for file in Path("scores").rglob("captions.csv")} == {20}
+        return "".join(line for line in errors.splitlines(keepends=True) if line.startswith("clipxgpt: "))
+
+    line = f"clipxgpt: the splits are those of the training, {tmp_path / 'mine.csv'}: --splits FILE gives others\n"
+    assert said("-C", "run", *photos) == said("-C", "alone", "-C", "run", *photos) == line
+    assert said("-C", "run/captioner", *photos[:2], "--captions", "other.csv") == line
+    assert said("-C", "run", *photos, "--splits", "mine.csv") == ""
+    refusal = "the captioner was trained on [0-9]+ of these [0-9]+ held-out pictures"
+    assert re.match(refusal, refused("evaluate", "-C", "alone", *photos, "--out", "scores"))
+    (tmp_path / "mine.csv").unlink()
+    assert re.match(refusal, refused("evaluate", "-C", "run", *photos, "--out", "scores"))
+
+
 def test_images_without_a_split_are_counted_in_one_plain_line(run, photos, data, finished, tmp_path):
     held_out = data.image_names("test")[:2]
     (tmp_path / "splits.csv").write_text("\n".join(["image_name,split", *(f"{name},test" for name in held_out)]))

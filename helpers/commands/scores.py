@@ -7,10 +7,10 @@ import typer
 
 from ..config import check_value
 from ..errors import UserError
-from ..runtime.model_folders import captioner_folder
+from ..runtime.model_folders import captioner_folder, training_splits
 from ..runtime.texts import shown
 from . import checks
-from .messages import report_cache, report_left_out
+from .messages import complain, report_cache, report_left_out
 from .options import BEAMS, CAPTIONS, CLIP, FOLLOW_LINKS, GUIDANCE, IMAGES, NEUTRAL, PEOPLE, SPLITS, with_reading
 
 EVALUATED = ("captions.csv", "by_image.csv", "metrics.json", "trainings.json")  # files that evaluate writes
@@ -76,6 +76,8 @@ def evaluate(
     if len({captioner.resolve() for captioner in captioners}) < len(captioners):
         raise UserError("--captioner names one captioner twice, which is no spread of trainings: give each once")
     images, captions, splits = checks.photos(images, captions, splits)
+    if splits is None and (splits := training_splits(captioners, images, captions)):
+        complain(f"the splits are those of the training, {splits}: --splits FILE gives others")
     checks.clip(clip)
     checks.output_folder(out)
     checks.no_input([out / name for name in EVALUATED], [captions, splits])

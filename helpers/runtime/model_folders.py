@@ -1,5 +1,6 @@
 """The places of models, captioners and runs, found without PyTorch, so that a wrong path is answered at once."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,22 @@ def remembered_inputs(
         return given, reading
     read = {name: value for name, value in read.items() if isinstance(value, bool if name == "follow_links" else str)}
     return given | there, reading | read
+
+
+def training_splits(captioners: Iterable[Path], images: Path, captions: Path) -> Path | None:
+    """Return the splits file of the first run that was trained with one on these pictures or captions, if there is one.
+
+    captioners: folders of runs, or of captioners in them.
+    """
+    wanted = {"images": str(images.resolve()), "captions": str(captions.resolve())}
+    for folder in (place for captioner in captioners for place in (captioner, captioner.resolve().parent)):
+        try:
+            found = read_json(folder / RUN_INPUTS)
+            if any(found[name] == path for name, path in wanted.items()) and Path(found["splits"]).exists():
+                return Path(found["splits"])
+        except (OSError, ValueError, LookupError, TypeError):  # no run's folder, a run without splits, a damaged file
+            continue
+    return None
 
 
 def remember_inputs(run: Path, inputs: dict[str, Path | None], reading: dict[str, str | bool | None]) -> None:
