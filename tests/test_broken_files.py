@@ -22,7 +22,7 @@ from helpers.experiments.ablation import _read_results, _shared
 from helpers.experiments.trial import read_result
 from helpers.models.loading import load_encoder
 from helpers.runtime.files import read_json
-from helpers.runtime.model_folders import read_run_config, remembered_inputs
+from helpers.runtime.model_folders import read_run_config, remembered_inputs, training_splits
 from helpers.training.checkpoint import best_of, newest_step
 from helpers.training.estimate import Plan
 from helpers.training.run import HISTORY, Run
@@ -124,6 +124,7 @@ def test_the_records_of_a_run(tmp_path_factory, content):
     says(resumed_config, run.folder, "tiny", {})
     says(Plan.read, run.plan_file)
     given = {"images": None, "captions": Path("x"), "splits": None, "cache": None}
+    assert training_splits([run.folder], Path("photos"), Path("captions.csv")) is None
     says(remembered_inputs, run.folder, given, {"image_column": None, "follow_links": False})
     assert list(run.history().columns) == HISTORY
     run.samples()

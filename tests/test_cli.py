@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors.torch import load_file, save_file
 from typer.main import get_command
 
@@ -127,8 +127,8 @@ def test_embed_train_resume_and_evaluate(run, photos, world, tmp_path, finished)
         assert f"  {row.image_name}: {row.caption}\n" in said
     assert not re.search(r"nats_per_token|_95_interval|distinct_\d", said)  # the keys are for programs
     names = pd.read_csv(world / "results.csv", sep="|").image_name.unique()
-    pd.DataFrame({"image_name": names, "split": ["test"] * 30 + ["train"] * 30}).to_csv("splits.csv", index=False)
-    control = ("--shuffle-embeddings", "--beams", 2, "--guidance", 1.5, "--out", "control")
+    pd.DataFrame({"image_name": names, "split": ["train"] * 30 + ["test"] * 30}).to_csv("splits.csv", index=False)
+    control = ("--split", "train", "--shuffle-embeddings", "--beams", 2, "--guidance", 1.5, "--out", "control")
     status, _, _ = run(*evaluate, "--splits", "splits.csv", *control)
     metrics = json.loads((tmp_path / "control" / "metrics.json").read_text())
     assert (status, metrics["images"], metrics["embeddings"]) == (0, 30, "shuffled")
@@ -242,13 +242,58 @@ def test_patches_go_the_same_way(run, refused, photos, world, tmp_path):
     assert (status, said.count("\n")) == (0, 1)
 
 
-def test_images_without_a_split_are_counted_in_one_plain_line(run, photos, world, finished, tmp_path):
-    (tmp_path / "splits.csv").write_text("image_name,split\nscene-00000.png,test\nscene-00001.png,test\n")
+def test_evaluate_refuses_what_the_captioner_was_trained_on(run, refused, photos, data, finished, tmp_path):
+    names = [*data.image_names("test"), *data.image_names("train")[:20]]
+    (tmp_path / "other").mkdir()
+    for name in names:  # the same files under other names
+        shutil.copy(data.images / name, tmp_path / "other" / f"my-{name}")
+    table = data.captions[data.captions.image_name.isin(names)]
+    table.assign(image_name="my-" + table.image_name)[["image_name", "caption"]].to_csv("mine.csv", index=False)
+    for prefix, split in (("", "test"), ("my-", "test"), ("", "train")):
+        rows = [f"{prefix}{name},{split if name in names else 'val'}" for name in data.image_names()]
+        (tmp_path / f"{prefix}{split}.csv").write_text("\n".join(["image_name,split", *rows]))
+    evaluate, mine = ("evaluate", "-C", finished.captioner), ("--images", "other", "--captions", "mine.csv")
+    for given, prefix in ((photos, ""), (mine, "my-")):
+        said = refused(*evaluate, *given, "--splits", f"{prefix}test.csv", "--out", "scores")
+        assert re.fullmatch(
+            f"the captioner was trained on 20 of these {len(names)} held-out pictures, such as {prefix}scene-.*: give "
+            "the --splits of its training, or leave these pictures out", said
+        )  # fmt: skip
+    assert run(*evaluate, *photos, "--splits", "train.csv", "--split", "train", "--out", "scores")[0] == 0
+
+
+def test_evaluate_takes_the_splits_of_the_run(run, refused, photos, world, data, tmp_path):
+    rows = [f"{name},{split}" for name, split in zip(data.image_names(), ["test", "val", "train"] * 20, strict=True)]
+    (tmp_path / "mine.csv").write_text("\n".join(["image_name,split", *rows]))
+    assert run("train", *CONFIG, *photos, "--splits", "mine.csv", "--out", "run", "--max-steps", 1)[0] == 0
+    shutil.copytree(tmp_path / "run" / "captioner", tmp_path / "alone")
+    shutil.copy(world / "results.csv", "other.csv")
+
+    def said(*arguments) -> str:
+        status, _, errors = run("evaluate", *arguments, "--split", "val", "--out", "scores")
+        assert status == 0
+        assert {len(pd.read_csv(file)) for file in Path("scores").rglob("captions.csv")} == {20}
+        return "".join(line for line in errors.splitlines(keepends=True) if line.startswith("clipxgpt: "))
+
+    line = f"clipxgpt: the splits are those of the training, {tmp_path / 'mine.csv'}: --splits FILE gives others\n"
+    assert said("-C", "run", *photos) == said("-C", "alone", "-C", "run", *photos) == line
+    assert said("-C", "run/captioner", *photos[:2], "--captions", "other.csv") == line
+    assert said("-C", "run", *photos, "--splits", "mine.csv") == ""
+    refusal = "the captioner was trained on [0-9]+ of these [0-9]+ held-out pictures"
+    assert re.match(refusal, refused("evaluate", "-C", "alone", *photos, "--out", "scores"))
+    (tmp_path / "mine.csv").unlink()
+    assert re.match(refusal, refused("evaluate", "-C", "run", *photos, "--out", "scores"))
+
+
+def test_images_without_a_split_are_counted_in_one_plain_line(run, photos, data, finished, tmp_path):
+    held_out = data.image_names("test")[:2]
+    (tmp_path / "splits.csv").write_text("\n".join(["image_name,split", *(f"{name},test" for name in held_out)]))
     status, _, said = run(
         "evaluate", "--captioner", finished.captioner, *photos, "--splits", "splits.csv", "--out", "o"
     )
     assert status == 0
-    assert "clipxgpt: 58 images have no split in splits.csv and are left out, such as scene-00002.png\n" in said
+    first = next(name for name in data.image_names() if name not in held_out)
+    assert f"clipxgpt: 58 images have no split in splits.csv and are left out, such as {first}\n" in said
     assert "Warning" not in said
 
 
@@ -698,10 +743,9 @@ def test_a_second_training_in_one_run_folder_is_refused_before_it_embeds(refused
 
 def test_evaluate_twice_into_one_folder_captions_each_pictures_own(run, photos, world, finished, tmp_path):
     """Give other pictures of the same names to the second one."""
-    names = sorted(path.name for path in (world / "flickr30k_images").iterdir())
     (tmp_path / "other").mkdir()
-    for name, other in zip(names, reversed(names), strict=True):
-        shutil.copyfile(world / "flickr30k_images" / other, tmp_path / "other" / name)
+    for path in (world / "flickr30k_images").iterdir():
+        ImageOps.invert(Image.open(path).convert("RGB")).save(tmp_path / "other" / path.name)
     evaluate = ("evaluate", "-C", finished.captioner, "--captions", world / "results.csv", "--split", "val")
     cached = []
     for images, out in ((world / "flickr30k_images", "one"), ("other", "one"), ("other", "two")):

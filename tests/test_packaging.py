@@ -117,6 +117,7 @@ def test_the_sdist_holds_the_pair_the_template_and_the_lists_of_words(built):
         "helpers/export/page/index.html",
         "helpers/words/objects.txt",
         "helpers/words/people.csv",
+        "helpers/photo/trained_on.json",
     ):
         assert name in names
 

@@ -1,5 +1,6 @@
 """The captioner of photos that ships with the project: it answers without a flag and is what its card says."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -133,6 +134,18 @@ def test_neutral_captions_are_the_same_in_other_words(capsys):
     assert people_named(said[0]) & {"woman", "man"}
     assert said[1] == neutral(said[0])
     assert not people_named(said[2]) & {"woman", "man"}
+
+
+def test_it_knows_which_photos_it_was_trained_on(writer, shared_data):
+    data = open_data(*(shared_data / "flickr8k" / name for name in ("Images", "captions.txt", "splits.csv")))
+
+    def hashes(split) -> list[str]:
+        names = data.image_names(split)[:300]
+        return [hashlib.sha256((data.images / name).read_bytes()).hexdigest()[:16] for name in names]
+
+    assert len(writer.trained_on) == len(data.image_names("train")) == 5705
+    assert writer.trained_on.issuperset(hashes("train"))
+    assert len(writer.trained_on.intersection(hashes("val") + hashes("test"))) <= 1  # a photo that is there twice
 
 
 def test_it_describes_photos_that_it_has_not_seen(writer, shared_data):

@@ -7,10 +7,10 @@ import typer
 
 from ..config import check_value
 from ..errors import UserError
-from ..runtime.model_folders import read_run_config
+from ..runtime.model_folders import read_run_config, training_splits
 from ..runtime.texts import shown
 from . import checks
-from .messages import report_cache, report_left_out
+from .messages import complain, report_cache, report_left_out
 from .options import BEAMS, CAPTIONS, CLIP, FOLLOW_LINKS, GUIDANCE, IMAGES, NEUTRAL, PEOPLE, SPLITS, with_reading
 
 EVALUATED = ("captions.csv", "by_image.csv", "metrics.json", "pictures.json")  # files that evaluate writes of each
@@ -73,6 +73,8 @@ def evaluate(
     checks.together(writing, "writing, and --nearest-caption writes nothing", not nearest)
     checks.different_captioners(captioners)
     images, captions, splits = checks.photos(images, captions, splits)
+    if splits is None and (splits := training_splits(captioners, images, captions)):
+        complain(f"the splits are those of the training, {splits}: --splits FILE gives others")
     checks.clip(clip)
     places = [out / str(number) for number in range(len(captioners))] if captioners[1:] else [out]
     made = {place / "metrics.json": [place / name for name in EVALUATED] for place in places}

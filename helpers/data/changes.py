@@ -21,6 +21,7 @@ from .images import picture_path
 from .shards import PictureFile
 
 PICTURES = "pictures_sha256"  # where a run and a trial record the hash of their pictures
+DIGITS = 16  # hexadecimal digits of a file's SHA-256 that tell one picture from another
 
 
 class Changes(NamedTuple):
@@ -118,6 +119,13 @@ def pictures_sha256(cache: EmbeddingCache, names: Iterable[str]) -> str | None:
         return None
     text = "\n".join(f"{name}\t{file.sha256}" for name, file in files.items())
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def picture_hashes(cache: EmbeddingCache, names: Iterable[str]) -> dict[str, str]:
+    """Return the first DIGITS of the hash of each image's file, as far as it was recorded when it was embedded."""
+    there = set(cache.image_names)
+    files = {name: cache.file_of(name) for name in names if name in there}
+    return {name: file.sha256.hex()[:DIGITS] for name, file in files.items() if file is not None}
 
 
 def differ(before: str | None, now: str | None) -> bool:

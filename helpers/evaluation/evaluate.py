@@ -11,6 +11,7 @@ from scipy import stats
 from ..analysis.scene_errors import share_right
 from ..config import FREE, Config
 from ..data.batches import CaptionBatches
+from ..data.changes import picture_hashes
 from ..data.embedding_cache import EmbeddingCache, differences
 from ..data.scene_captions import Scene, is_right
 from ..errors import UserError
@@ -27,6 +28,7 @@ from .scores import INTERVAL, measure
 
 PICTURES = "pictures.json"  # the file that says where the pictures lie, and what people wrote about them
 BATCH = 64  # captions whose likelihood is computed at a time
+TWICE = 0.01  # share of held-out pictures that may be trained on, because collections hold some twice
 MEAN = "the captioner behind the mean embedding"
 LEARNED = {"True": f"{MEAN}, where it learned captions without a picture", "False": f"{MEAN}, where it learned nothing"}
 NOT_KNOWN = f"{MEAN} (whether it learned captions without a picture there is not known)"
@@ -70,7 +72,8 @@ def evaluate(
     judge: a CLIP for CLIPScore, which looks at the pictures in the folder `images`. meteor: measure METEOR too, whose
     Java takes half a minute. people: measure the people and objects that the captions name, too.
     Returns what metrics.json holds. Raises UserError on an unknown control, if "nearest" has no `training`, if the
-    judge has no `images`, and if fewer than two images can be evaluated; nothing is saved then.
+    judge has no `images`, if fewer than two images can be evaluated, and if the captioner was trained on images whose
+    split is not "train"; nothing is saved then. A few of these are named instead: collections hold some pictures twice.
     """
     if control not in (None, *controls.CONTROLS):
         raise UserError(f"control is {control!r}, but must be one of {', '.join(controls.CONTROLS)}, or None for none")
@@ -84,6 +87,7 @@ def evaluate(
     names = batches.image_names
     if len(names) < 2:
         raise UserError(f"only {len(names)} image can be evaluated, but the shuffled control needs at least 2")
+    seen = _trained_on(writer, batches.captions, cache)
     if control == "nearest":
         written = controls.nearest_captions(cache, names, training)
     elif control == "mean":
@@ -110,6 +114,7 @@ def evaluate(
         "decoding": str(decoding or Decoding()),
         **scores.as_json(),
         **information,
+        **({"trained_on": seen} if seen else {}),
     }
     metrics["not_measured"] |= unknown
     if facts is not None:
@@ -164,6 +169,19 @@ def over_trainings(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             if name + INTERVAL in first:
                 scores[name]["first_over_pictures"] = first[name + INTERVAL]
     return {"captioners": list(metrics), "scores": scores}
+
+
+def _trained_on(writer: CaptionWriter, captions: pd.DataFrame, cache: EmbeddingCache) -> list[str]:
+    """Return the held-out images that the captioner was trained on, be it under other names: a few, or a UserError."""
+    held_out = captions[captions.split != "train"] if "split" in captions else captions
+    hashes = picture_hashes(cache, held_out.image_name.unique())
+    seen = [name for name, sha256 in hashes.items() if sha256 in writer.trained_on]
+    if len(seen) > TWICE * len(hashes):
+        raise UserError(
+            f"the captioner was trained on {len(seen)} of these {len(hashes)} held-out pictures, such as {seen[0]}: "
+            "give the --splits of its training, or leave these pictures out"
+        )
+    return seen
 
 
 def _picture_information(

@@ -104,8 +104,8 @@ def variety(written: Sequence[str]) -> dict[str, float]:
 LEFT_OUT = "Left out"
 GROUPS = {  # by heading: keys of metrics.json and what people call them
     "Scored": {
-        "captions": "captions", "images": "pictures", "references": "references", "embeddings": "embeddings",
-        "decoding": "decoding", "tokenizer": "words split by", "unspaced": "without spaces",
+        "captions": "captions", "images": "pictures", "trained_on": "of them trained on", "references": "references",
+        "embeddings": "embeddings", "decoding": "decoding", "tokenizer": "words split by", "unspaced": "without spaces",
     },
     LEFT_OUT: {
         "images_without_embedding": "pictures with no embedding", "unusable_rows_of_references": "rows of references",

@@ -21,9 +21,9 @@ from ..errors import UserError
 from ..language.freezing import freeze, merged_state
 from ..language.language_model import longest_text
 from ..language.tokenizer import load_tokenizer, refuse_another, vocabulary_sha256
-from ..runtime.files import atomic_path
+from ..runtime.files import atomic_path, write_json
 from ..runtime.libraries import one_line_errors, quietly
-from ..runtime.model_folders import captioner_design, captioner_folder
+from ..runtime.model_folders import TRAINED_ON, captioner_design, captioner_folder, read_trained_on
 from .captioner import Captioner
 from .captioner_config import CaptionerConfig
 from .decoding import Decoding
@@ -53,11 +53,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class CaptionWriter:
-    """A captioner, its language model's tokenizer and its encoder's image processor, which belong together."""
+    """A captioner, its language model's tokenizer and its encoder's image processor, which belong together.
+
+    trained_on: the hashes of the files of its training pictures (data/changes.py), as far as they are known.
+    """
 
     captioner: Captioner
     tokenizer: PreTrainedTokenizerBase
     processor: BaseImageProcessor
+    trained_on: frozenset[str] = frozenset()
 
     @classmethod
     def assemble(
@@ -120,10 +124,10 @@ class CaptionWriter:
         captioner.end_with(tokenizer.eos_token_id)
         if not (captioner.embedding_std > 0).all():
             raise UserError(f"{folder} has numbers in embedding_std that are not above 0; give another captioner")
-        return cls(captioner.eval().to(device, dtype), tokenizer, processor)
+        return cls(captioner.eval().to(device, dtype), tokenizer, processor, read_trained_on(folder))
 
     def save(self, folder: str | Path, *, half: bool = False, card: str | None = None) -> None:
-        """Save captioner, tokenizer and image processor to `folder` atomically.
+        """Save captioner, tokenizer, image processor and what it was trained on to `folder` atomically.
 
         half: weights in float16. card: the model card, in Markdown, if there is to be one.
         """
@@ -133,6 +137,8 @@ class CaptionWriter:
             self.captioner.save_pretrained(partial, **state)
             self.tokenizer.save_pretrained(partial)
             self.processor.save_pretrained(partial)
+            if self.trained_on:
+                write_json(partial / TRAINED_ON, sorted(self.trained_on))
             if card is not None:
                 (partial / "README.md").write_text(card, encoding="utf-8")
 

@@ -1,6 +1,6 @@
 """The places of models, captioners and runs, found without PyTorch, so that a wrong path is answered at once."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ WEIGHTS = ("*.safetensors", "pytorch_model*.bin")  # files by which a folder is 
 RUN_CONFIG = "config.json"  # the file by which a folder is known as a run's
 RUN_INPUTS = "inputs.json"  # where the pictures, captions and embeddings of a run lay
 RUN_FILES = ("history.csv", "samples.jsonl", "plan.json", "checkpoints", "captioner", "captioner-best", "loss_lr.png")
+TRAINED_ON = "trained_on.json"  # hashes of the picture files that a captioner was trained on, beside its weights
 
 
 def find_model(name: str | Path, part: str) -> str:
@@ -103,6 +104,23 @@ def captioner_design(folder: str | Path, wanted: Mapping[str, Any] | None = None
     return found
 
 
+def read_trained_on(folder: Path) -> frozenset[str]:
+    """Return the hashes of the picture files that the captioner in `folder` was trained on; none if it is not known.
+
+    Raises UserError if they are broken.
+    """
+    file = folder / TRAINED_ON
+    try:
+        found = read_json(file)
+        if isinstance(found, list) and all(isinstance(each, str) for each in found):
+            return frozenset(found)
+    except FileNotFoundError:  # a captioner of before, or one that was converted
+        return frozenset()
+    except (OSError, ValueError):
+        pass
+    raise UserError(f"{file} is broken: remove it, or give another captioner")
+
+
 def remembered_inputs(
     run: Path, given: dict[str, Path | None], reading: dict[str, str | bool | None]
 ) -> tuple[dict[str, Path | None], dict[str, str | bool | None]]:
@@ -119,6 +137,22 @@ def remembered_inputs(
         return given, reading
     read = {name: value for name, value in read.items() if isinstance(value, bool if name == "follow_links" else str)}
     return given | there, reading | read
+
+
+def training_splits(captioners: Iterable[Path], images: Path, captions: Path) -> Path | None:
+    """Return the splits file of the first run that was trained with one on these pictures or captions, if there is one.
+
+    captioners: folders of runs, or of captioners in them.
+    """
+    wanted = {"images": str(images.resolve()), "captions": str(captions.resolve())}
+    for folder in (place for captioner in captioners for place in (captioner, captioner.resolve().parent)):
+        try:
+            found = read_json(folder / RUN_INPUTS)
+            if any(found[name] == path for name, path in wanted.items()) and Path(found["splits"]).exists():
+                return Path(found["splits"])
+        except (OSError, ValueError, LookupError, TypeError):  # no run's folder, a run without splits, a damaged file
+            continue
+    return None
 
 
 def remember_inputs(run: Path, inputs: dict[str, Path | None], reading: dict[str, str | bool | None]) -> None:

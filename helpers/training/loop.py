@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
 from ..config import Config
-from ..data.changes import data_identity
+from ..data.changes import data_identity, picture_hashes
 from ..data.dataset import Data
 from ..data.embedding_cache import EmbeddingCache
 from ..errors import UserError
@@ -72,6 +73,8 @@ def _session(
     batches, held_out = (
         split_batches(captions, split, config, cache=embeddings, writer=writer, say=say) for split in ("train", "val")
     )
+    learned = picture_hashes(embeddings, batches.image_names).values()
+    writer = replace(writer, trained_on=writer.trained_on.union(learned))
     (captioner.know if config.start_from else captioner.prepare_for)(batches.embeddings.typical())
     if config.text_share:
         add_text(batches, config, writer, captions=captions)

@@ -1,5 +1,6 @@
 """A row is that of the picture's own file: one that has changed is embedded again, and names are covered by a hash."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from helpers.data.build_cache import build_cache
-from helpers.data.changes import Changes
+from helpers.data.changes import Changes, picture_hashes
 from helpers.data.embedding_cache import EmbeddingCache
 from helpers.data.images import open_picture
 from helpers.data.shards import PictureFile, Shard
@@ -133,6 +134,14 @@ def as_before(folder: Path) -> None:
         with safe_open(path, "pt") as file:
             rows, metadata = file.get_tensor("embeddings").clone(), file.metadata()
         save_file({"embeddings": rows}, path, metadata)
+
+
+def test_a_file_that_was_not_recorded_has_no_hash(folder, images, clip):
+    cache = build_cache(folder, images, NAMES, clip=clip, **SMALL)
+    digest = hashlib.sha256((images / NAMES[0]).read_bytes()).hexdigest()
+    assert picture_hashes(cache, [NAMES[0], "none.png"]) == {NAMES[0]: digest[:16]}
+    as_before(folder)
+    assert picture_hashes(EmbeddingCache.open(folder), NAMES) == {}
 
 
 def test_a_cache_of_before_is_completed_without_embedding_again(folder, images, clip, capsys, monkeypatch):

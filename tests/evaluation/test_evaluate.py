@@ -3,6 +3,7 @@
 import copy
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -158,6 +159,29 @@ def test_trainings_of_one_recipe_differ_in_nothing_but_the_seed(config):
     other = same.with_values(mapper_layers=2, epochs=9)
     assert said(config, same, other) == "mapper_layers is 1 in a, but 2 in c"
     assert said(config, None, other) == "the config of b's training is not known"
+
+
+def test_pictures_that_it_was_trained_on_are_not_held_out(writer, data, cache, tmp_path, monkeypatch):
+    training, test = data.rows("train").head(50), data.rows("test")  # 10 pictures and 6
+    wrong = pd.concat([test, training.assign(split="test")])
+    for captions in (wrong, wrong.drop(columns="split")):
+        with pytest.raises(UserError, match="was trained on 10 of these 16 held-out pictures, such as scene-") as error:
+            evaluate(writer, captions, cache, out=tmp_path / "out")
+        assert str(error.value).endswith(": give the --splits of its training, or leave these pictures out")
+    assert not (tmp_path / "out").exists()
+
+    def trained_on(writer, captions) -> list[str]:
+        metrics = evaluate(writer, captions, cache, out=tmp_path / "out")
+        assert any(line.startswith("  of them trained on") for line in summary_lines(metrics)) == (
+            "trained_on" in metrics
+        )
+        return metrics.get("trained_on", [])
+
+    assert trained_on(writer, pd.concat([test, training])) == []  # as training pictures they may be judged
+    assert trained_on(replace(writer, trained_on=frozenset()), wrong) == []  # it does not know its training
+    monkeypatch.setattr("helpers.evaluation.evaluate.TWICE", 0.3)  # collections hold some pictures twice
+    few = pd.concat([test, training.head(5).assign(split="test")])
+    assert trained_on(writer, few) == [training.image_name.iloc[0]]
 
 
 def test_the_batch_size_of_the_validation_loss_does_not_matter(writer, references, cache):

@@ -148,6 +148,18 @@ def test_a_broken_or_missing_part(copy, name, content):
     assert "no captioner can be loaded from" in refused(copy)
 
 
+def test_a_captioner_need_not_know_what_it_was_trained_on(copy, tmp_path):
+    (copy / "trained_on.json").unlink()
+    CaptionWriter.load(copy).save(tmp_path / "again")
+    assert not (tmp_path / "again" / "trained_on.json").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1, null]"])
+def test_a_broken_memory_of_what_it_was_trained_on(copy, content):
+    (copy / "trained_on.json").write_text(content)
+    assert "trained_on.json is broken: remove it, or give another captioner" in refused(copy)
+
+
 def test_weights_of_another_shape(copy):
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**config, "prefix_length": 9}))

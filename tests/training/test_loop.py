@@ -1,5 +1,6 @@
 """A run interrupted anywhere ends in the same bits as an uninterrupted one, and a wrong start is refused."""
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -420,6 +421,22 @@ def test_a_captioner_knows_whether_it_learned_captions_without_a_picture(start, 
     (old / "config.json").write_text(json.dumps(config))
     assert learned("from an old one", start_from=str(old)) is None
     assert learned("text behind it", start_from=str(old), text_share=0.5) is True
+
+
+def test_a_captioner_remembers_the_files_that_it_was_trained_on(start, finished, data, tmp_path):
+    def files(*splits) -> list[str]:
+        names = [name for split in splits for name in data.image_names(split)]
+        return sorted(hashlib.sha256((data.images / name).read_bytes()).hexdigest()[:16] for name in names)
+
+    def remembered(folder) -> list[str]:
+        return json.loads((folder / "trained_on.json").read_text())
+
+    assert remembered(finished.captioner) == files("train")
+    others = data.captions.replace({"split": {"test": "train", "train": "test"}})
+    run = start(others, start_from=str(finished.folder), max_steps=1, epochs=1)
+    assert remembered(run.captioner) == files("train", "test")
+    CaptionWriter.load(run.folder).save(tmp_path / "copy", half=True)
+    assert remembered(tmp_path / "copy") == files("train", "test")
 
 
 def test_a_captioner_to_start_from_must_have_the_same_design(start, finished, tmp_path):
