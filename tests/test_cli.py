@@ -742,6 +742,20 @@ def test_a_place_where_nothing_can_be_written_is_refused_before_the_work(refused
         assert re.match(r"/(proc|dev)/\S+ cannot be made \(.+\): name another (folder|place)", refused(*command))
 
 
+def test_a_file_is_not_where_the_lines_go(captioner, world, tmp_path):
+    arguments = [*captioner, world / "flickr30k_images" / "scene-00000.png", "--csv"]
+    for name in ("out.txt", "/dev/stdout"):
+        with Path(tmp_path / "out.txt").open("w") as out:
+            done = subprocess.run([sys.executable, "-m", "helpers", *arguments, name], cwd=tmp_path, stdout=out,
+                                  env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}, text=True,
+                                  stderr=subprocess.PIPE, timeout=60, check=False)  # fmt: skip
+        assert done.returncode == 2
+        assert re.fullmatch(
+            r"clipxgpt: \S*out.txt is where the lines of this command go: name another file\n", done.stderr
+        )
+        assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
+
+
 def test_a_file_may_be_a_link_or_a_pipe(run, captioner, world, tmp_path):
     picture = world / "flickr30k_images" / "scene-00000.png"
     (tmp_path / "link.csv").symlink_to("target.csv")
