@@ -94,8 +94,8 @@ def _run(arguments: list[str]) -> None:
     except OSError as error:  # a full disk, a folder that may not be written to
         reason = f"{error.filename or 'writing'}: {error.strerror or error}"
         sys.exit(complain(f"{reason}; check the path, whether you may write there, and the room on its disk"))
-    except KeyboardInterrupt:
-        complain("interrupted; run the same command again to go on")
+    except KeyboardInterrupt as interruption:
+        complain(f"interrupted; {str(interruption) or 'run the same command again to go on'}")
         sys.exit(130)
 
 

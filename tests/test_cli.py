@@ -700,6 +700,28 @@ def test_counts_cover_what_was_asked_for(run, world, tmp_path):
     assert said == "59 pictures in photos have no caption, first more.png\n2 embeddings lie in cache\n"
 
 
+def test_predict_keeps_what_is_done_when_it_is_interrupted(run, captioner, world, monkeypatch):
+    write, calls = CaptionWriter.write, []
+
+    def write_and_stop(self, rows, decoding):
+        calls.append(len(rows))
+        if len(calls) % 3 == 0:
+            raise KeyboardInterrupt
+        return write(self, rows, decoding)
+
+    monkeypatch.setattr(CaptionWriter, "write", write_and_stop)
+    predict = (*captioner, world / "flickr30k_images", "--csv", "made/c.csv")
+    for place in ("made/c.csv", "made/c-interrupted.csv"):  # the second one does not replace the first
+        status, said, error = run(*predict)
+        assert status == 130
+        assert error.splitlines()[-1] == (
+            f"clipxgpt: interrupted; {place} holds the captions of 32 of 60 pictures; "
+            "the same command begins with the first picture again"
+        )
+        assert [f"{row.image}: {row.caption}" for row in pd.read_csv(place).itertuples()] == said.splitlines()
+    monkeypatch.undo()
+
+
 def test_odd_file_names_and_captions(run, captioner, world, tmp_path, monkeypatch):
     """Bytes that are not UTF-8, control characters, a formula: shown and saved without harm."""
     picture = (world / "flickr30k_images" / "scene-00000.png").read_bytes()
@@ -840,6 +862,20 @@ def test_a_place_where_nothing_can_be_written_is_refused_before_the_work(refused
         ["pretrain", *photos, "--out", "/proc/pair"], ["embed", *photos, "--clip", "tiny", "--out", "/proc/cache"],
     ):  # fmt: skip
         assert re.match(r"/(proc|dev)/\S+ cannot be made \(.+\): name another (folder|place)", refused(*command))
+
+
+def test_a_file_is_not_where_the_lines_go(captioner, world, tmp_path):
+    arguments = [*captioner, world / "flickr30k_images" / "scene-00000.png", "--csv"]
+    for name in ("out.txt", "/dev/stdout"):
+        with Path(tmp_path / "out.txt").open("w") as out:
+            done = subprocess.run([sys.executable, "-m", "helpers", *arguments, name], cwd=tmp_path, stdout=out,
+                                  env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}, text=True,
+                                  stderr=subprocess.PIPE, timeout=60, check=False)  # fmt: skip
+        assert done.returncode == 2
+        assert re.fullmatch(
+            r"clipxgpt: \S*out.txt is where the lines of this command go: name another file\n", done.stderr
+        )
+        assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
 
 
 def test_a_file_may_be_a_link_or_a_pipe(run, captioner, world, tmp_path):

@@ -154,9 +154,19 @@ def output_file(path: Path | None) -> Path | None:
     if path.is_dir():
         raise UserError(f"{path} is a folder: name a file in it")
     path = Path(os.path.realpath(path)) if path.is_symlink() else path
+    if path.is_file() and any(_is_open(path, descriptor) for descriptor in (1, 2)):
+        raise UserError(f"{path} is where the lines of this command go: name another file")
     no_file_above(path.parent)
     _try_to_write(path, path.parent)
     return path
+
+
+def _is_open(path: Path, descriptor: int) -> bool:
+    """Return whether this file descriptor, such as standard output, leads to the file."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:  # it is closed
+        return False
 
 
 def _try_to_write(path: Path, folder: Path) -> None:

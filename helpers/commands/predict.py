@@ -6,6 +6,7 @@ import itertools
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ import typer
 
 from ..config import check_value
 from ..errors import UserError
+from ..runtime.files import write_text
 from ..runtime.model_folders import captioner_folder
 from ..runtime.texts import defused, shown
 from . import checks
@@ -117,13 +119,11 @@ def predict(
         sys.exit(2)
     from tqdm import tqdm
 
-    from ..runtime.files import write_text
-
     writer = _load(captioner, runtime)
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["image", "caption", "unlike_training"])
-    with tqdm(total=len(paths), desc="captions", unit="picture", disable=len(paths) <= BATCH) as bar:
+    with (
+        _table(csv_file, len(paths)) as rows,
+        tqdm(total=len(paths), desc="captions", unit="picture", disable=len(paths) <= BATCH) as bar,
+    ):
         for batch in itertools.chain([first], batches):
             embeddings = writer.embed(list(batch.values()))
             captions = dict(zip(batch, writer.write(embeddings, decoding), strict=True))
@@ -137,17 +137,44 @@ def predict(
             if getattr(sys.stdout, "unread", False) and not (csv_file or result):
                 raise BrokenPipeError
             for (path, caption), strange in zip(captions.items(), unlike, strict=True):
-                table.writerow([defused(str(path)), defused(caption), {True: "yes", False: "no", None: ""}[strange]])
+                rows.append([defused(str(path)), defused(caption), {True: "yes", False: "no", None: ""}[strange]])
                 if strange:
                     tqdm.write(f"{shown(path)} is unlike the pictures that this captioner was trained on: its caption "
                                "may be nonsense", file=sys.stderr)  # fmt: skip
             for path, caption in captions.items() if result else ():
                 _save_picture(batch[path], caption, saved[path])
             bar.update(len(batch))
-    if csv_file:
-        write_text(csv_file, text.getvalue())
     if broken:
         sys.exit(2)
+
+
+@contextmanager
+def _table(path: Path | None, pictures: int) -> Iterator[list[list[str]]]:
+    """Yield the rows to add to, and save them at `path`; after an interruption those that are there.
+
+    They then lie beside a file that stands at `path`, because it may be a whole one.
+    """
+    rows = [["image", "caption", "unlike_training"]]
+    try:
+        yield rows
+    except BaseException as error:
+        if path and path.is_file():
+            path = path.with_name(f"{path.stem}-interrupted{path.suffix}")
+        said = "the same command begins with the first picture again"
+        if path and rows[1:]:
+            _write_table(path, rows)
+            said = f"{path} holds the captions of {len(rows) - 1} of {pictures} pictures; {said}"
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(said) from error
+        raise
+    if path:
+        _write_table(path, rows)
+
+
+def _write_table(path: Path, rows: list[list[str]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def _load(captioner: Path, runtime: str) -> "CaptionWriter | OnnxWriter":

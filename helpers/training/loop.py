@@ -42,7 +42,7 @@ def train(
 
     captions: DataFrame[image_name, caption, split]. cache: a folder that `build_cache` made with the config's CLIP.
     resume: go on from the newest whole checkpoint. max_steps, max_hours: when this session saves and stops; the
-    schedule stays that of the whole run. Ctrl-C and SIGTERM stop it in the same way. tracker: one of Accelerate's, such
+    schedule stays that of the whole run. So do Ctrl-C, SIGTERM and SIGHUP. tracker: one of Accelerate's, such
     as "tensorboard", which gets each row of the history, too. parts: other parts than the usual ones, for experiments.
     Only one process may train into a run folder at a time; wait: wait until another one has ended.
     Raises UserError if the pair, the cache, the run folder or its checkpoints do not fit, if memory or the disk is too

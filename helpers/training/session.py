@@ -126,7 +126,10 @@ class Stop:
 
 @contextmanager
 def stop_on_signals(stop: Stop) -> Iterator[None]:
-    """Let Ctrl-C (SIGINT) and SIGTERM set `stop` and not end the process, so that the step ends and is saved."""
+    """Let Ctrl-C (SIGINT), SIGTERM and SIGHUP set `stop` and not end the process, so that the step ends and is saved.
+
+    SIGHUP comes when the terminal is closed; under nohup it stays ignored.
+    """
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield
         return
@@ -134,7 +137,8 @@ def stop_on_signals(stop: Stop) -> Iterator[None]:
     def note(number: int, _frame: object) -> None:
         stop.signal_name = signal.Signals(number).name
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, *hangup)}
     try:
         yield
     finally:

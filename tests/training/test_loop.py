@@ -29,6 +29,7 @@ from helpers.training.estimate import Plan
 from helpers.training.loop import train
 from helpers.training.loss import CaptionLoss
 from helpers.training.run import HISTORY, Run
+from helpers.training.session import Stop, stop_on_signals
 
 TIMED = ["captions_per_second", "elapsed_seconds"]  # times differ from run to run
 
@@ -210,10 +211,13 @@ def spawn(config, data, cache, tmp_path):
     return process
 
 
-def test_sigterm_saves_and_stops(start, spawn, finished, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_saves_and_stops(start, spawn, finished, tmp_path, number):
+    before = signal.signal(number, signal.SIG_DFL)  # the tests may run under nohup
     work, began = spawn()
+    signal.signal(number, before)
     assert began.wait(60)
-    os.kill(work.pid, signal.SIGTERM)
+    os.kill(work.pid, number)
     work.join(60)
     assert work.exitcode == 0
     run = Run(tmp_path / "run")
@@ -221,6 +225,15 @@ def test_sigterm_saves_and_stops(start, spawn, finished, tmp_path):
     newest, last = (checkpoints(each.checkpoints)[-1].name for each in (run, finished))
     assert "step-00000003" <= newest < last
     assert same_bits(start(), finished)
+
+
+def test_under_nohup_a_closed_terminal_stops_nothing():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    stop = Stop(None, None)
+    with stop_on_signals(stop):
+        signal.raise_signal(signal.SIGHUP)
+    signal.signal(signal.SIGHUP, before)
+    assert stop.reason() is None
 
 
 def test_sigkill_at_any_moment_costs_nothing_but_time(start, spawn, finished, tmp_path):
