@@ -661,11 +661,35 @@ def test_no_command_overwrites_what_it_reads(refused, photos, world, finished, t
         (["evaluate", "-C", finished.folder, *photos[:2], "--captions", table, "--out", "photos"], table.name),
     ):  # fmt: skip
         assert f"{lost} would be overwritten by what this command makes" in refused(*command)
-    assert {path: path.read_bytes() for path in pictures.iterdir()} == before
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / f"{picture.stem}.txt").write_text("a man")
+    before |= {path: path.read_bytes() for path in texts.iterdir()}
+    for captions, out in ((table, "photos/captions.csv"), (texts, f"texts/{picture.stem}.txt")):
+        said = refused("neutralize", "--captions", captions, "--out", out)
+        assert said.startswith(f"{out} would be overwritten by what this command makes")
+    assert {path: path.read_bytes() for path in (*pictures.iterdir(), *texts.iterdir())} == before
     shutil.copytree(TINY / "gpt2", tmp_path / "models" / "gpt2")
     assert "gpt2 is there already, but no report.json of pretrain" in refused(
         "pretrain", "--text", table, "--out", "models"
     )
+
+
+@pytest.mark.parametrize(
+    ("report", "more", "says"),
+    [
+        ({"preset": "captions", "recipe": {"seed": 0}}, ["--seed", 5], "pair holds a pretraining with seed 0, here it is 5"),
+        ({"preset": "drawn", "recipe": {"seed": 0}}, [], "pair holds a pretraining with preset 'drawn', here it is 'cap"),
+        ({"vision": "lite2", "seed": 0}, [], "pair holds a pretraining with preset None, here it is 'captions': name"),
+        ({"preset": "captions", "recipe": 5}, [], "pair holds a pretraining with seed None, here it is 0"),
+    ],
+)  # fmt: skip
+def test_a_pretraining_is_not_replaced_by_another_one(refused, tmp_path, report, more, says):
+    (tmp_path / "text.txt").write_text("a dog\n" * 40)
+    (tmp_path / "pair" / "gpt2").mkdir(parents=True)
+    (tmp_path / "pair" / "report.json").write_text(json.dumps(report))
+    assert refused("pretrain", "--text", "text.txt", "--out", "pair", *more).startswith(says)
+    assert not list((tmp_path / "pair" / "gpt2").iterdir())
 
 
 def test_a_split_that_is_empty_or_unknown(refused, photos, data, finished, tmp_path):

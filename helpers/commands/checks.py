@@ -14,7 +14,7 @@ from ..captions.parquet import is_parquet
 from ..config import Config
 from ..data.images import picture_folder
 from ..errors import UserError
-from ..runtime.files import home
+from ..runtime.files import home, read_object
 from ..runtime.kaggle import find_input
 from ..runtime.model_folders import captioner_folder, find_model, refuse_taken
 
@@ -130,19 +130,34 @@ def output_file(path: Path | None) -> None:
             raise UserError(f"{path} is a folder: name a file in it")
 
 
-def pair_folder(path: Path) -> None:
-    """Check that a pretrained pair can be saved there: models that are there already were made by pretrain."""
+def pair_folder(path: Path, **made: Any) -> None:
+    """Check that a pretrained pair can be saved there: models that are there already are of the same pretraining.
+
+    made: what its report will say: its preset or None, its vision or None, and its seed.
+    """
     output_folder(path)
     models = [path / name for name in ("clip", "gpt2") if (path / name).exists()]
-    if models and not (path / "report.json").exists():
-        raise UserError(f"{models[0]} is there already, but no report.json of pretrain: name another folder")
+    if not models:
+        return
+    try:
+        report = read_object(path / "report.json")
+    except (OSError, ValueError):
+        raise UserError(f"{models[0]} is there already, but no report.json of pretrain: name another folder") from None
+    found = {**(recipe if isinstance(recipe := report.get("recipe"), dict) else {}), **report}
+    for name, value in made.items():
+        if found.get(name) != value:
+            raise UserError(f"{path} holds a pretraining with {name} {found.get(name)!r}, here it is {value!r}: "
+                            "name another folder")  # fmt: skip
 
 
 def no_input(written: Iterable[Path | None], read: Iterable[Path | None]) -> None:
-    """Check that no file which a command writes is one that it reads."""
+    """Check that no file which a command writes is one that it reads, or one of a folder of captions that it reads."""
     inputs = {path.resolve() for path in read if path is not None}
-    if lost := next((path for path in written if path is not None and path.resolve() in inputs), None):
-        raise UserError(f"{lost} would be overwritten by what this command makes: name another place for that")
+    for path in filter(None, written):
+        place = path.resolve()
+        captions = place.suffix in (".txt", ".parquet") and place.exists()
+        if place in inputs or (captions and not inputs.isdisjoint(place.parents)):
+            raise UserError(f"{path} would be overwritten by what this command makes: name another place for that")
 
 
 def run_folder(path: Path, resume: bool) -> None:
