@@ -678,17 +678,19 @@ def test_no_command_overwrites_what_it_reads(refused, photos, world, finished, t
 @pytest.mark.parametrize(
     ("report", "more", "says"),
     [
-        ({"preset": "captions", "recipe": {"seed": 0}}, ["--seed", 5], "pair holds a pretraining with seed 0, here it is 5"),
-        ({"preset": "drawn", "recipe": {"seed": 0}}, [], "pair holds a pretraining with preset 'drawn', here it is 'cap"),
-        ({"vision": "lite2", "seed": 0}, [], "pair holds a pretraining with preset None, here it is 'captions': name"),
-        ({"preset": "captions", "recipe": 5}, [], "pair holds a pretraining with seed None, here it is 0"),
+        ({"preset": "captions", "recipe": {"seed": 0}}, ["--seed", 5], "seed 0, here it is 5: name another folder"),
+        ({"preset": "drawn", "recipe": {"seed": 0}}, [], "preset 'drawn', here it is 'captions'"),
+        ({"vision": "lite2", "seed": 0}, [], "preset None, here it is 'captions'"),
+        ({"preset": "captions", "recipe": 5}, [], "seed None, here it is 0"),
     ],
 )  # fmt: skip
 def test_a_pretraining_is_not_replaced_by_another_one(refused, tmp_path, report, more, says):
     (tmp_path / "text.txt").write_text("a dog\n" * 40)
     (tmp_path / "pair" / "gpt2").mkdir(parents=True)
     (tmp_path / "pair" / "report.json").write_text(json.dumps(report))
-    assert refused("pretrain", "--text", "text.txt", "--out", "pair", *more).startswith(says)
+    assert refused("pretrain", "--text", "text.txt", "--out", "pair", *more).startswith(
+        f"pair holds a pretraining with {says}"
+    )
     assert not list((tmp_path / "pair" / "gpt2").iterdir())
 
 
@@ -849,12 +851,29 @@ def test_the_text_of_a_flag_becomes_values():
             ["mapper=queries,mlp", "pooling=pooled,patches"],
             "mapper is 'mlp', which takes one vector a picture, but pooling",
         ),
+        (["prefix_length=4,1,4"], "--vary prefix_length=4,1,4: a value stands there twice and would be compared with"),
+        (["mapper_lr=1e-3,0.001"], "--vary mapper_lr=1e-3,0.001: a value stands there twice"),
+        (["lora_rank=2,8"], "--lora-rank is not used beside --freezing first-and-last: leave --lora-rank out"),
+        (["freezing=lora,full", "lora_rank=2,8"], "--lora-rank is not used beside --freezing full"),
+        (["gpt2=tiny,./nope"], "./nope is no folder"),
+        (["text_share=0.5", "text=nope.csv,none.csv"], "nope.csv does not exist"),
+        (["start_from=photo,nowhere"], "nowhere holds no captioner"),
     ],
 )
 def test_a_flag_that_cannot_be_read_is_named(texts, message):
     with pytest.raises(UserError) as error:
         read_vary(texts, Config())
     assert message in str(error.value)
+
+
+def test_an_ablation_makes_use_of_what_it_is_given_in_one_arm_at_least(refused):
+    freezing = ["ablate", "--vary", "freezing=full,last-n", "--out", "a.csv"]
+    for more, unused in (
+        (["--lora-rank", 3], "--lora-rank is not used beside --freezing full"),
+        (["--last-n", 1, "--text", "no.csv"], "--text is not used beside --text-share 0"),
+        (["--last-n", 1, "--text", "no.csv", "--text-share", 1], "no.csv does not exist"),
+    ):
+        assert refused(*freezing, *more).startswith(unused)
 
 
 AT_ONCE = """

@@ -83,8 +83,17 @@ def models(config: Config) -> None:
         find_model(config.gpt2, "gpt2")
 
 
-def used(config: Config, given: Mapping[str, Any]) -> None:
-    """Check that the training makes use of every value of the config that the user gave."""
+def used(given: Mapping[str, Any], *configs: Config) -> None:
+    """Check that at least one of the trainings makes use of every value of the config that the user gave."""
+    unused = [_unused(config) for config in configs]
+    for name in [name for name, value in given.items() if value not in (None, "")]:
+        if all(name in each for each in unused):
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(f"{option} is not used beside {unused[0][name]}: leave {option} out, or change the other")
+
+
+def _unused(config: Config) -> dict[str, str]:
+    """Return the fields of which a training makes no use, with the option because of which."""
     freezing = f"--freezing {config.freezing}"
     unused = {
         "last_n": freezing if config.freezing != "last-n" else None,
@@ -94,10 +103,7 @@ def used(config: Config, given: Mapping[str, Any]) -> None:
         "clip": "--start-from" if config.start_from else None,
         "gpt2": "--start-from" if config.start_from else None,
     }
-    for name, beside in unused.items():
-        if beside and given.get(name) not in (None, ""):
-            option = f"--{name.replace('_', '-')}"
-            raise UserError(f"{option} is not used beside {beside}: leave {option} out, or change the other")
+    return {name: beside for name, beside in unused.items() if beside}
 
 
 def together(given: Mapping[str, bool], other: str, there: bool) -> None:
