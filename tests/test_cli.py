@@ -794,7 +794,14 @@ def test_no_command_overwrites_what_it_reads(refused, photos, world, finished, t
         (["evaluate", "-C", finished.folder, *photos[:2], "--captions", table, "--out", "photos"], table.name),
     ):  # fmt: skip
         assert f"{lost} would be overwritten by what this command makes" in refused(*command)
-    assert {path: path.read_bytes() for path in pictures.iterdir()} == before
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / f"{picture.stem}.txt").write_text("a man")
+    before |= {path: path.read_bytes() for path in texts.iterdir()}
+    for captions, out in ((table, "photos/captions.csv"), (texts, f"texts/{picture.stem}.txt")):
+        said = refused("neutralize", "--captions", captions, "--out", out)
+        assert said.startswith(f"{out} would be overwritten by what this command makes")
+    assert {path: path.read_bytes() for path in (*pictures.iterdir(), *texts.iterdir())} == before
     shutil.copytree(TINY / "gpt2", tmp_path / "models" / "gpt2")
     assert "gpt2 is there already, but no report.json of pretrain" in refused(
         "pretrain", "--text", table, "--out", "models"
@@ -823,6 +830,25 @@ def test_evaluate_replaces_only_what_evaluate_made(run, refused, photos, finishe
     own.write_text(json.dumps({"a.png": ["A dog."]}))
     captions = ["--captions", own, "--out", "many"]
     assert f"{own.relative_to(tmp_path)} would be overwritten" in refused(*spread[:-4], *captions)
+
+
+@pytest.mark.parametrize(
+    ("report", "more", "says"),
+    [
+        ({"preset": "captions", "recipe": {"seed": 0}}, ["--seed", 5], "seed 0, here it is 5: name another folder"),
+        ({"preset": "drawn", "recipe": {"seed": 0}}, [], "preset 'drawn', here it is 'captions'"),
+        ({"vision": "lite2", "seed": 0}, [], "preset None, here it is 'captions'"),
+        ({"preset": "captions", "recipe": 5}, [], "seed None, here it is 0"),
+    ],
+)  # fmt: skip
+def test_a_pretraining_is_not_replaced_by_another_one(refused, tmp_path, report, more, says):
+    (tmp_path / "text.txt").write_text("a dog\n" * 40)
+    (tmp_path / "pair" / "gpt2").mkdir(parents=True)
+    (tmp_path / "pair" / "report.json").write_text(json.dumps(report))
+    assert refused("pretrain", "--text", "text.txt", "--out", "pair", *more).startswith(
+        f"pair holds a pretraining with {says}"
+    )
+    assert not list((tmp_path / "pair" / "gpt2").iterdir())
 
 
 def test_a_split_that_is_empty_or_unknown(refused, photos, data, finished, tmp_path):
@@ -1055,6 +1081,13 @@ def test_the_text_of_a_flag_becomes_values():
             ["mapper=queries,mlp", "pooling=pooled,patches"],
             "mapper is 'mlp', which takes one vector a picture, but pooling",
         ),
+        (["prefix_length=4,1,4"], "--vary prefix_length=4,1,4: a value stands there twice and would be compared with"),
+        (["mapper_lr=1e-3,0.001"], "--vary mapper_lr=1e-3,0.001: a value stands there twice"),
+        (["lora_rank=2,8"], "--lora-rank is not used beside --freezing first-and-last: leave --lora-rank out"),
+        (["freezing=lora,full", "lora_rank=2,8"], "--lora-rank is not used beside --freezing full"),
+        (["gpt2=tiny,./nope"], "./nope is no folder"),
+        (["text_share=0.5", "text=nope.csv,none.csv"], "nope.csv does not exist"),
+        (["start_from=photo,nowhere"], "nowhere holds no captioner"),
     ],
 )
 def test_a_flag_that_cannot_be_read_is_named(texts, message):
@@ -1074,6 +1107,16 @@ def test_every_value_must_fit_the_captioner_that_a_training_starts_from(finished
     config = chosen_config("tiny", {"start_from": str(finished.folder)})
     with pytest.raises(UserError, match=message):
         read_vary([text], config)
+
+
+def test_an_ablation_makes_use_of_what_it_is_given_in_one_arm_at_least(refused):
+    freezing = ["ablate", "--vary", "freezing=full,last-n", "--out", "a.csv"]
+    for more, unused in (
+        (["--lora-rank", 3], "--lora-rank is not used beside --freezing full"),
+        (["--last-n", 1, "--text", "no.csv"], "--text is not used beside --text-share 0"),
+        (["--last-n", 1, "--text", "no.csv", "--text-share", 1], "no.csv does not exist"),
+    ):
+        assert refused(*freezing, *more).startswith(unused)
 
 
 AT_ONCE = """

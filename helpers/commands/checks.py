@@ -88,8 +88,17 @@ def models(config: Config) -> None:
         find_model(config.gpt2, "gpt2")
 
 
-def used(config: Config, given: Mapping[str, Any]) -> None:
-    """Check that the training makes use of every value of the config that the user gave."""
+def used(given: Mapping[str, Any], *configs: Config) -> None:
+    """Check that at least one of the trainings makes use of every value of the config that the user gave."""
+    unused = [_unused(config) for config in configs]
+    for name in [name for name, value in given.items() if value not in (None, "")]:
+        if all(name in each for each in unused):
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(f"{option} is not used beside {unused[0][name]}: leave {option} out, or change the other")
+
+
+def _unused(config: Config) -> dict[str, str]:
+    """Return the fields of which a training makes no use, with the option because of which."""
     freezing = f"--freezing {config.freezing}"
     unused = {
         "last_n": freezing if config.freezing != "last-n" else None,
@@ -99,10 +108,7 @@ def used(config: Config, given: Mapping[str, Any]) -> None:
         "clip": "--start-from" if config.start_from else None,
         "gpt2": "--start-from" if config.start_from else None,
     }
-    for name, beside in unused.items():
-        if beside and given.get(name) not in (None, ""):
-            option = f"--{name.replace('_', '-')}"
-            raise UserError(f"{option} is not used beside {beside}: leave {option} out, or change the other")
+    return {name: beside for name, beside in unused.items() if beside}
 
 
 def together(given: Mapping[str, bool], other: str, there: bool) -> None:
@@ -178,12 +184,24 @@ def _try_to_write(path: Path, folder: Path) -> None:
         ) from error
 
 
-def pair_folder(path: Path) -> None:
-    """Check that a pretrained pair can be saved there: models that are there already were made by pretrain."""
+def pair_folder(path: Path, **made: Any) -> None:
+    """Check that a pretrained pair can be saved there: models that are there already are of the same pretraining.
+
+    made: what its report will say: its preset or None, its vision or None, and its seed.
+    """
     output_folder(path)
     models = [path / name for name in ("clip", "gpt2") if (path / name).exists()]
-    if models and not (path / "report.json").exists():
-        raise UserError(f"{models[0]} is there already, but no report.json of pretrain: name another folder")
+    if not models:
+        return
+    try:
+        report = read_object(path / "report.json")
+    except (OSError, ValueError):
+        raise UserError(f"{models[0]} is there already, but no report.json of pretrain: name another folder") from None
+    found = {**(recipe if isinstance(recipe := report.get("recipe"), dict) else {}), **report}
+    for name, value in made.items():
+        if found.get(name) != value:
+            raise UserError(f"{path} holds a pretraining with {name} {found.get(name)!r}, here it is {value!r}: "
+                            "name another folder")  # fmt: skip
 
 
 def evaluated(proof: Path, files: Iterable[Path]) -> None:
@@ -201,10 +219,13 @@ def evaluated(proof: Path, files: Iterable[Path]) -> None:
 
 
 def no_input(written: Iterable[Path | None], read: Iterable[Path | None]) -> None:
-    """Check that no file which a command writes is one that it reads."""
+    """Check that no file which a command writes is one that it reads, or one of a folder of captions that it reads."""
     inputs = {path.resolve() for path in read if path is not None}
-    if lost := next((path for path in written if path is not None and path.resolve() in inputs), None):
-        raise UserError(f"{lost} would be overwritten by what this command makes: name another place for that")
+    for path in filter(None, written):
+        place = path.resolve()
+        captions = place.suffix in (".txt", ".parquet") and place.exists()
+        if place in inputs or (captions and not inputs.isdisjoint(place.parents)):
+            raise UserError(f"{path} would be overwritten by what this command makes: name another place for that")
 
 
 def run_folder(path: Path, resume: bool) -> None:

@@ -94,6 +94,7 @@ def neutralize(
     """
     captions = checks.existing_file(captions)
     out = checks.output_file(out)
+    checks.no_input([out], [captions])
     from ..captions.read import read_captions
     from ..runtime.files import atomic_path
     from ..words.people import neutral

@@ -73,14 +73,19 @@ def pretrain(
     photos = {"--splits": splits, **{f"--{name.replace('_', '-')}": value for name, value in reading.items()}}
     checks.together({name: bool(on) for name, on in photos.items()}, "--images and --captions", images is not None)
     text = checks.existing_file(text)
-    checks.pair_folder(out)
     if images is None:
+        preset = recipe or "captions"
+        checks.pair_folder(out, preset=preset, vision=None, seed=seed)
         from ..pretraining.pretrain import pretrain_gpt2
 
-        _print_report(pretrain_gpt2(text, out, preset=recipe or "captions", seed=seed))
+        _print_report(pretrain_gpt2(text, out, preset=preset, seed=seed))
         print(f"GPT-2 lies in {out / 'gpt2'}")
         return
     images, captions, splits = checks.photos(images, captions, splits)
+    facts = None if captions.is_dir() else captions.with_name("facts.json")
+    facts = facts if facts and facts.exists() else None
+    preset = None if vision else recipe or ("drawn" if facts else "photos")
+    checks.pair_folder(out, preset=preset, vision=vision, seed=seed)
     from ..data.dataset import open_data
     from ..pretraining.pretrain import pretrain as pretrain_pair
 
@@ -92,9 +97,7 @@ def pretrain(
         _print_report(pretrain_locked(data, vision, out, seed=seed))
         print(f"the CLIP lies in {out / 'clip'}")
         return
-    images, facts = data.images, captions.with_name("facts.json") if data.facts else None
-    preset = recipe or ("drawn" if facts else "photos")
-    report = pretrain_pair(images, data.captions, out, preset=preset, facts=facts, text=text, seed=seed)
+    report = pretrain_pair(data.images, data.captions, out, preset=preset, facts=facts, text=text, seed=seed)
     _print_report(report)
     print(f"the pair lies in {out / 'clip'} and {out / 'gpt2'}")
 

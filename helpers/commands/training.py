@@ -79,7 +79,7 @@ def train(
       clipxgpt train --preset small --images photos --captions captions.csv --epochs 10 --out runs/mine
     """
     config = resumed_config(out, preset_name, values) if resume else chosen_config(preset_name, values)
-    checks.used(config, values)
+    checks.used(values, config)
     for name, value in (("max_hours", max_hours), ("max_steps", max_steps)):
         if value is not None:
             check_value(name, value, above=0)
@@ -161,7 +161,7 @@ def ablate(
       clipxgpt ablate --vary defect=none,double-softmax --out defects.csv
     """
     config = chosen_config(preset_name, values)
-    varied = read_vary(vary, config)
+    varied = read_vary(vary, config, values)
     check_value("seeds", seeds, least=1)
     check_value("jobs", 1 if jobs is None else jobs, least=1)
     images, captions, splits = checks.photos_or_world(
@@ -184,11 +184,12 @@ def ablate(
     print(f"a row for each run lies in {out}")
 
 
-def read_vary(texts: list[str], config: Config) -> dict[str, list[Any]]:
+def read_vary(texts: list[str], config: Config, given: dict[str, Any] | None = None) -> dict[str, list[Any]]:
     """Return `["prefix_length=1,4"]` as `{"prefix_length": [1, 4]}`.
 
-    Raises UserError on an unknown name, on a value of a wrong type, and on a combination that `config` cannot take
-    or whose models are not there.
+    given: the config's values that the user gave. Raises UserError on an unknown name, on a value of a wrong type or
+    one that is there twice, and on a combination that `config` cannot take, that makes no use of a value or whose
+    models are not there.
     """
     kinds = {each.name: each.type for each in fields(Config)} | VARIED_BESIDE
     varied: dict[str, list[Any]] = {}
@@ -205,11 +206,20 @@ def read_vary(texts: list[str], config: Config) -> dict[str, list[Any]]:
             varied[name] = [_boolean(value) if kind is bool else kind(value) for value in values.split(",")]
         except ValueError as error:
             raise UserError(f"--vary {text}: the values of {name} are {kind.__name__}s ({error})") from error
+        if len(set(varied[name])) < len(varied[name]):
+            raise UserError(
+                f"--vary {text}: a value stands there twice and would be compared with itself; leave one out"
+            )
+    arms = []
     for values in itertools.product(*varied.values()):
         combination = dict(zip(varied, values, strict=True))
         check_value("defect", combination.pop("defect", "none"), choices=DEFECTS)
         check_value("train_images", combination.pop("train_images", 1), least=1)
-        checks.models(config.with_values(**combination))
+        arms.append(config.with_values(**combination))
+        checks.used(combination, arms[-1])
+    checks.used({name: value for name, value in (given or {}).items() if name not in varied}, *arms)
+    for arm in arms:
+        checks.models(arm)
     return varied
 
 
