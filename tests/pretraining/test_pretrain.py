@@ -229,7 +229,7 @@ def test_its_readme_says_how_many_scenes_of_the_captioners_world_the_pretraining
     assert f"show {len(before):,} different scenes, and {known} of the {len(test)} test pictures" in readme
     assert f"as do {new_known} of the {len(new)} whose scene no training picture" in readme
     front = " ".join((TINY.parents[1] / "README.md").read_text().split())
-    assert f"had shown {known} of these {len(test)} scenes in other pictures; of the {len(new) - new_known}" in front
+    assert f"had shown {known} of these {len(test)} scenes in other pictures; of [the {len(new) - new_known}]" in front
 
 
 def test_text_is_read_from_lines_and_from_the_training_rows_of_a_table(tmp_path):

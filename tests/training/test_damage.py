@@ -265,7 +265,8 @@ def test_damaged_records_lose_only_the_damaged_lines(start, copy, finished, capf
 def test_a_damaged_config_of_a_run_is_named(start, copy, content):
     copy.config_file.write_text(content)
     with pytest.raises(
-        UserError, match=r"is no run's config.json: name another folder|epochs is .*, but must be a value"
+        UserError,
+        match=r"is no run's config.json: name the folder of a run, or a new one|epochs is .*, but must be a value",
     ):
         start()
 

@@ -253,7 +253,7 @@ def test_a_taken_folder_is_refused_without_resume(start, finished, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="file is a file: name a folder for the run"):
         start(folder=tmp_path / "file")
-    with pytest.raises(UserError, match=r"config\.json is no run's config.json: name another folder"):
+    with pytest.raises(UserError, match=r"config\.json is no run's config.json: name the folder of a run"):
         start(folder=TINY / "clip")
 
 

@@ -89,7 +89,7 @@ def test_a_run_from_before_a_field_was_there_goes_on_with_its_default(run):
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"model_type": "gpt2"}'])
 def test_another_config_json_is_no_run(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(UserError, match=r"is no run's config\.json: name another folder"):
+    with pytest.raises(UserError, match=r"is no run's config\.json: name the folder of a run, or a new one"):
         begin_run(tmp_path, preset("tiny"), {}, resume=True)
     assert (tmp_path / "config.json").read_text() == content
 
