@@ -140,7 +140,7 @@ class Captioner(PreTrainedModel, GenerationMixin):
     @property
     def longest_caption(self) -> int:
         """The number of caption tokens that fit behind the prefix into the language model's context."""
-        return longest_text(self.config.text_config) - self.config.prefix_length - int(self.config.original_start)
+        return longest_text(self.config.text_config) - self.config.prefix_length - bool(self.config.original_start)
 
     def train(self, mode: bool = True) -> "Captioner":
         """Set the mode as any module does, but leave frozen modules in `eval()`: their dropout would only be noise."""
