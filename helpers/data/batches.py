@@ -97,14 +97,15 @@ class CaptionBatches:
         self.batch_size, self.seed = batch_size, seed
         self._order_of = lru_cache(maxsize=4)(self._order)
         self.text: list[torch.Tensor] = []
-        self._texts = 0  # of them in a batch
+        self._share, self._texts = 0.0, 0  # of them for each caption, and in a full batch
 
     def add_text(self, tokens: list[torch.Tensor], share: float, embedding: torch.Tensor) -> None:
-        """Add captions without an image to every training batch, `share` times as many as it has.
+        """Add captions without an image to every training batch, `share` times as many as it has with one.
 
         tokens: as of `caption_tokens`. embedding: what stands for an image, [D] or [S, D].
         """
-        self.text, self._texts, self._no_image = tokens, round(share * self.batch_size), embedding
+        self.text, self._share, self._no_image = tokens, share, embedding
+        self._texts = round(share * min(self.batch_size, len(self.tokens)))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -114,14 +115,16 @@ class CaptionBatches:
         """Return the batch of training step `step`, which counts from 0 over all epochs."""
         epoch, position = divmod(step, self.steps_per_epoch)
         rows = self._order_of(epoch, len(self.tokens))[position * self.batch_size :][: self.batch_size]
-        texts = [divmod(place, len(self.text)) for place in range(step * self._texts, (step + 1) * self._texts)]
+        first = step * self._texts  # a shorter batch takes fewer: those of the next one do not move
+        places = range(first, first + round(self._share * len(rows)))
+        texts = [divmod(place, len(self.text)) for place in places]
         chosen = [self.text[self._order_of(-1 - turn, len(self.text))[place]] for turn, place in texts]
         return self._batch(rows, chosen)
 
     def longest(self) -> Batch:
         """Return a batch of the longest captions, which needs the most memory of all."""
         rows = _longest(self.tokens)[-self.batch_size :]
-        texts = _longest(self.text)[len(self.text) - self._texts :]
+        texts = _longest(self.text)[max(0, len(self.text) - self._texts) :]
         return self._batch(rows, [self.text[row] for row in texts])
 
     def in_order(self) -> list[list[int]]:

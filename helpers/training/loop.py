@@ -72,6 +72,8 @@ def _session(
     batches, held_out = (
         split_batches(captions, split, config, cache=embeddings, writer=writer, say=say) for split in ("train", "val")
     )
+    if not config.start_from and len(batches.image_names) < 2:  # the spread of one is none
+        raise UserError("1 picture to train on, but a training needs at least 2: give more photos")
     (captioner.know if config.start_from else captioner.prepare_for)(batches.embeddings.typical())
     if config.text_share:
         add_text(batches, config, writer, captions=captions)

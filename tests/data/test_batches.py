@@ -149,3 +149,21 @@ def test_text_without_an_image_joins_every_training_batch_and_each_once_per_turn
     assert read[:25] != read[25:]
     assert torch.equal(batches.rows([3]).embeddings, plain.rows([3]).embeddings)  # validation has no text
     assert len(batches.longest().input_ids) == 30
+
+
+def test_a_batch_with_fewer_captions_has_as_large_a_share_of_text(make, data, tokenizer):
+    tokens, _ = caption_tokens(tokenizer, [f"a text number {number}" for number in range(70)], 20)
+    rows, nothing = data.captions.head(50), torch.zeros(128)
+    batches, whole = (make(rows.head(number), batch_size=20) for number in (50, 40))
+    for each in (batches, whole):
+        each.add_text(tokens, share=0.5, embedding=nothing)
+    sizes = [len(batches.at(step).input_ids) for step in range(6)]
+    assert sizes == [30, 30, 15, 30, 30, 15]  # 20, 20 and 10 captions with pictures
+    text = [batches.at(step).input_ids[20:] for step in (0, 1, 3, 4)]  # of full batches: those of before
+    expected = [whole.at(step).input_ids[20:] for step in (0, 1, 3, 4)]
+    assert all(torch.equal(one[:, :4], other[:, :4]) for one, other in zip(text, expected, strict=True))
+    few = make(rows, batch_size=10**12)
+    few.add_text(tokens, share=0.5, embedding=nothing)
+    assert len(few.at(3).input_ids) == len(few.longest().input_ids) == 75
+    read = [tokenizer.decode(row[:-1]) for step in range(14) for row in few.at(step).input_ids[50:]]
+    assert len(read) == 350

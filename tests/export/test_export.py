@@ -1,5 +1,6 @@
 """An exported captioner writes what PyTorch writes, without PyTorch."""
 
+import errno
 import shutil
 import subprocess
 import sys
@@ -192,6 +193,15 @@ def test_predict_says_in_a_line_what_does_not_fit(exported, data, pictures, caps
     with pytest.raises(SystemExit):
         main(["predict", str(data.images / next(iter(pictures))), "-C", str(exported[0]), *chosen])
     assert said in capsys.readouterr().err
+
+
+def test_a_full_disk_is_no_mistake_of_the_captioner(finished, tmp_path, monkeypatch):
+    def full(*_arguments, **_named):
+        raise OSError(errno.ENOSPC, "No space left on device", "picture.onnx")
+
+    monkeypatch.setattr(torch.onnx, "export", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        export_captioner(finished.folder, tmp_path / "out")
 
 
 def test_a_package_that_the_export_needs_is_named(finished, tmp_path, monkeypatch):
