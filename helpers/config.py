@@ -13,6 +13,7 @@ from .errors import UserError
 
 INFINITY = float("inf")
 POOLINGS = ("pooled", "patches", "projected", "stages")  # what an image encoder puts out (encoders/vision.py)
+SEED = {"least": 0, "most": 2**31 - 1}  # the rule of every seed that PyTorch gets
 REDUCED_TO = {"least": 32, "most": 4096}  # pixels that larger pictures may be reduced to (encoders/vision.py)
 
 
@@ -62,8 +63,8 @@ class Config:
         "or the Transformers of ClipCap and of the original as published. mlp and clipcap are not for patches.",
         choices=("mlp", "encoder", "queries", "clipcap", "original"),
     )
-    prefix_length: int = _mapping(4, "Number of GPT-2 input embeddings that stand for the picture.", least=1)
-    mapper_layers: int = _mapping(6, "Transformer layers; mlp always has one hidden layer.", least=1)
+    prefix_length: int = _mapping(4, "Number of GPT-2 input embeddings that stand for the picture.", least=1, most=1024)
+    mapper_layers: int = _mapping(6, "Transformer layers; mlp always has one hidden layer.", least=1, most=256)
     mapper_heads: int = _mapping(8, "Attention heads in each layer.", least=1)
     dropout: float = _mapping(
         0.1, "Dropout in the mapping module; GPT-2 keeps that of its checkpoint.", least=0, most=0.9
@@ -89,7 +90,7 @@ class Config:
         choices=("frozen", "first-and-last", "last-n", "lora", "full"),
     )
     last_n: int = _freezing(2, "Blocks that train under last-n.", least=1)
-    lora_rank: int = _freezing(8, "Rank of the adapters under lora.", least=1)
+    lora_rank: int = _freezing(8, "Rank of the adapters under lora.", least=1, most=4096)
     train_embeddings: bool = _freezing(
         True, "Train the token and position embeddings too, under first-and-last, last-n and lora."
     )
@@ -128,7 +129,7 @@ class Config:
         "Number format to compute in; auto takes what the hardware is good at.",
         choices=("auto", "fp32", "fp16", "bf16"),
     )
-    seed: int = _training(0, "Seed of the weights, the order of captions, and dropout.", least=0, most=2**31 - 1)
+    seed: int = _training(0, "Seed of the weights, the order of captions, and dropout.", **SEED)
 
     eval_every: int = _watching(1000, "Steps between validations, which also save a checkpoint.", least=1)
     log_every: int = _watching(50, "Steps between rows of history.csv.", least=1)

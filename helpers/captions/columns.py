@@ -44,13 +44,17 @@ class Columns:
     """The places of the columns in a header.
 
     wanted: the kinds that must be there. chosen: {kind: header name} by the user, who is asked where two may be meant.
-    Raises UserError on a missing column and on two that may be meant.
+    Raises UserError on a missing column, on two that may be meant and on one that is meant for two kinds.
     """
 
     def __init__(self, path: Path, header: Sequence[str], wanted: Sequence[str], chosen: Mapping[str, str | None]):
         self.path, self.names = path, [re.sub(r"[\s-]+", "_", name.strip(' "\r\n').lower()) for name in header]
         self.chosen, self.options = {kind: name for kind, name in chosen.items() if name}, set(chosen)
         found = {kind: self._places(kind) for kind in COLUMNS if kind in wanted or kind == "split"}
+        if both := set(found.get("image_name", ())) & set(found.get("caption", ())):
+            kinds = f"the {WORDS['image_name']} and the {WORDS['caption']}"
+            raise UserError(f"{path}: column {self.names[both.pop()]} cannot hold both {kinds}: name another one by "
+                            f"{' or '.join(OPTIONS.values())}")  # fmt: skip
         self.missing = [kind for kind in wanted if not found[kind]]
         self.needs = needs(self.missing, self.options)
         self.places = {kind: places for kind, places in found.items() if places}

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..config import REDUCED_TO, check_value
+from ..config import REDUCED_TO, SEED, check_value
 from ..conversion.efficientnet import WEIGHTS_SHA256
 from ..errors import UserError
 from . import checks
@@ -60,6 +60,7 @@ def pretrain(
     """
     from ..pretraining.recipe import RECIPES
 
+    check_value("seed", seed, **SEED)
     if recipe is not None:
         check_value("recipe", recipe, choices=tuple(RECIPES))
     if (images is None) != (captions is None):

@@ -214,7 +214,7 @@ def read_vary(texts: list[str], config: Config, given: dict[str, Any] | None = N
     for values in itertools.product(*varied.values()):
         combination = dict(zip(varied, values, strict=True))
         check_value("defect", combination.pop("defect", "none"), choices=DEFECTS)
-        check_value("train_images", combination.pop("train_images", 1), least=1)
+        check_value("train_images", combination.pop("train_images", 2), least=2)
         arms.append(config.with_values(**combination))
         checks.used(combination, arms[-1])
     checks.used({name: value for name, value in (given or {}).items() if name not in varied}, *arms)

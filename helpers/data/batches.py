@@ -100,11 +100,12 @@ class CaptionBatches:
         self._texts = 0  # of them in a batch
 
     def add_text(self, tokens: list[torch.Tensor], share: float, embedding: torch.Tensor) -> None:
-        """Add captions without an image to every training batch, `share` times as many as it has.
+        """Add captions without an image to every training batch, `share` times as many as a full one has.
 
         tokens: as of `caption_tokens`. embedding: what stands for an image, [D] or [S, D].
         """
-        self.text, self._texts, self._no_image = tokens, round(share * self.batch_size), embedding
+        self.text, self._no_image = tokens, embedding
+        self._texts = round(share * min(self.batch_size, len(self.tokens)))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -121,7 +122,7 @@ class CaptionBatches:
     def longest(self) -> Batch:
         """Return a batch of the longest captions, which needs the most memory of all."""
         rows = _longest(self.tokens)[-self.batch_size :]
-        texts = _longest(self.text)[len(self.text) - self._texts :]
+        texts = _longest(self.text)[max(0, len(self.text) - self._texts) :]
         return self._batch(rows, [self.text[row] for row in texts])
 
     def in_order(self) -> list[list[int]]:

@@ -100,6 +100,8 @@ def _export(
                 graph.eval(), example, file, dynamo=True, dynamic_shapes=shapes, input_names=inputs,
                 output_names=outputs, external_data=False, opset_version=OPSET, verbose=False,
             )  # fmt: skip
+    except OSError:  # a full disk
+        raise
     except Exception as error:  # the exporter raises whatever went wrong below it
         raise UserError(
             f"{file.name} cannot be made of this captioner ({first_line(error)}): keep to PyTorch for it"

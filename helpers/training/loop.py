@@ -73,6 +73,8 @@ def _session(
     batches, held_out = (
         split_batches(captions, split, config, cache=embeddings, writer=writer, say=say) for split in ("train", "val")
     )
+    if not config.start_from and len(batches.image_names) < 2:  # the spread of one is none
+        raise UserError("1 picture to train on, but a training needs at least 2: give more photos")
     learned = picture_hashes(embeddings, batches.image_names).values()
     writer = replace(writer, trained_on=writer.trained_on.union(learned))
     (captioner.know if config.start_from else captioner.prepare_for)(batches.embeddings.typical())

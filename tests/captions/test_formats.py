@@ -361,3 +361,16 @@ def test_packed_files_are_named(tmp_path, begin, kind):
     (tmp_path / "captions.csv").write_bytes(begin + b"image,caption\n")
     with pytest.raises(UserError, match=rf"captions.csv is packed \({kind}.*\): unpack it"):
         read_captions(tmp_path / "captions.csv")
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [{"image_column": "Image", "caption_column": "image"}, {"caption_column": "image"}, {"image_column": "caption"}],
+)
+@pytest.mark.parametrize("content", ["image,caption\na.jpg,A dog\n", '{"image": "a.jpg", "caption": "A dog"}\n'])
+def test_one_column_does_not_hold_both_names_and_captions(tmp_path, columns, content):
+    (tmp_path / "file").write_text(content)
+    with pytest.raises(
+        UserError, match=r"column (image|caption) cannot hold both the pictures' names and the captions: n"
+    ):
+        read_captions(tmp_path / "file", **columns)

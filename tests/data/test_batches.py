@@ -149,3 +149,12 @@ def test_text_without_an_image_joins_every_training_batch_and_each_once_per_turn
     assert read[:25] != read[25:]
     assert torch.equal(batches.rows([3]).embeddings, plain.rows([3]).embeddings)  # validation has no text
     assert len(batches.longest().input_ids) == 30
+
+
+def test_text_is_a_share_of_the_captions_that_are_there(make, data, tokenizer):
+    tokens, _ = caption_tokens(tokenizer, [f"a text number {number}" for number in range(70)], 20)
+    few = make(data.captions.head(50), batch_size=10**12)
+    few.add_text(tokens, share=0.5, embedding=torch.zeros(128))
+    assert len(few.at(3).input_ids) == len(few.longest().input_ids) == 75
+    read = [tokenizer.decode(row[:-1]) for step in range(14) for row in few.at(step).input_ids[50:]]
+    assert len(read) == 350

@@ -195,7 +195,7 @@ def test_results_of_before_a_new_field_go_on(experiment, tmp_path):
 
 
 def test_a_wrong_value_is_found_before_the_first_run(experiment, tmp_path):
-    with pytest.raises(UserError, match="prefix_length is 0, but must be at least 1"):
+    with pytest.raises(UserError, match="prefix_length is 0, but must be between 1 and 1024"):
         experiment({"prefix_length": [4, 0]})
     with pytest.raises(UserError, match="seeds is 0"):
         experiment({"prefix_length": [4]}, seeds=0)

@@ -1,5 +1,6 @@
 """An exported captioner writes what PyTorch writes, without PyTorch."""
 
+import errno
 import json
 import shutil
 import subprocess
@@ -207,6 +208,15 @@ def test_pictures_to_compare_on_that_are_not_there(finished, tmp_path, capsys):
         main(["export", str(finished.folder), "--out", str(tmp_path / "out"), "--images", "nope"])
     assert "nope is no folder: give the folder that holds the pictures" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_is_no_mistake_of_the_captioner(finished, tmp_path, monkeypatch):
+    def full(*_arguments, **_named):
+        raise OSError(errno.ENOSPC, "No space left on device", "picture.onnx")
+
+    monkeypatch.setattr(torch.onnx, "export", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        export_captioner(finished.folder, tmp_path / "out")
 
 
 def test_a_package_that_the_export_needs_is_named(finished, tmp_path, monkeypatch):

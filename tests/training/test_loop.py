@@ -487,3 +487,10 @@ def test_a_text_with_captions_of_held_out_pictures_is_learned_without_them(start
     with pytest.warns(UserWarning, match=f"{held_out} texts of .*text.csv are of held-out pictures and are left out"):
         run = start(text=str(tmp_path / "text.csv"), text_share=0.5, max_steps=1)
     assert json.loads(run.config_file.read_text())["data"]["text_captions"] == len(data.captions) - held_out
+
+
+def test_one_picture_to_train_on_is_too_few(start, data):
+    first = data.image_names("train")[0]
+    captions = data.captions[(data.captions.split != "train") | (data.captions.image_name == first)]
+    with pytest.raises(UserError, match="1 picture to train on, but a training needs at least 2: give more photos"):
+        start(captions=captions)
