@@ -1027,6 +1027,10 @@ def test_the_help_of_each_field_comes_from_the_config(help_of):
         assert "Captions per optimizer step. [tiny 64, photo 128, small 64, large 64, modern 64]" in said
 
 
+def test_the_help_names_every_column_of_the_csv(help_of):
+    assert "columns image, caption and unlike_training (yes, no or empty)" in help_of("predict")
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
 def test_every_option_says_what_it_is_for_and_the_examples_are_right(command, run):
     root = get_command(app)

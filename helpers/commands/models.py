@@ -187,4 +187,11 @@ def convert(
 
 def _print_report(report: dict[str, Any]) -> None:
     for name, value in report.items():
-        print(f"{name:<28}{value}")
+        print(f"{name}: {_retrieval(value)}" if name in ("val", "test") else f"{name:<28}{value}")
+
+
+def _retrieval(found: dict[str, float]) -> str:
+    """Return what `small_clip.retrieval` found as one line."""
+    shares = (f"R@{k} {found[f'r_at_{k}']:.1%} (chance {found[f'chance_r_at_{k}']:.1%})" for k in (1, 10))
+    ranks = f"median rank {found['median_rank']:.1f} (chance {found['chance_median_rank']:.1f})"
+    return f"{found['pictures']} pictures, {', '.join(shares)}, {ranks}".replace("%", " %")

@@ -50,7 +50,11 @@ def predict(
         Path | None, typer.Option("--result", "-R", metavar="DIR", help="Save each picture with its caption there.")
     ] = None,
     csv_file: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="Save a CSV with the columns image and caption.")
+        Path | None,
+        typer.Option(
+            "--csv", metavar="FILE",
+            help="Save a CSV with the columns image, caption and unlike_training (yes, no or empty).",
+        ),
     ] = None,
     temperature: Annotated[
         float,

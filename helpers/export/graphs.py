@@ -42,7 +42,7 @@ class PictureGraph(nn.Module):
         prefix = captioner.prefix(embeddings)
         if self.familiarity is None:
             return (prefix,)
-        return prefix, self.familiarity.deviation(captioner.vectors(embeddings)) / self.familiarity.limit
+        return prefix, self.familiarity.strangeness(captioner.vectors(embeddings))
 
 
 class LanguageGraph(nn.Module):

@@ -58,7 +58,7 @@ class Captioner(PreTrainedModel, GenerationMixin):
         self.gpt2 = gpt2  # or another language model: the name is that in its files
         self.register_buffer("embedding_mean", torch.zeros(embedding_width))  # [D], of the training images
         self.register_buffer("embedding_std", torch.ones(embedding_width))  # [D]
-        self.familiarity = Familiarity(embedding_width) if config.familiarity else None
+        self.familiarity = Familiarity(embedding_width, config.familiarity) if config.familiarity else None
         self.end_with(config.text_config.eos_token_id)
         self.post_init()
 
@@ -86,10 +86,9 @@ class Captioner(PreTrainedModel, GenerationMixin):
         token = torch.tensor(self.config.text_config.bos_token_id, device=self.device)
         return self.gpt2.get_input_embeddings()(token)
 
-    def know(self, embeddings: torch.Tensor) -> None:
-        """Count these training embeddings as familiar: learn their distribution, or widen the one that was learned."""
-        if self.familiarity:
-            self.familiarity.know(self.vectors(embeddings))
+    def know(self, embeddings: torch.Tensor) -> bool:
+        """Count these training embeddings as familiar, beside those of before; return False if they are too few."""
+        return self.familiarity is None or self.familiarity.know(self.vectors(embeddings))
 
     def strangeness(self, embeddings: torch.Tensor) -> torch.Tensor | None:
         """Return how unlike the training images each image is, float32 [B], above 1 if so; None if it is not known."""
@@ -109,6 +108,7 @@ class Captioner(PreTrainedModel, GenerationMixin):
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Save as any model does, but with LoRA's adapters merged into the weights, so that it loads without peft."""
+        self.config.familiarity = len(self.familiarity or ())
         super().save_pretrained(save_directory, **{"state_dict": merged_state(self), **kwargs})
 
     def end_with(self, end_of_text: int) -> None:

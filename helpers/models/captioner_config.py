@@ -23,7 +23,7 @@ class CaptionerConfig(PreTrainedConfig):
         pooling: str = "pooled",
         embedding_noise: float = 0.0,
         beam_length_penalty: float = 1.0,  # transformers allows no `length_penalty` in a model's config
-        familiarity: bool = False,  # captioners of before have none
+        familiarity: int = 0,  # the number of Gaussians (familiarity.py); captioners of before have none, or True for 1
         clip_length: int = 0,  # C of ClipCap's Transformer; 0 is prefix_length
         normalised: bool = False,  # whether embeddings are divided by their norm first, as ClipCap does for RN50x4
         stop_token_id: int | None = None,  # a token that ends a caption beside end-of-text: ClipCap's "."

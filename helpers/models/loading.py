@@ -157,7 +157,11 @@ def _refuse_claims(
         for name, value in settings.items():
             if isinstance(value, dict):
                 refuse_layers(value)
-            elif "layer" in str(name) and isinstance(value, int | float) and not value <= len(held):
+            elif (
+                ("layer" in str(name) or name == "familiarity")
+                and isinstance(value, int | float)
+                and not value <= len(held)
+            ):
                 raise UserError(
                     f"{source} has {name} {value} in its config.json, but only {len(held)} tensors; correct it"
                 )

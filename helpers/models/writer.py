@@ -81,7 +81,7 @@ class CaptionWriter:
             vision_config=clip.vision.config, text_config=gpt2.config, mapper=config.mapper,
             prefix_length=config.prefix_length, mapper_layers=config.mapper_layers, mapper_heads=config.mapper_heads,
             dropout=config.dropout, pooling=config.pooling, embedding_noise=config.embedding_noise,
-            beam_length_penalty=config.length_penalty, familiarity=True,
+            beam_length_penalty=config.length_penalty, familiarity=1,
             learned_without_picture=config.text_share > 0,
         )  # fmt: skip
         captioner = captioner_class(shapes, clip.vision, gpt2)

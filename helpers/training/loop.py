@@ -19,6 +19,7 @@ from ..data.changes import data_identity, picture_hashes
 from ..data.dataset import Data
 from ..data.embedding_cache import EmbeddingCache
 from ..errors import UserError
+from ..models.familiarity import ENOUGH
 from ..models.writer import CaptionWriter
 from ..runtime.device import choose_accelerator
 from ..runtime.files import only_one
@@ -77,7 +78,12 @@ def _session(
         raise UserError("1 picture to train on, but a training needs at least 2: give more photos")
     learned = picture_hashes(embeddings, batches.image_names).values()
     writer = replace(writer, trained_on=writer.trained_on.union(learned))
-    (captioner.know if config.start_from else captioner.prepare_for)(batches.embeddings.typical())
+    typical = batches.embeddings.typical()
+    if not config.start_from:
+        captioner.prepare_for(typical)
+    elif not captioner.know(typical):
+        say(f"the {len(typical)} training pictures are unlike those that {config.start_from} was trained on, and too "
+            f"few to become familiar: they are still called unlike the training; {ENOUGH} are enough")  # fmt: skip
     if config.text_share:
         add_text(batches, config, writer, captions=captions)
     optimizer = torch.optim.AdamW(parameter_groups(captioner, config), fused=True)

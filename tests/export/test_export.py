@@ -10,16 +10,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from onnxruntime import InferenceSession
 from PIL import Image
 from small_models import END, random_captioner
 
 from helpers.cli import main
 from helpers.data.images import open_picture
 from helpers.encoders.processor import CLIPImageProcessor
+from helpers.encoders.vision import image_features
 from helpers.errors import UserError
 from helpers.export import export
 from helpers.export.export import export_captioner, preparation
-from helpers.export.graphs import LanguageGraph
+from helpers.export.graphs import LanguageGraph, export_picture
 from helpers.export.parity import compare
 from helpers.export.pictures import prepare
 from helpers.export.writer import OnnxWriter, Seen
@@ -72,6 +74,18 @@ def test_pictures_unlike_the_training_are_known(exported, writer, pictures):
         seen = onnx.embed(shown)
         assert seen.strangeness == pytest.approx(expected, rel=closeness)
         assert onnx.unlike_training(seen) == (seen.strangeness > 1).tolist()
+
+
+def test_pictures_of_a_second_training_are_known_in_the_graph_too(tmp_path):
+    captioner = random_captioner(familiarity=1)
+    captioner.prepare_for(torch.randn(60, 32))
+    captioner.know(5 + torch.randn(60, 32))
+    assert len(captioner.familiarity) == 2
+    pixels = torch.randn(4, 3, 32, 32)
+    export_picture(captioner, pixels[:2], tmp_path / "picture.onnx")
+    _, strangeness = InferenceSession(tmp_path / "picture.onnx").run(None, {"pixels": pixels.numpy()})
+    expected = captioner.strangeness(image_features(captioner.clip, pixels, "pooled"))
+    assert strangeness == pytest.approx(expected.numpy(), rel=1e-3)
 
 
 def test_predict_needs_neither_pytorch_nor_transformers(exported, writer, data, pictures, tmp_path):

@@ -18,11 +18,12 @@ from helpers.models.writer import CaptionWriter
 from helpers.presets import preset
 
 
-def flat(number: int, seed: int, directions: int = 8, width: int = 40) -> torch.Tensor:
-    """Vectors near a plane of a few directions, the same plane for every seed."""
-    plane = torch.randn(directions, width, generator=torch.Generator().manual_seed(99))
+def flat(number: int, seed: int, plane: int = 0, directions: int = 8, width: int = 40) -> torch.Tensor:
+    """Vectors near a plane of a few directions, the same plane for every seed; only plane 0 goes through the origin."""
+    generator = torch.Generator().manual_seed(99 + plane)
+    axes, center = torch.randn(directions, width, generator=generator), torch.randn(width, generator=generator)
     generator = torch.Generator().manual_seed(seed)
-    inside = torch.randn(number, directions, generator=generator) @ plane
+    inside = torch.randn(number, directions, generator=generator) @ axes + (3 * center if plane else 0)
     return inside + 0.1 * torch.randn(number, width, generator=generator)
 
 
@@ -43,13 +44,37 @@ def test_few_images_are_enough_for_a_number(number):
     assert known(flat(20, 1)).isfinite().all()
 
 
-def test_more_images_become_familiar_and_the_first_ones_stay_so():
+def test_other_pictures_become_familiar_the_first_stay_so_and_the_rest_stays_strange():
     known = Familiarity(40)
     known.know(flat(400, 0))
-    before, others = known(flat(400, 5)), 3 * flat(100, 6)
-    known.know(others)
-    assert (known(others) > 1).float().mean() < 0.03
-    assert (known(flat(400, 5)) <= before).all()
+    first = known(flat(400, 1))
+    for plane, number in ((1, 150), (2, 400)):  # in a third training, too
+        assert (known(flat(200, 3, plane=plane)) > 1).all()
+        assert known.know(flat(number, 2, plane=plane))
+        assert (known(flat(400, 3, plane=plane)) > 1).float().mean() < 0.1
+    assert torch.equal(known(flat(400, 1)), first)
+    for strange in (flat(200, 3, plane=3), flat(200, 3) + flat(200, 4, plane=1), 10 * flat(200, 4)):
+        assert (known(strange) > 1).float().mean() > 0.9
+    assert sum(tensor.numel() for tensor in known.buffers()) == 3 * sum(
+        tensor.numel() for tensor in Familiarity(40).buffers()
+    )
+
+
+def test_pictures_that_are_familiar_already_change_nothing():
+    known = Familiarity(40)
+    known.know(flat(400, 0))
+    assert known.know(flat(200, 1))
+    assert not known.others
+
+
+def test_too_few_other_pictures_change_nothing():
+    known = Familiarity(40)
+    known.know(flat(400, 0))
+    before = known(flat(20, 1, plane=1))
+    assert not known.know(flat(45, 2, plane=1))
+    assert torch.equal(known(flat(20, 1, plane=1)), before)
+    assert known.know(flat(46, 2, plane=1))
+    assert (known(flat(20, 1, plane=1)) < before).all()
 
 
 def test_it_is_saved_with_the_captioner_and_an_older_one_has_none(tmp_path):
@@ -60,7 +85,14 @@ def test_it_is_saved_with_the_captioner_and_an_older_one_has_none(tmp_path):
     captioner.save_pretrained(tmp_path)
     again = type(captioner).from_pretrained(tmp_path)
     assert torch.equal(again.strangeness(embeddings), captioner.strangeness(embeddings))
+    for shift in (5, -5):
+        assert captioner.know(shift + torch.randn(60, 32))
+    captioner.save_pretrained(tmp_path)
+    again = type(captioner).from_pretrained(tmp_path)
+    assert (again.strangeness(embeddings + 5) < 2).all()
+    assert torch.equal(again.strangeness(embeddings - 5), captioner.strangeness(embeddings - 5))
     older = random_captioner()
+    assert older.know(embeddings)
     older.prepare_for(embeddings)
     assert older.strangeness(embeddings) is None
     assert not any("familiarity" in name for name in older.state_dict())

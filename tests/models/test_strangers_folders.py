@@ -99,6 +99,7 @@ def test_code_in_a_folder_never_runs_though_one_says_yes(copy, model_type, tmp_p
         ("config.json", {"mapper_layers": 100_000}, "mapper_layers 100000"),
         ("config.json", {"text_config__n_layer": -1}, "n_layer -1 in its config.json, but at least 1"),
         ("config.json", {"vision_config__num_hidden_layers": 0}, "num_hidden_layers 0 in its config.json, but at"),
+        ("config.json", {"familiarity": 10**9}, "familiarity 1000000000 in its config.json, but only"),
         ("config.json", {"text_config__vocab_size": 10**9}, "describes 128,"),
         ("config.json", {"text_config__n_positions": 10**9}, "describes 128,"),
         ("config.json", {"prefix_length": 10**7}, "describes "),

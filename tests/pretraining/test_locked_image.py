@@ -1,6 +1,7 @@
 """A CLIP around a frozen image tower: it learns, the tower stays as it was, and the folder loads as a CLIP does."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -62,7 +63,13 @@ def test_padding_and_its_number_mean_nothing(trained):
 def test_the_command_reports_and_a_second_call_keeps_the_embeddings(trained, data, tmp_path, capsys, monkeypatch):
     main(["pretrain", "--vision", "tiny", "--images", str(data.images), "--captions",
           str(data.images.with_name("results.csv")), "--seed", "1", "--out", str(tmp_path / "out")])  # fmt: skip
-    assert "the CLIP lies in" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "the CLIP lies in" in said
+    assert re.search(
+        r"^test: 6 pictures, R@1 [\d.]+ % \(chance 16\.7 %\), R@10 100\.0 % \(chance 100\.0 %\), "
+        r"median rank [\d.]+ \(chance 3\.5\)$", said, re.MULTILINE,
+    )  # fmt: skip
+    assert "{" not in said
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert (report["steps"], report["seed"]) == (600, 1)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "embeddings").glob("shard*")}

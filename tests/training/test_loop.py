@@ -452,6 +452,20 @@ def test_a_captioner_remembers_the_files_that_it_was_trained_on(start, finished,
     assert remembered(tmp_path / "copy") == files("train", "test")
 
 
+def test_pictures_unlike_those_of_the_captioner_that_it_starts_from(start, finished, data, cache, tmp_path, capsys):
+    writer = CaptionWriter.load(finished.captioner)
+    writer.captioner.familiarity.limit.mul_(1e-3)  # now every picture is unlike its training
+    writer.save(tmp_path / "before")
+    embeddings = cache.rows(data.image_names("train"))
+    few = data.captions[~data.captions.image_name.isin(data.image_names("train")[20:])]
+    for captions, unlike in ((few, 20), (data.captions, 0)):
+        run = start(captions, folder=tmp_path / str(unlike), start_from=str(tmp_path / "before"), max_steps=1)
+        said = "the 20 training pictures are unlike those that" in capsys.readouterr().err
+        assert said == bool(unlike)
+        found = CaptionWriter.load(run.captioner).unlike_training(embeddings[:20])
+        assert sum(found) == pytest.approx(unlike, abs=2)  # in a hundred, some are always called unlike
+
+
 def test_a_captioner_to_start_from_must_have_the_same_design(start, finished, tmp_path):
     with pytest.raises(UserError, match=r"prefix_length is 9, but the captioner in .* has 4: a training that starts"):
         start(start_from=str(finished.folder), prefix_length=9)
