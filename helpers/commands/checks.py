@@ -5,7 +5,6 @@ whole path. Every check raises UserError.
 """
 
 import glob
-import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,7 +17,8 @@ from ..data.images import picture_folder
 from ..errors import UserError
 from ..runtime.files import check_writable, home, is_device, read_object
 from ..runtime.kaggle import find_input
-from ..runtime.model_folders import WEIGHTS, captioner_design, captioner_folder, find_model, refuse_taken
+from ..runtime.model_folders import captioner_design, find_model, refuse_taken
+from ..runtime.streams import leads_to
 
 
 def image_folder(path: Path) -> Path:
@@ -126,19 +126,6 @@ def clip(name: str | None) -> None:
         find_model(name, "clip")
 
 
-def different_captioners(folders: list[Path]) -> None:
-    """Check that these are captioners, and that no two have the same weights, as copies or by the same seed."""
-    found: dict[tuple[bytes, ...], Path] = {}
-    for folder in folders:
-        place = captioner_folder(folder)
-        if folders[1:]:
-            weights = sorted(file for pattern in WEIGHTS for file in place.glob(pattern))
-            other = found.setdefault(tuple(map(_sha256, weights)), folder)
-            if other is not folder:
-                raise UserError(f"{other} and {folder} have the same weights, which is no spread of trainings: give "
-                                "each captioner once, trained with a seed of its own")  # fmt: skip
-
-
 def output_folder(path: Path | None) -> None:
     """Check that a folder can be made at `path`, and files in it."""
     if path is None:
@@ -160,19 +147,11 @@ def output_file(path: Path | None) -> Path | None:
     if path.is_dir():
         raise UserError(f"{path} is a folder: name a file in it")
     path = Path(os.path.realpath(path)) if path.is_symlink() else path
-    if path.is_file() and any(_is_open(path, descriptor) for descriptor in (1, 2)):
+    if path.is_file() and any(leads_to(path, descriptor) for descriptor in (1, 2)):
         raise UserError(f"{path} is where the lines of this command go: name another file")
     no_file_above(path.parent)
     _try_to_write(path, path.parent)
     return path
-
-
-def _is_open(path: Path, descriptor: int) -> bool:
-    """Return whether this file descriptor, such as standard output, leads to the file."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except OSError:  # it is closed
-        return False
 
 
 def _try_to_write(path: Path, folder: Path) -> None:
@@ -266,8 +245,3 @@ def pictures(names: list[str]) -> list[Path]:
                             f"{', '.join(sorted(ENDINGS))}")  # fmt: skip
         found += chosen
     return list(dict.fromkeys(found))
-
-
-def _sha256(file: Path) -> bytes:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").digest()

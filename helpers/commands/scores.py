@@ -7,7 +7,7 @@ import typer
 
 from ..config import check_value
 from ..errors import UserError
-from ..runtime.model_folders import read_run_config, training_splits
+from ..runtime.model_folders import different_captioners, read_run_config, training_splits
 from ..runtime.texts import shown
 from . import checks
 from .messages import complain, report_cache, report_left_out
@@ -71,7 +71,7 @@ def evaluate(
         raise UserError("--shuffle-embeddings, --mean-embedding and --nearest-caption exclude each other: give one")
     writing = {"--beams": beams != 1, "--guidance": guidance != 1}
     checks.together(writing, "writing, and --nearest-caption writes nothing", not nearest)
-    checks.different_captioners(captioners)
+    different_captioners(captioners)
     images, captions, splits = checks.photos(images, captions, splits)
     if splits is None and (splits := training_splits(captioners, images, captions)):
         complain(f"the splits are those of the training, {splits}: --splits FILE gives others")

@@ -1,5 +1,6 @@
 """The places of models, captioners and runs, found without PyTorch, so that a wrong path is answered at once."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,19 @@ def read_run_config(folder: str | Path) -> dict[str, Any] | None:
     raise UserError(f"{file} is no run's config.json: name the folder of a run, or a new one")
 
 
+def different_captioners(folders: list[Path]) -> None:
+    """Check that these are captioners, and that no two have the same weights, as copies or by the same seed."""
+    found: dict[tuple[bytes, ...], Path] = {}
+    for folder in folders:
+        place = captioner_folder(folder)
+        if folders[1:]:
+            weights = sorted(file for pattern in WEIGHTS for file in place.glob(pattern))
+            other = found.setdefault(tuple(map(_sha256, weights)), folder)
+            if other is not folder:
+                raise UserError(f"{other} and {folder} have the same weights, which is no spread of trainings: give "
+                                "each captioner once, trained with a seed of its own")  # fmt: skip
+
+
 def captioner_design(folder: str | Path, wanted: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the fields of DESIGN of the captioner in `folder`.
 
@@ -166,3 +180,8 @@ def _are_inputs(file: Path) -> bool:
         return {"images", "captions", "splits", "cache"} <= set(read_object(file))
     except (OSError, ValueError):
         return False
+
+
+def _sha256(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").digest()

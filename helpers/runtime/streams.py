@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, TextIO
 
 GONE = (errno.EPIPE, errno.EIO)  # nobody reads the pipe any more; the terminal is closed
@@ -70,3 +71,11 @@ def _lead_nowhere(descriptor: int) -> None:
     else:
         os.dup2(nowhere, descriptor)
         os.close(nowhere)
+
+
+def leads_to(path: Path, descriptor: int) -> bool:
+    """Return whether this file descriptor, such as standard output, leads to the file."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:  # it is closed
+        return False

@@ -67,10 +67,8 @@ def split_batches(
             "say by a splits file which image is in which split"
         )
     parts = 1 if split == "train" else config.micro_batches  # validation may use batches of any size
-    batch_size = -(-config.batch_size // parts)
-    batches = CaptionBatches(
-        rows, cache, writer.tokenizer, batch_size=batch_size, max_tokens=max_tokens, seed=config.seed
-    )
+    size = -(-config.batch_size // parts)
+    batches = CaptionBatches(rows, cache, writer.tokenizer, batch_size=size, max_tokens=max_tokens, seed=config.seed)
     if batches.missing:
         first = shown(batches.missing[0])
         say(f"{split}: {len(batches.missing)} images have no embedding and are left out, such as {first}")
@@ -126,10 +124,7 @@ class Stop:
 
 @contextmanager
 def stop_on_signals(stop: Stop) -> Iterator[None]:
-    """Let Ctrl-C (SIGINT), SIGTERM and SIGHUP set `stop` and not end the process, so that the step ends and is saved.
-
-    SIGHUP comes when the terminal is closed; under nohup it stays ignored.
-    """
+    """Let SIGINT (Ctrl-C), SIGTERM and SIGHUP (a closed terminal) set `stop`: the step ends and is saved first."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield
         return
@@ -137,8 +132,9 @@ def stop_on_signals(stop: Stop) -> Iterator[None]:
     def note(number: int, _frame: object) -> None:
         stop.signal_name = signal.Signals(number).name
 
-    hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, *hangup)}
+    hangup = getattr(signal, "SIGHUP", signal.SIGTERM)  # Windows has none; under nohup it stays ignored
+    numbers = {signal.SIGINT, signal.SIGTERM, *([] if signal.getsignal(hangup) is signal.SIG_IGN else [hangup])}
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield
     finally:
