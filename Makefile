@@ -130,7 +130,7 @@ ABLATE_PHOTOS := $(BIN)/clipxgpt ablate --preset photo --clip runs/photo/encoder
 POOLED := --pooling pooled --cache runs/photo/embeddings-pooled
 
 .PHONY: photo-ablations
-photo-ablations: $(READY)  ## the tables of photos, into notebooks/results/photo, after make photo (ten hours on 2 cores)
+photo-ablations: $(READY)  ## the tables of photos, into notebooks/results/photo, after make photo (twelve hours on 2 cores)
 	$(BIN)/python -m benchmarks.untrained runs/photo/encoder runs/photo/language/gpt2 runs/untrained
 	$(ABLATE_PHOTOS) $(STAGES) --vary gpt2=runs/photo/language/gpt2,runs/untrained/gpt2 --out $(TABLES)/photo/gpt2.csv
 	$(ABLATE_PHOTOS) $(STAGES) --vary clip=runs/photo/encoder,runs/untrained/encoder --out $(TABLES)/photo/clip.csv
@@ -152,7 +152,7 @@ LITE = --eyes lite2 runs/judges/lite2-0/clip,runs/judges/lite2-1/clip runs/photo
   --eyes lite0 runs/judges/lite0-0/clip -
 
 .PHONY: judges
-judges: $(READY)  ## spread of trainings, and second judges, into notebooks/results, after make run and make photo (half an hour)
+judges: $(READY)  ## spread of trainings, and second judges, into notebooks/results, after make run and make photo (three quarters of an hour)
 	$(BIN)/clipxgpt draw --out data/pretraining --images 8000 --seed 1000
 	$(BIN)/clipxgpt pretrain --images data/pretraining/flickr30k_images --captions data/pretraining/results.csv --seed 1 --out runs/judges/drawn-1
 	for seed in 0 1 2; do \
