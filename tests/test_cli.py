@@ -265,8 +265,10 @@ def test_evaluate_refuses_what_the_captioner_was_trained_on(run, refused, photos
 def test_evaluate_takes_the_splits_of_the_run(run, refused, photos, world, data, tmp_path):
     rows = [f"{name},{split}" for name, split in zip(data.image_names(), ["test", "val", "train"] * 20, strict=True)]
     (tmp_path / "mine.csv").write_text("\n".join(["image_name,split", *rows]))
-    assert run("train", *CONFIG, *photos, "--splits", "mine.csv", "--out", "run", "--max-steps", 1)[0] == 0
-    shutil.copytree(tmp_path / "run" / "captioner", tmp_path / "alone")
+    for seed, out in enumerate(("run", "second")):
+        train = ("train", *CONFIG, *photos, "--splits", "mine.csv", "--seed", seed, "--out", out, "--max-steps", 1)
+        assert run(*train)[0] == 0
+    shutil.copytree(tmp_path / "second" / "captioner", tmp_path / "alone")
     shutil.copy(world / "results.csv", "other.csv")
 
     def said(*arguments) -> str:
