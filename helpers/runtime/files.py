@@ -32,7 +32,7 @@ def home(path: str | Path) -> Path:
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a path beside `path` to write a file or make a folder at; on success it takes the place of `path`.
 
-    A device or a pipe is yielded itself, because nothing may take its place.
+    A device, or a pipe that somebody reads, is yielded itself, because nothing may take its place.
 
     It is flushed to disk before it is renamed, and gets the permissions that the umask gives a new file. After an
     exception (a full disk, Ctrl-C) what was written is removed and what stood at `path` still stands. A process that
@@ -40,8 +40,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     the file's name.
     """
     path = Path(path)
-    if is_device(path):
-        yield path
+    if (end := _open_device(path)) is not None:
+        try:
+            yield path
+        finally:
+            os.close(end)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}{PARTIAL}")
@@ -71,6 +74,19 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def is_device(path: Path) -> bool:
     """Return whether a device or a pipe lies at `path`, such as /dev/null or what a shell's `>(…)` stands for."""
     return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _open_device(path: Path) -> int | None:
+    """Open a device, or a pipe that somebody reads; None if it is neither: a pipe that nobody reads is not waited for.
+
+    While it is open, a reader sees no end of the pipe.
+    """
+    try:
+        return os.open(path, os.O_WRONLY | os.O_NONBLOCK) if is_device(path) else None
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return None
+        raise
 
 
 def check_writable(folder: Path) -> None:

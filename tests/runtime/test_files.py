@@ -43,6 +43,12 @@ def test_a_pipe_is_written_to_and_stays(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe"]
 
 
+def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    write_text(tmp_path / "pipe", "new")
+    assert (tmp_path / "pipe").read_text() == "new"
+
+
 @pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
 def test_what_stood_there_still_stands_after_a_failure(tmp_path, failure):
     write_text(tmp_path / "a.txt", "old")
