@@ -1098,7 +1098,7 @@ def test_the_text_of_a_flag_becomes_values():
         (["freezing=lora,full", "lora_rank=2,8"], "--lora-rank is not used beside --freezing full"),
         (["gpt2=tiny,./nope"], "./nope is no folder"),
         (["text_share=0.5", "text=nope.csv,none.csv"], "nope.csv does not exist"),
-        (["start_from=photo,nowhere"], "nowhere holds no captioner"),
+        (["start_from=nowhere,photo"], "nowhere holds no captioner"),
     ],
 )
 def test_a_flag_that_cannot_be_read_is_named(texts, message):
